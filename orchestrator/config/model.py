@@ -1,0 +1,149 @@
+"""A valid pipeline as frozen values: what the rest of kpipe reads instead of YAML.
+
+Durations are seconds (float, `UNLIMITED` for "unlimited"), sizes are bytes (int). Topic names are the file's own
+("orders.created"); `Topic.kafka_name` adds the namespace. Everything derived (DLQs, groups) is already filled in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+UNLIMITED = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaSettings:
+    """`bootstrap` is "" when kpipe runs the broker. The mappings are librdkafka properties as strings."""
+
+    bootstrap: str = ""
+    client: Mapping[str, str] = field(default_factory=dict)
+    consumer: Mapping[str, str] = field(default_factory=dict)
+    producer: Mapping[str, str] = field(default_factory=dict)
+    admin: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One topic. `configs` are the broker's topic configs as strings, `retention.ms` and `cleanup.policy` included.
+
+    `dlq` is the topic that takes events breaking this one's contract (None: none). `dlq_for` names the topics and
+    handlers that a DLQ serves (empty for a topic that is none). `derived` is true when the file only named it.
+    """
+
+    name: str
+    kafka_name: str
+    partitions: int
+    replication: int
+    configs: Mapping[str, str]
+    schema: Path | None = None
+    key: str | None = None
+    dlq: str | None = None
+    is_dlq: bool = False
+    derived: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EventTemplate:
+    """What `kpipe send NAME` sends: the example file, with generated fields (`uuid`, `now`) put over it."""
+
+    name: str
+    topic: str
+    example: Path | None = None
+    generate: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """`attempts` counts the first one; `backoff` doubles up to `max_backoff` (seconds)."""
+
+    attempts: int = 5
+    backoff: float = 0.1
+    max_backoff: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class DedupPolicy:
+    """Ids are the value's field `by`; a copy within `window` seconds of record time is skipped."""
+
+    by: str = "eventId"
+    window: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """When a service counts as ready: an HTTP path answers 2xx, the port accepts, or (neither) it is alive."""
+
+    http: str | None = None
+
+
+Kind = Literal["python", "exec", "http", "service"]
+#: Handlers may say `dlq: none`: what cannot be handled is logged whole, skipped and counted.
+NO_DLQ: Literal["none"] = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """One handler. `target` is `module:function`, an argv tuple, a URL or a command, by `kind`.
+
+    `dlq` is the DLQ that takes what the handler gives up on: a topic's name, `NO_DLQ`, or None, which means the
+    source topic's own DLQ. `group` is the consumer group's full name.
+    """
+
+    name: str
+    kind: Kind
+    target: str | tuple[str, ...]
+    group: str
+    consumes: tuple[str, ...] = ()
+    produces: tuple[str, ...] = ()
+    dlq: str | None = None
+    start_from: Literal["earliest", "latest"] = "earliest"
+    replicas: int = 1
+    concurrency: int = 1
+    ordering: Literal["key", "partition", "none"] = "key"
+    timeout: float = 30.0
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    dedup: DedupPolicy | None = field(default_factory=DedupPolicy)
+    unavailable: tuple[str, ...] = ()
+    port: int | None = None
+    ready: Ready = field(default_factory=Ready)
+    restart: bool = True
+    stop_timeout: float = 30.0
+    env: Mapping[str, str] = field(default_factory=dict)
+    essential: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """The whole file. `base` is its folder; `tree` is the merged, interpolated document as plain JSON values.
+
+    `tree` and `base` are enough to build the same `Pipeline` in another process (`config.build`); workers get them
+    over a pipe. They may hold secrets: never print them.
+    """
+
+    name: str
+    namespace: str
+    base: Path
+    kafka: KafkaSettings
+    topics: Mapping[str, Topic]
+    events: Mapping[str, EventTemplate]
+    handlers: Mapping[str, Handler]
+    tree: Mapping[str, Any] = field(repr=False, default_factory=dict)
+
+    def handlers_of(self, topic: str) -> tuple[Handler, ...]:
+        """The handlers that consume `topic`, in the file's order."""
+        return tuple(h for h in self.handlers.values() if topic in h.consumes)
+
+    def dlq_of(self, handler: Handler, topic: str) -> str | None:
+        """The DLQ for what `handler` gives up on from `topic`; None when it is to be logged and skipped."""
+        if handler.dlq == NO_DLQ:
+            return None
+        return handler.dlq or self.topics[topic].dlq
+
+    @property
+    def state_dir(self) -> Path:
+        """Where this project's broker address, logs, data and control socket live."""
+        return self.base / ".kpipe"
