@@ -1,0 +1,91 @@
+"""What kpipe tells librdkafka: a table per kind of client, then the user's properties, then what kpipe owns.
+
+Sources: librdkafka's CONFIGURATION.md for names and defaults; DESIGN section 5, "Clients", for the values.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from orchestrator.config.model import KafkaSettings
+from orchestrator.config.owned import ALIASES, OWNED
+
+ClientKind = Literal["consumer", "producer", "admin"]
+
+#: librdkafka's own log. Without a handler on it or on the root logger it says nothing: terminals stay clean.
+LIBRDKAFKA_LOG = logging.getLogger("kpipe.librdkafka")
+LIBRDKAFKA_LOG.addHandler(logging.NullHandler())
+
+_COMMON: Mapping[str, str] = {
+    "client.id": "kpipe",
+    "log_level": "4",
+    # A broker that comes back is found within 2 s, not 10.
+    "reconnect.backoff.max.ms": "2000",
+    "socket.keepalive.enable": "true",
+    # Added partitions are noticed after half a minute instead of five.
+    "topic.metadata.refresh.interval.ms": "30000",
+}
+
+_BY_KIND: Mapping[ClientKind, Mapping[str, str]] = {
+    "consumer": {
+        "allow.auto.create.topics": "false",
+        "auto.offset.reset": "error",
+        "enable.auto.commit": "false",
+        "enable.auto.offset.store": "false",
+        "enable.partition.eof": "true",
+        "fetch.error.backoff.ms": "100",
+        "heartbeat.interval.ms": "3000",
+        "isolation.level": "read_committed",
+        "partition.assignment.strategy": "cooperative-sticky",
+        "session.timeout.ms": "10000",
+    },
+    "producer": {
+        "acks": "all",
+        # lz4 rather than zstd: next to no processor time at both ends, read by every client since Kafka 0.10
+        # (zstd needs 2.1), and zstd's better ratio shows on larger batches than a 5 ms linger collects.
+        "compression.type": "lz4",
+        "enable.idempotence": "true",
+        "linger.ms": "5",
+        # Never give up on a queued record: an expired one would let later ones of its key overtake it.
+        "message.timeout.ms": "0",
+        # Java's default partitioner, so that Java clients and kpipe agree on a key's partition.
+        "partitioner": "murmur2_random",
+        # librdkafka would queue 1 GB; a worker feels the broker's back-pressure much earlier.
+        "queue.buffering.max.kbytes": "65536",
+        "queue.buffering.max.messages": "100000",
+    },
+    "admin": {
+        # A broker that accepts and never answers is told within seconds.
+        "socket.connection.setup.timeout.ms": "5000",
+        "socket.timeout.ms": "10000",
+    },
+}
+
+#: The new consumer protocol (KIP-848) decides these on the broker; librdkafka refuses them next to it.
+_CLASSIC_PROTOCOL_ONLY = ("heartbeat.interval.ms", "partition.assignment.strategy", "session.timeout.ms")
+
+
+def client_properties(
+    settings: KafkaSettings, kind: ClientKind, bootstrap: str, *, message_max_bytes: int | None = None
+) -> dict[str, Any]:
+    """Properties for one confluent_kafka client of `kind` at `bootstrap` ("host:port[,host:port]").
+
+    Later wins: kpipe's defaults, `message_max_bytes` (producers: the largest record a topic takes),
+    `kafka.client`, `kafka.<kind>`; what kpipe owns is never taken from the user. All values are strings save
+    `logger`, which routes librdkafka's log to `LIBRDKAFKA_LOG`. Group and transactional ids are the caller's.
+    """
+    defaults = {**_COMMON, **_BY_KIND[kind]}
+    if message_max_bytes is not None and kind == "producer":
+        defaults["message.max.bytes"] = str(message_max_bytes)
+    given = _canonical(settings.client) | _canonical(getattr(settings, kind))
+    if kind == "consumer" and given.get("group.protocol", "classic").lower() == "consumer":
+        defaults = {name: value for name, value in defaults.items() if name not in _CLASSIC_PROTOCOL_ONLY}
+    allowed = {name: value for name, value in given.items() if name not in OWNED}
+    return {**defaults, **allowed, "bootstrap.servers": bootstrap, "logger": LIBRDKAFKA_LOG}
+
+
+def _canonical(properties: Mapping[str, str]) -> dict[str, str]:
+    """Aliases under their first name: librdkafka would apply whichever of the two comes last."""
+    return {ALIASES.get(name, name): value for name, value in properties.items()}
