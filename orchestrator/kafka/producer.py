@@ -1,0 +1,149 @@
+"""Sending records: one thin layer over librdkafka's idempotent producer.
+
+A send either ends in a delivery report or in an exception that says why it could not even be queued; both reach
+the caller as a `SendFailure`, so that there is one place to look. What a failure means for an event is decided in
+`delivery/`, not here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import Producer as RdProducer
+
+from orchestrator.errors import BrokerError
+from orchestrator.records import Outgoing
+
+#: How long one wait for room in librdkafka's queue lasts before the caller's `should_stop` is asked again (seconds).
+_ROOM_WAIT = 0.1
+
+#: Refusals that no repetition can cure: the record itself is at fault.
+_PERMANENT = frozenset(
+    {
+        KafkaError.MSG_SIZE_TOO_LARGE,
+        KafkaError.RECORD_LIST_TOO_LARGE,
+        KafkaError.INVALID_MSG,
+        KafkaError.INVALID_RECORD,
+        KafkaError._INVALID_ARG,
+        KafkaError._UNKNOWN_PARTITION,
+    }
+)
+
+
+class SendFailure(NamedTuple):
+    """Why a record was not written.
+
+    `permanent`: sending the same record again cannot succeed. `fatal`: this producer is finished and has to be
+    replaced (KIP-360: an idempotent producer that lost its sequence). `purged`: we threw the record away ourselves.
+    """
+
+    code: str
+    message: str
+    permanent: bool = False
+    fatal: bool = False
+    purged: bool = False
+
+
+#: Called once a send with (failure or None, partition, offset); from `poll`, `flush` or `send` itself.
+OnDelivery = Callable[[SendFailure | None, int, int], None]
+
+
+def failure_of(error: KafkaError) -> SendFailure:
+    code = error.code()
+    return SendFailure(
+        code=error.name(),
+        message=error.str(),
+        permanent=code in _PERMANENT,
+        fatal=bool(error.fatal()) or code == KafkaError._FATAL,
+        purged=code in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT),
+    )
+
+
+class Producer:
+    """One librdkafka producer. Not for use from several threads at once, save where librdkafka allows it: `send`,
+    `poll` and `flush` may be called by different threads.
+    """
+
+    def __init__(self, properties: Mapping[str, Any]) -> None:
+        """Raises BrokerError when librdkafka refuses the properties (an unknown or contradictory one)."""
+        try:
+            self._rd = RdProducer(dict(properties))
+        except KafkaException as e:
+            raise BrokerError(
+                f"the Kafka producer refused its settings: {e.args[0].str()}", "see `kafka:` in the pipeline file"
+            ) from e
+
+    def send(
+        self,
+        out: Outgoing,
+        on_delivery: OnDelivery | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> None:
+        """Queue one record; the outcome goes to `on_delivery`. Waits while the local queue is full.
+
+        `should_stop` ends that wait (the record is then reported as purged).
+        """
+        callback = None if on_delivery is None else _report_to(on_delivery)
+        extra: dict[str, Any] = {}
+        if out.partition is not None:
+            extra["partition"] = out.partition
+        if out.headers:
+            extra["headers"] = list(out.headers)
+        while True:
+            try:
+                self._rd.produce(out.topic, out.value, out.key, on_delivery=callback, **extra)
+                return
+            except BufferError:
+                self._rd.poll(_ROOM_WAIT)
+                if should_stop is not None and should_stop():
+                    _tell(on_delivery, SendFailure("_PURGE_QUEUE", "stopped while waiting for room", purged=True))
+                    return
+            except KafkaException as e:
+                _tell(on_delivery, failure_of(e.args[0]))
+                return
+            except (TypeError, ValueError) as e:
+                _tell(on_delivery, SendFailure("_INVALID_ARG", str(e), permanent=True))
+                return
+
+    def poll(self, timeout: float = 0) -> None:
+        """Serve delivery reports for up to `timeout` seconds."""
+        self._rd.poll(timeout)
+
+    def flush(self, timeout: float) -> int:
+        """Send everything without waiting for linger; returns how many records are still unacknowledged."""
+        return int(self._rd.flush(timeout))
+
+    def purge(self) -> None:
+        """Throw away what is queued and not yet on its way; each is reported as `purged`."""
+        self._rd.purge(in_queue=True, in_flight=False, blocking=False)
+        self._rd.poll(0)
+
+    def close(self, timeout: float) -> int:
+        """Flush for up to `timeout` seconds, then drop the rest; returns how many were dropped."""
+        deadline = time.monotonic() + timeout
+        left = self._rd.flush(max(0.0, timeout))
+        while left and time.monotonic() < deadline:
+            left = self._rd.flush(0.1)
+        if left:
+            self._rd.purge(in_queue=True, in_flight=True, blocking=False)
+            self._rd.flush(1.0)
+        return int(left)
+
+
+def _report_to(on_delivery: OnDelivery) -> Callable[[KafkaError | None, Any], None]:
+    def report(error: KafkaError | None, message: Any) -> None:
+        if error is not None:
+            on_delivery(failure_of(error), -1, -1)
+        else:
+            on_delivery(None, message.partition(), message.offset())
+
+    return report
+
+
+def _tell(on_delivery: OnDelivery | None, failure: SendFailure) -> None:
+    if on_delivery is None:
+        raise BrokerError(f"Kafka refused a record: {failure.message}")
+    on_delivery(failure, -1, -1)
