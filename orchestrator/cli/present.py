@@ -1,0 +1,210 @@
+"""All printing of the command line: data on stdout, everything else on stderr.
+
+Colour only on a terminal, and not with `--no-color`, `NO_COLOR` (https://no-color.org) or `TERM=dumb`.
+`data`, `say` and `write` print what they are given; text that came out of Kafka, of a file or of a program
+goes through `safe` first. `error`, `finding_text`, `table` and the JSON functions do that themselves.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from typing import IO, TYPE_CHECKING, Any, Literal
+
+from orchestrator.errors import ContractError, FindingsError, KpipeError
+
+if TYPE_CHECKING:
+    from orchestrator.records import Finding
+
+Style = Literal["bold", "dim", "red", "green", "yellow", "blue", "magenta", "cyan"]
+_CODES: dict[Style, int] = {
+    "bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33, "blue": 34, "magenta": 35, "cyan": 36,
+}  # fmt: skip
+
+# What a terminal may act on instead of showing it: C0, DEL and C1 controls; the Unicode line separators;
+# marks that turn the direction of the text around them (CVE-2021-42574) or take no room; code points that
+# no encoding carries.
+_UNSAFE = (
+    "\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f"
+)
+_UNSAFE_IN_LINE = re.compile(f"[{_UNSAFE}]")
+_UNSAFE_IN_TEXT = re.compile(f"(?![\n\t])[{_UNSAFE}]")
+_NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+class _Look:
+    """How this process prints; set once from the options."""
+
+    color = True
+    json = False
+
+
+def configure(*, color: bool, json: bool) -> None:
+    """Take over `--no-color` and `--json` for everything printed from now on."""
+    _Look.color, _Look.json = color, json
+
+
+def prepare() -> None:
+    """Never fail over a character that the stream's encoding lacks: show its escape."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+def safe(text: str, *, lines: bool = False) -> str:
+    """`text` with every character that a terminal could act on as an escape such as `\\x1b` or `\\u202e`.
+
+    `lines` keeps line feeds and tabs, for messages of several lines.
+    """
+    return (_UNSAFE_IN_TEXT if lines else _UNSAFE_IN_LINE).sub(_escape, text)
+
+
+def json_safe(text: str) -> str:
+    """JSON text with the same characters escaped the way JSON does it: what it says is unchanged.
+
+    They can stand inside of strings only (RFC 8259), so no token is touched.
+    """
+    return _UNSAFE_IN_LINE.sub(lambda found: _json_escape(found[0]), text)
+
+
+def data(text: str) -> None:
+    """One line (or block) of the command's result."""
+    sys.stdout.write(text + "\n")
+
+
+def write(raw: bytes) -> None:
+    """Bytes of the command's result exactly as they are, in order with what `data` printed."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(raw)
+
+
+def json_line(obj: Any) -> None:
+    """One JSON value on one line of stdout, in UTF-8 whatever the locale."""
+    json_text(_dumps(obj))
+
+
+def json_text(text: str) -> None:
+    """One line of JSON that is text already, such as a record's own value with its numbers untouched."""
+    write(json_safe(text).encode() + b"\n")
+
+
+def flush() -> None:
+    """Give what was printed to whoever reads it: streams call this when they are about to wait."""
+    sys.stdout.flush()
+
+
+def say(text: str) -> None:
+    """One line for the person at the terminal: progress, warnings, the next command."""
+    _to_stderr(text)
+
+
+def error(problem: KpipeError) -> None:
+    """An error and what to do about it; with `--json` one line of JSON (docs/json.md)."""
+    if _Look.json:
+        _to_stderr(json_safe(_dumps({"error": _as_json(problem)})))
+        return
+    if isinstance(problem, FindingsError):
+        for finding in problem.findings:
+            _to_stderr(finding_text(finding, stream=sys.stderr))
+    _to_stderr(f"{paint('error:', 'red', 'bold', stream=sys.stderr)} {safe(problem.message, lines=True)}")
+    if isinstance(problem, ContractError):
+        for path, reason in problem.violations:
+            _to_stderr(f"  {safe(path)}: {safe(reason)}")
+    if problem.hint:
+        _to_stderr(f"{paint('hint:', 'cyan', stream=sys.stderr)} {safe(problem.hint, lines=True)}")
+
+
+def finding_text(finding: Finding, *, stream: IO[str] | None = None) -> str:
+    """`file:line:column: error: message`, and its hint on a line of its own."""
+    place = finding.file
+    if finding.line:
+        place += f":{finding.line}" + (f":{finding.column}" if finding.column else "")
+    word = paint(f"{finding.severity}:", "red" if finding.severity == "error" else "yellow", stream=stream)
+    text = f"{safe(place)}: {word} {safe(finding.message)}"
+    return text + (f"\n  hint: {safe(finding.hint)}" if finding.hint else "")
+
+
+def finding_json(finding: Finding) -> dict[str, object]:
+    """A finding in the shape of docs/json.md."""
+    names = ("severity", "code", "file", "line", "column", "message", "hint")
+    return {name: getattr(finding, name) for name in names}
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Aligned columns on stdout with their names on top; None is shown as `-`."""
+    cells = [["-" if cell is None else safe(str(cell)) for cell in row] for row in rows]
+    widths = [max(map(_width, column)) for column in zip(columns, *cells, strict=True)]
+    data(paint(_aligned(columns, widths), "bold"))
+    for row in cells:
+        data(_aligned(row, widths))
+
+
+def colored(stream: IO[str] | None = None) -> bool:
+    """Whether `stream` (stdout unless told) gets colours."""
+    if not _Look.color or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return False
+    return (stream or sys.stdout).isatty()
+
+
+def paint(text: str, *styles: Style, stream: IO[str] | None = None) -> str:
+    """`text` in these styles where `stream` (stdout unless told) gets colours, else as it is."""
+    if not styles or not colored(stream):
+        return text
+    return f"\x1b[{';'.join(str(_CODES[style]) for style in styles)}m{text}\x1b[0m"
+
+
+def _to_stderr(text: str) -> None:
+    # What is on stdout comes first, so that the two read in order where both are the same terminal.
+    sys.stdout.flush()
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def _as_json(problem: KpipeError) -> dict[str, object]:
+    body: dict[str, object] = {
+        "message": problem.message,
+        "hint": problem.hint,
+        "exit_code": problem.exit_code,
+    }
+    if isinstance(problem, FindingsError):
+        body["findings"] = [finding_json(finding) for finding in problem.findings]
+    if isinstance(problem, ContractError):
+        body["violations"] = [{"path": path, "message": reason} for path, reason in problem.violations]
+    return body
+
+
+def _dumps(obj: Any) -> str:
+    import json
+
+    return json.dumps(obj, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def _escape(found: re.Match[str]) -> str:
+    char = found[0]
+    point = ord(char)
+    if char in _NAMED:
+        return _NAMED[char]
+    return f"\\x{point:02x}" if point < 0x100 else f"\\u{point:04x}" if point < 0x10000 else f"\\U{point:08x}"
+
+
+def _json_escape(char: str) -> str:
+    units = char.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[i] << 8 | units[i + 1]:04x}" for i in range(0, len(units), 2))
+
+
+def _width(text: str) -> int:
+    import unicodedata
+
+    return sum(
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
+        for char in text
+    )
+
+
+def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
+    padded = (cell + " " * (width - _width(cell)) for cell, width in zip(cells, widths, strict=True))
+    return "   ".join(padded).rstrip()
