@@ -1,0 +1,114 @@
+"""Schemas from the pipeline's files: read and compiled once, every mistake reported at once.
+
+A `$ref` may name a file relative to the schema's own, or a `$id` that a schema in the same folder carries.
+Nothing is ever fetched over the network: what a contract means must not depend on a server's mood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import jsonschema_rs
+import orjson
+
+from orchestrator.config.model import Pipeline
+from orchestrator.contracts.contract import Contract
+from orchestrator.errors import FindingsError
+from orchestrator.records import Finding
+
+_NO_NETWORK = "kpipe fetches no schemas; put the file beside this one and refer to it by its relative path"
+
+
+def load_contracts(pipeline: Pipeline) -> Mapping[str, Contract]:
+    """The contract of every topic, by the topic's name. Raises FindingsError with all that is wrong at once.
+
+    A topic without a schema gets a contract that every JSON value keeps.
+    """
+    compiled: dict[Path, jsonschema_rs.Validator] = {}
+    findings: list[Finding] = []
+    for path in dict.fromkeys(t.schema for t in pipeline.topics.values() if t.schema):
+        try:
+            compiled[path] = compile_schema(pipeline.base / path)
+        except FindingsError as error:
+            findings.extend(error.findings)
+    if findings:
+        raise FindingsError(findings, hint="Correct the schema; `kpipe validate` checks all of them.")
+    return {
+        name: Contract(name, compiled[topic.schema] if topic.schema else None, topic.schema)
+        for name, topic in pipeline.topics.items()
+    }
+
+
+def compile_schema(path: Path) -> jsonschema_rs.Validator:
+    """The schema in `path`, ready to validate, `format` asserted. Raises FindingsError (one finding).
+
+    The draft is the one that `$schema` names, else 2020-12. A format that cannot be checked is an error: left
+    alone it would look like a rule and be none.
+    """
+    schema = _read(path)
+    try:
+        return jsonschema_rs.validator_for(
+            schema,
+            validate_formats=True,
+            ignore_unknown_formats=False,
+            base_uri=path.absolute().as_uri(),
+            retriever=_Siblings(path.parent),
+        )
+    except (ValueError, jsonschema_rs.ReferencingError) as error:
+        raise _finding(path, _explained(error)) from None
+
+
+def _read(path: Path) -> Any:
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise _finding(path, f"cannot be read: {error.strerror or error}") from None
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise _finding(path, f"not JSON: {error.msg}", error.lineno, error.colno) from None
+
+
+def _explained(error: Exception) -> str:
+    """The library's message without its quotation of the whole schema, with the place inside the file."""
+    if not isinstance(error, jsonschema_rs.ValidationError):
+        return f"not a JSON Schema: {error}"
+    place = "/".join(str(step) for step in error.instance_path)
+    return f"not a JSON Schema: {error.message}" + (f" (at #/{place})" if place else "")
+
+
+def _finding(path: Path, message: str, line: int = 0, column: int = 0) -> FindingsError:
+    return FindingsError([Finding("error", "schema", str(path), line, column, message)])
+
+
+class _Siblings:
+    """Resolves references: files by path, other URIs by the `$id` of a schema in the same folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._by_id: dict[str, Any] | None = None
+
+    def __call__(self, uri: str) -> Any:
+        parts = urlsplit(uri)
+        if parts.scheme == "file" and parts.netloc in ("", "localhost"):
+            return orjson.loads(Path(unquote(parts.path)).read_bytes())
+        if self._by_id is None:
+            self._by_id = dict(_identified(self._folder))
+        if uri not in self._by_id:
+            raise LookupError(_NO_NETWORK)
+        return self._by_id[uri]
+
+
+def _identified(folder: Path) -> list[tuple[str, Any]]:
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            schema = orjson.loads(path.read_bytes())
+        except (OSError, orjson.JSONDecodeError):
+            continue  # not referred to by $id; if a topic names this file, its own finding says what is wrong
+        if isinstance(schema, dict) and isinstance(schema.get("$id"), str):
+            found.append((schema["$id"].removesuffix("#"), schema))
+    return found

@@ -1,0 +1,73 @@
+"""From a value to the record that is produced: encoded, held to its contract, keyed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from orchestrator.config.model import Topic
+from orchestrator.contracts.codec import Unencodable, decode_json, encode_json
+from orchestrator.contracts.contract import Contract
+from orchestrator.errors import ContractError
+from orchestrator.records import Headers, Outgoing
+
+
+def outgoing(
+    topic: Topic,
+    contract: Contract,
+    value: Any,
+    key: str | bytes | None = None,
+    headers: Mapping[str, str | bytes] | None = None,
+) -> Outgoing:
+    """The record for `value` on `topic`. Raises ContractError with every violation.
+
+    What is validated is what a consumer will decode, not the Python value: a `Decimal` counts as the number
+    it is written as. Unless `key` is given it is the value's member that the topic's `key` names: a string
+    as UTF-8, an integer in decimal; anything else, or none, is a violation. A topic that names no key gets
+    null keys. None is a tombstone: it needs a key and has no contract.
+    """
+    if value is None:
+        if key is None:
+            raise _broken(topic, [("$", "a tombstone (null) needs a key")])
+        return Outgoing(topic.kafka_name, _as_bytes(topic, key), None, _headers(topic, headers))
+    try:
+        raw = encode_json(value)
+    except Unencodable as error:
+        raise _broken(topic, [("$", error.reason)]) from None
+    plain = decode_json(raw)
+    if not contract.is_valid(plain):
+        raise _broken(topic, contract.violations(plain))
+    chosen = _key_of(topic, plain) if key is None else _as_bytes(topic, key)
+    return Outgoing(topic.kafka_name, chosen, raw, _headers(topic, headers))
+
+
+def _key_of(topic: Topic, value: Any) -> bytes | None:
+    if topic.key is None:
+        return None
+    found = value.get(topic.key) if isinstance(value, dict) else None
+    if isinstance(found, str):
+        return found.encode()
+    if isinstance(found, int) and not isinstance(found, bool):
+        return str(found).encode()
+    raise _broken(topic, [(f"$.{topic.key}", "is the key: a string or an integer is required")])
+
+
+def _as_bytes(topic: Topic, key: str | bytes) -> bytes:
+    try:
+        return key if isinstance(key, bytes) else key.encode()
+    except UnicodeEncodeError:
+        raise _broken(topic, [("$", "the key is not valid Unicode")]) from None
+
+
+def _headers(topic: Topic, headers: Mapping[str, str | bytes] | None) -> Headers:
+    try:
+        return tuple((n, v if isinstance(v, bytes) else v.encode()) for n, v in (headers or {}).items())
+    except UnicodeEncodeError:
+        raise _broken(topic, [("$", "a header is not valid Unicode")]) from None
+
+
+def _broken(topic: Topic, violations: Any) -> ContractError:
+    listed = [(path, message) for path, message in violations]
+    places = "; ".join(f"{path} {message}" for path, message in listed[:3])
+    more = f"; and {len(listed) - 3} more" if len(listed) > 3 else ""
+    return ContractError(f"The value breaks the contract of {topic.name}: {places}{more}", listed)
