@@ -44,12 +44,48 @@ class Outgoing(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
-    """A topic as it should be or as it is: `configs` holds dynamic overrides only, as the broker's strings."""
+    """A topic as it should be: `configs` are what is to be set on the topic itself, as the broker's strings."""
 
     name: str
     partitions: int
     replication: int
     configs: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """A topic as the cluster has it.
+
+    `replication` is the fewest replicas of any partition, counted from the replica lists (an ISR shrinks while
+    a broker is away, a replica list does not). `overrides` are the topic's own configs, None when the cluster
+    does not let us see them; `defaults` are what applies for every other key. `leaderless` counts the partitions
+    that nobody leads right now.
+    """
+
+    name: str
+    partitions: int
+    replication: int
+    overrides: Mapping[str, str] | None = field(default_factory=dict)
+    defaults: Mapping[str, str] = field(default_factory=dict)
+    leaderless: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterState:
+    """What the cluster says about the topics it was asked about: a name in neither mapping does not exist.
+
+    `unknown` are topics that it would not describe, with its reason: never take one of them for absent.
+    """
+
+    topics: Mapping[str, TopicState] = field(default_factory=dict)
+    unknown: Mapping[str, str] = field(default_factory=dict)
+
+
+class Refusal(NamedTuple):
+    """Why the broker did not do one item of a request: Kafka's error name and the broker's own words."""
+
+    code: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,200 @@
+"""What has to change on the cluster so that it is as declared: a pure function from two values to a third.
+
+Rules that every line here keeps:
+- A plan is its changes and nothing else: what was shown, printed as JSON or agreed to is what is applied.
+- Only a topic's own configs (DYNAMIC_TOPIC_CONFIG) count as set. Declaring today's default is a change: it
+  pins the value.
+- Only declared keys are compared. A key taken out of the file stays as it is: nothing says that kpipe set it.
+- A topic that could not be described is unknown, never absent.
+- Nothing is ever recreated: what Kafka cannot change in place (fewer partitions) or what needs data moved
+  (another replication factor) is refused, and a plan with a refused change is refused as a whole.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from orchestrator.config.model import Pipeline
+from orchestrator.errors import UsageError
+from orchestrator.provisioning.configs import loses_data, same, typed
+from orchestrator.records import ClusterState, TopicSpec, TopicState
+
+Action = Literal["create", "grow", "config", "shrink", "replication"]
+Risk = Literal["safe", "reorders", "data-loss", "refused"]
+
+PARTITIONS = "partitions"
+REPLICATION = "replication"
+MIN_ISR = "min.insync.replicas"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One field of one topic. `old` is None for a new topic and for a config that is not set on the topic.
+
+    `field` is `partitions`, `replication` or a config's name: ints for the first two, the broker's text for
+    configs.
+    """
+
+    action: Action
+    topic: str
+    field: str
+    old: int | str | None
+    new: int | str
+    risk: Risk = "safe"
+
+    def as_json(self) -> dict[str, int | str | None]:
+        """The shape of docs/json.md."""
+        return {
+            "action": self.action,
+            "topic": self.topic,
+            "field": self.field,
+            "old": self.old,
+            "new": self.new,
+            "risk": self.risk,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """What the cluster did not let us see of a topic: all of it (`topic`) or its `configs`, and why."""
+
+    topic: str
+    what: Literal["topic", "configs"]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """An ordered set of changes; building an inconsistent one raises ValueError."""
+
+    changes: tuple[Change, ...] = ()
+    unknown: tuple[Unknown, ...] = ()
+
+    def __post_init__(self) -> None:
+        seen = Counter((change.topic, change.field) for change in self.changes)
+        twice = [f"{topic}: {name}" for (topic, name), count in seen.items() if count > 1]
+        created = {change.topic for change in self.changes if change.action == "create"}
+        both = [c.topic for c in self.changes if c.action != "create" and c.topic in created]
+        idle = [f"{c.topic}: {c.field}" for c in self.changes if c.old == c.new and c.risk != "refused"]
+        for what, names in (("twice", twice), ("created and changed", both), ("no change", idle)):
+            if names:
+                raise ValueError(f"inconsistent plan, {what}: {', '.join(names)}")
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing differs, as far as the cluster let us see (`unknown` is not counted)."""
+        return not self.changes
+
+    @property
+    def refused(self) -> tuple[Change, ...]:
+        return tuple(change for change in self.changes if change.risk == "refused")
+
+    def raise_if_refused(self) -> None:
+        """Raises UsageError naming every refused change."""
+        if not self.refused:
+            return
+        named = "; ".join(f"{c.topic}: {c.field} {c.old} -> {c.new}" for c in self.refused)
+        raise UsageError(
+            f"the plan is refused, nothing was changed ({named})",
+            "kpipe never removes partitions, moves replicas or recreates a topic: "
+            "change the file, or give the topic a new name",
+        )
+
+    def of(self, action: Action) -> tuple[Change, ...]:
+        return tuple(change for change in self.changes if change.action == action)
+
+    def only(self, topics: frozenset[str]) -> Plan:
+        """The part of this plan that concerns `topics`."""
+        return Plan(
+            tuple(change for change in self.changes if change.topic in topics),
+            tuple(unknown for unknown in self.unknown if unknown.topic in topics),
+        )
+
+    def creates(self) -> tuple[TopicSpec, ...]:
+        """The topics to create, put together from the plan's own `create` changes, in order."""
+        fields: dict[str, dict[str, int | str]] = {}
+        for change in self.of("create"):
+            fields.setdefault(change.topic, {})[change.field] = change.new
+        return tuple(_spec(topic, values) for topic, values in fields.items())
+
+    def totals(self) -> dict[str, int]:
+        """Topics by what happens to them: `create`, `grow`, `config`, and `refused` (counted there only)."""
+        refused = {change.topic for change in self.refused}
+        counted = {
+            action: len({c.topic for c in self.of(action)} - refused)
+            for action in get_args(Action)
+            if action not in ("shrink", "replication")
+        }
+        return counted | {"refused": len(refused)}
+
+
+def specs(pipeline: Pipeline) -> tuple[TopicSpec, ...]:
+    """The pipeline's topics as the cluster should have them, DLQs included, in the file's order."""
+    return tuple(
+        TopicSpec(topic.kafka_name, topic.partitions, topic.replication, topic.configs)
+        for topic in pipeline.topics.values()
+    )
+
+
+def plan(declared: Sequence[TopicSpec], actual: ClusterState) -> Plan:
+    """The changes that make `actual` what is `declared`; empty when it is."""
+    changes: list[Change] = []
+    unknown: list[Unknown] = []
+    for spec in declared:
+        state = actual.topics.get(spec.name)
+        if spec.name in actual.unknown:
+            unknown.append(Unknown(spec.name, "topic", actual.unknown[spec.name]))
+        elif state is None:
+            changes += _create(spec)
+        else:
+            changes += _alter(spec, state)
+            if state.overrides is None:
+                unknown.append(Unknown(spec.name, "configs", "not allowed to read its configs"))
+    return Plan(tuple(changes), tuple(unknown))
+
+
+def _spec(topic: str, values: dict[str, int | str]) -> TopicSpec:
+    configs = {name: str(value) for name, value in values.items() if name not in (PARTITIONS, REPLICATION)}
+    return TopicSpec(topic, int(values[PARTITIONS]), int(values[REPLICATION]), configs)
+
+
+def _create(spec: TopicSpec) -> Iterator[Change]:
+    yield Change("create", spec.name, PARTITIONS, None, spec.partitions)
+    yield Change("create", spec.name, REPLICATION, None, spec.replication)
+    for key, value in sorted(spec.configs.items()):
+        refused = _unreachable_isr(key, value, spec.replication)
+        yield Change("create", spec.name, key, None, value, "refused" if refused else "safe")
+
+
+def _alter(spec: TopicSpec, state: TopicState) -> Iterator[Change]:
+    if spec.partitions > state.partitions:
+        yield Change("grow", spec.name, PARTITIONS, state.partitions, spec.partitions, "reorders")
+    elif spec.partitions < state.partitions:
+        yield Change("shrink", spec.name, PARTITIONS, state.partitions, spec.partitions, "refused")
+    if spec.replication != state.replication:
+        yield Change("replication", spec.name, REPLICATION, state.replication, spec.replication, "refused")
+    for key, value in sorted(spec.configs.items()):
+        yield from _config(state, key, value)
+
+
+def _config(state: TopicState, key: str, new: str) -> Iterator[Change]:
+    if state.overrides is None:
+        return
+    old = state.overrides.get(key)
+    if _unreachable_isr(key, new, state.replication):
+        # Also when it is already so: no producer that waits for acks=all can write to this topic.
+        yield Change("config", state.name, key, old, new, "refused")
+    elif old is None or not same(key, old, new):
+        in_force = state.defaults.get(key) if old is None else old
+        risk: Risk = "data-loss" if loses_data(key, in_force, new) else "safe"
+        yield Change("config", state.name, key, old, new, risk)
+
+
+def _unreachable_isr(key: str, value: str, replication: int) -> bool:
+    if key != MIN_ISR:
+        return False
+    wanted = typed(key, value)
+    return isinstance(wanted, int) and wanted > replication
