@@ -44,7 +44,7 @@ class Outgoing(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
-    """A topic as it should be: `configs` are what is to be set on the topic itself, as the broker's strings."""
+    """A topic as it should be: `configs` are what is set on the topic itself, as the broker's strings."""
 
     name: str
     partitions: int
@@ -56,10 +56,10 @@ class TopicSpec:
 class TopicState:
     """A topic as the cluster has it.
 
-    `replication` is the fewest replicas of any partition, counted from the replica lists (an ISR shrinks while
-    a broker is away, a replica list does not). `overrides` are the topic's own configs, None when the cluster
-    does not let us see them; `defaults` are what applies for every other key. `leaderless` counts the partitions
-    that nobody leads right now.
+    `replication` is the fewest replicas of any partition, counted from the replica lists: an ISR shrinks
+    while a broker is away, a replica list does not. `overrides` are the topic's own configs, None when the
+    cluster does not let us see them; `defaults` are what applies for every other key. `leaderless` counts the
+    partitions that nobody leads right now.
     """
 
     name: str

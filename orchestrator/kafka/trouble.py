@@ -1,0 +1,64 @@
+"""What librdkafka reports when a cluster cannot be used, as errors that name the address and the next step."""
+
+from __future__ import annotations
+
+import re
+
+from confluent_kafka import KafkaError
+
+from orchestrator.errors import BrokerError, UsageError
+
+#: The cluster did not answer at all. As the result of a single request `_TIMED_OUT` says the same.
+UNREACHABLE = frozenset(
+    {
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._RESOLVE,
+        KafkaError._TIMED_OUT,
+        KafkaError._TIMED_OUT_QUEUE,
+        KafkaError._TRANSPORT,
+    }
+)
+
+#: The cluster answered, and we are not who we say we are, or one of the two does not trust the other's certificate.
+NOT_TRUSTED = frozenset(
+    {
+        KafkaError._AUTHENTICATION,
+        KafkaError._SSL,
+        KafkaError.ILLEGAL_SASL_STATE,
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+        KafkaError.UNSUPPORTED_SASL_MECHANISM,
+    }
+)
+
+# librdkafka prefixes the broker's name and appends how long the connection was in which state.
+_PREFIX = re.compile(r"^\S+/(bootstrap|\d+): ")
+_SUFFIX = re.compile(r" \(after \d+ms in state \w+\)$")
+
+
+def cannot_use(bootstrap: str, error: KafkaError) -> BrokerError:
+    """The error for a cluster at `bootstrap` that `error` keeps us from."""
+    reason = _SUFFIX.sub("", _PREFIX.sub("", error.str()))
+    if error.code() in NOT_TRUSTED:
+        return BrokerError(
+            f"Kafka at {bootstrap} did not let us in: {reason}",
+            "check security.protocol, sasl.* and ssl.* under `kafka: client:`",
+        )
+    if error.code() in UNREACHABLE:
+        return BrokerError(
+            f"cannot reach Kafka at {bootstrap}: {reason}",
+            "is it running, and is kafka.bootstrap (and security.protocol, if it asks for one) right?",
+        )
+    return BrokerError(f"Kafka at {bootstrap} refused: {reason} ({error.name()})")
+
+
+def wrong_property(problem: Exception) -> UsageError:
+    """The error for a client that librdkafka would not make from its properties.
+
+    `problem` is what confluent_kafka raised: KafkaException, or ValueError and TypeError for some properties.
+    """
+    first = problem.args[0] if problem.args else problem
+    reason = first.str() if isinstance(first, KafkaError) else str(first)
+    return UsageError(
+        f"a property under `kafka` cannot be used: {reason}",
+        "librdkafka's CONFIGURATION.md lists every property and its values",
+    )
