@@ -30,8 +30,8 @@ class KafkaSettings:
 class Topic:
     """One topic. `configs` are the broker's topic configs as strings, `retention.ms` and `cleanup.policy` included.
 
-    `dlq` is the topic that takes events breaking this one's contract (None: none). `dlq_for` names the topics and
-    handlers that a DLQ serves (empty for a topic that is none). `derived` is true when the file only named it.
+    `dlq` is the topic that takes events breaking this one's contract (None: none). `dlq_for` names the topics that
+    a DLQ serves (empty for a topic that is none). `derived` is true when the file only named it.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Topic:
     key: str | None = None
     dlq: str | None = None
     is_dlq: bool = False
+    dlq_for: tuple[str, ...] = ()
     derived: bool = False
 
 

@@ -1,0 +1,82 @@
+"""The grammar, `pipeline.schema.json`, and ways to find the part of it that a value stands under.
+
+The schema uses a small part of JSON Schema; what is read here is `$ref` (to `$defs`), `anyOf`, `properties`,
+`additionalProperties`, `items`, `type`, `const` and `enum`. jsonschema-rs does the validation itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib import resources
+from typing import Any, TypeAlias
+
+Schema: TypeAlias = Mapping[str, Any]
+
+
+@cache
+def schema() -> Schema:
+    """The whole grammar."""
+    text = resources.files(__package__).joinpath("pipeline.schema.json").read_text(encoding="utf-8")
+    loaded: Schema = json.loads(text)
+    return loaded
+
+
+def resolve(part: Schema) -> Schema:
+    """`part` with what its `$ref` names; its own keywords (a description, a default) win."""
+    while "$ref" in part:
+        target: Any = schema()
+        for step in part["$ref"].removeprefix("#/").split("/"):
+            target = target[step]
+        part = {**target, **{key: value for key, value in part.items() if key != "$ref"}}
+        if "$ref" in target:
+            part = {**part, "$ref": target["$ref"]}
+    return part
+
+
+def branches(part: Schema) -> list[Schema]:
+    """The alternatives that a value may be: those of `anyOf`, else the part itself."""
+    resolved = resolve(part)
+    return [resolve(branch) for branch in resolved.get("anyOf", [resolved])]
+
+
+def below(parts: Iterable[Schema], step: str | int) -> list[Schema]:
+    """What the grammar says about the value at key or index `step`; nothing for an unknown key."""
+    found: list[Schema] = []
+    for part in parts:
+        inner = part.get("items") if isinstance(step, int) else _property(part, step)
+        if isinstance(inner, dict):
+            found += branches(inner)
+    return found
+
+
+def _property(part: Schema, key: str) -> Any:
+    return part.get("properties", {}).get(key, part.get("additionalProperties"))
+
+
+def at(path: Iterable[str | int]) -> list[Schema]:
+    """What the grammar says about the value at `path` of a document."""
+    parts = branches(schema())
+    for step in path:
+        parts = below(parts, step)
+    return parts
+
+
+def types(parts: Iterable[Schema]) -> set[str]:
+    """The JSON types that a value may have."""
+    found: set[str] = set()
+    for part in parts:
+        given = part.get("type", [])
+        found.update([given] if isinstance(given, str) else given)
+        values = part.get("enum", [part["const"]] if "const" in part else [])
+        found.update("string" if isinstance(value, str) else "integer" for value in values)
+    return found
+
+
+def default(*path: str) -> Any:
+    """The default that the grammar states for `path`; raises KeyError where it states none."""
+    for part in at(path):
+        if "default" in part:
+            return part["default"]
+    raise KeyError(path)
