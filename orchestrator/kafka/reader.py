@@ -1,0 +1,219 @@
+"""Reading topics without a consumer group: for looking, not for handling.
+
+Partitions are assigned by hand and nothing is ever committed, so no group sees a rebalance and none is left
+behind on the cluster. Positions are offsets per partition; where to start and to stop is worked out first
+(`beginnings`, `ends`, `at_time`), then `read` walks from one to the other.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Self, TypeVar, cast
+
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import TopicPartition as RdPartition
+
+from orchestrator.errors import BrokerError
+from orchestrator.kafka.interrupt import uninterrupted
+from orchestrator.kafka.trouble import NOT_TRUSTED, UNREACHABLE, cannot_use, wrong_property
+from orchestrator.records import Headers, Record, TopicPartition
+
+T = TypeVar("T")
+Offsets = Mapping[TopicPartition, int]
+
+#: Seconds that one call into librdkafka may take, so that Ctrl-C is heard: asking the cluster, and waiting for
+#: records.
+_ASK = 1.0
+_WAIT = 0.1
+_BATCH = 500
+
+_OWN: Mapping[str, str] = {
+    # librdkafka wants a name even where no group is joined.
+    "group.id": "kpipe-reader",
+    # A start that retention has meanwhile removed goes on at the oldest record there is.
+    "auto.offset.reset": "earliest",
+    "enable.partition.eof": "true",
+    # The end of a partition whose last offsets are transaction markers shows only after this wait (librdkafka
+    # reports it when a fetch comes back empty); its default of 500 ms would be felt.
+    "fetch.wait.max.ms": "100",
+    # Bounded memory, however slowly the records are taken.
+    "queued.max.messages.kbytes": "16384",
+}
+#: No group is used, so being refused one does not matter.
+_IGNORED = frozenset({KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.COORDINATOR_NOT_AVAILABLE})
+_GONE = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
+
+
+class Reader:
+    """One connection to a cluster for looking at its topics. Use it as a context manager.
+
+    `timeout` (seconds) bounds every question, and how long `read` waits for a broker that went away while there
+    is an end to reach; following waits for ever. Everything raises `BrokerError` when the cluster does not
+    answer in time or refuses, and `UsageError` for a property that no client can have.
+    """
+
+    def __init__(self, properties: Mapping[str, Any], timeout: float = 10.0) -> None:
+        self._address = str(properties.get("bootstrap.servers", ""))
+        self._timeout = timeout
+        self._last_error: KafkaError | None = None
+        #: Whether every broker is away at the moment, as far as is known; `read` goes on when one is back.
+        self.away = False
+        try:
+            self._rd = Consumer({**properties, **_OWN, "error_cb": self._on_error})
+        except (KafkaException, TypeError, ValueError) as problem:
+            raise wrong_property(problem) from problem
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with uninterrupted():
+            self._rd.close()
+
+    def topics(self) -> dict[str, int]:
+        """Every topic that may be seen, with the number of its partitions."""
+        metadata = self._ask(lambda: self._rd.list_topics(timeout=_ASK))
+        return {name: len(topic.partitions) for name, topic in metadata.topics.items() if topic.error is None}
+
+    def partitions(self, topic: str) -> int:
+        """How many partitions `topic` has; 0 when there is no such topic."""
+        found = self._ask(lambda: self._rd.list_topics(topic, timeout=_ASK)).topics[topic]
+        if found.error is None:
+            return len(found.partitions)
+        if found.error.code() in _GONE:
+            return 0
+        raise BrokerError(f"{topic} cannot be read: {found.error.str()}")
+
+    def beginnings(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """The offset of each partition's oldest record."""
+        return self._offsets(partitions, OFFSET_BEGINNING)
+
+    def ends(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """The offset after each partition's newest record that is committed."""
+        return self._offsets(partitions, OFFSET_END)
+
+    def at_time(self, partitions: Iterable[TopicPartition], timestamp: int) -> dict[TopicPartition, int]:
+        """The offset of each partition's first record at or after `timestamp` (milliseconds since the epoch).
+
+        A partition without one is at its end.
+        """
+        found = self._offsets(partitions, max(0, timestamp))
+        late = [tp for tp, offset in found.items() if offset < 0]
+        return {**found, **self.ends(late)}
+
+    def read(self, starts: Offsets, stops: Offsets | None = None) -> Iterator[list[Record]]:
+        """Batches of records from `starts`, in offset order within each partition.
+
+        With `stops` (offsets after the last record) it ends once every partition got there; without, it never
+        does. An empty batch means that nothing came for a moment. Partitions added later are not seen.
+        """
+        open_ = {tp for tp in starts if stops is None or starts[tp] < stops[tp]}
+        if not open_:
+            return
+        self._rd.assign([RdPartition(tp.topic, tp.partition, starts[tp]) for tp in open_])
+        heard = time.monotonic()
+        try:
+            while open_:
+                messages = self._take()
+                if messages:
+                    heard, self.away = time.monotonic(), False
+                elif stops is not None and time.monotonic() - heard > self._timeout:
+                    raise self._silent(KafkaError(KafkaError._TIMED_OUT))
+                yield self._records(messages, open_, stops)
+        finally:
+            self._rd.unassign()
+
+    def _take(self) -> list[Message]:
+        # `consume` waits until it has as many as it is asked for: wait for one, then take what else is there.
+        with uninterrupted():
+            first = self._rd.poll(_WAIT)
+            return [] if first is None else [first, *self._rd.consume(_BATCH - 1, 0)]
+
+    def _records(self, messages: list[Message], open_: set[TopicPartition], stops: Offsets | None) -> list[Record]:
+        """The records among `messages`; partitions that reached their stop are taken out of `open_`."""
+        records = []
+        for message in messages:
+            tp = TopicPartition(message.topic() or "", message.partition() or 0)
+            error = message.error()
+            if error is not None:
+                self._judge(error, tp)
+                at_end = error.code() == KafkaError._PARTITION_EOF
+                position = (message.offset() or 0) if at_end else -1
+            else:
+                record = _record(message, tp)
+                if tp in open_ and (stops is None or record.offset < stops[tp]):
+                    records.append(record)
+                position = record.offset + 1
+            if stops is not None and tp in open_ and position >= stops[tp]:
+                open_.discard(tp)
+                self._rd.pause([RdPartition(*tp)])
+        return records
+
+    def _judge(self, error: KafkaError, tp: TopicPartition) -> None:
+        """Raise for what waiting cannot cure."""
+        code = error.code()
+        if code == KafkaError._PARTITION_EOF or code in _IGNORED:
+            return
+        if code in _GONE:
+            raise BrokerError(f"{tp.topic}[{tp.partition}] is gone: it was deleted on the cluster")
+        if code in NOT_TRUSTED or not (code in UNREACHABLE or error.retriable()):
+            raise cannot_use(self._address, error)
+        self._last_error = error
+
+    def _offsets(self, partitions: Iterable[TopicPartition], when: int) -> dict[TopicPartition, int]:
+        # In a ListOffsets request -1 asks for the end and -2 for the beginning, as timestamps that no record
+        # has; all partitions go in one round trip to each leader.
+        wanted = [RdPartition(tp.topic, tp.partition, when) for tp in partitions]
+        if not wanted:
+            return {}
+
+        def ask() -> list[RdPartition]:
+            answers = self._rd.offsets_for_times(wanted, timeout=_ASK)
+            failed = next((answer.error for answer in answers if answer.error is not None), None)
+            if failed is not None:
+                raise KafkaException(failed)
+            return answers
+
+        return {TopicPartition(a.topic, a.partition): a.offset for a in self._ask(ask)}
+
+    def _ask(self, question: Callable[[], T]) -> T:
+        """Ask until there is an answer, in short calls, for up to the timeout."""
+        deadline = time.monotonic() + self._timeout
+        while True:
+            try:
+                with uninterrupted():
+                    return question()
+            except KafkaException as problem:
+                error: KafkaError = problem.args[0]
+                with uninterrupted():
+                    self._rd.poll(0)  # serves the callback that knows why
+                if not (error.code() in UNREACHABLE or error.retriable()):
+                    raise cannot_use(self._address, error) from problem
+                if time.monotonic() >= deadline or self._is_refused():
+                    raise self._silent(error) from problem
+
+    def _is_refused(self) -> bool:
+        return self._last_error is not None and self._last_error.code() in NOT_TRUSTED
+
+    def _silent(self, error: KafkaError) -> BrokerError:
+        return cannot_use(self._address, self._last_error or error)
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:
+            self.away = True  # which says less than the refused connection or login before it
+        elif error.code() not in _IGNORED:
+            self._last_error = error
+
+
+def _record(message: Message, tp: TopicPartition) -> Record:
+    kind, timestamp = message.timestamp()
+    return Record(
+        topic=tp.topic,
+        partition=tp.partition,
+        offset=message.offset() or 0,
+        timestamp=timestamp if kind else -1,
+        key=message.key(),
+        value=message.value(),
+        headers=tuple(cast("Headers", message.headers() or ())),
+    )
