@@ -92,6 +92,11 @@ class Plan:
     def refused(self) -> tuple[Change, ...]:
         return tuple(change for change in self.changes if change.risk == "refused")
 
+    @property
+    def hidden(self) -> tuple[Unknown, ...]:
+        """The topics that the cluster would not describe at all."""
+        return tuple(unknown for unknown in self.unknown if unknown.what == "topic")
+
     def raise_if_refused(self) -> None:
         """Raises UsageError naming every refused change."""
         if not self.refused:
@@ -105,13 +110,6 @@ class Plan:
 
     def of(self, action: Action) -> tuple[Change, ...]:
         return tuple(change for change in self.changes if change.action == action)
-
-    def only(self, topics: frozenset[str]) -> Plan:
-        """The part of this plan that concerns `topics`."""
-        return Plan(
-            tuple(change for change in self.changes if change.topic in topics),
-            tuple(unknown for unknown in self.unknown if unknown.topic in topics),
-        )
 
     def creates(self) -> tuple[TopicSpec, ...]:
         """The topics to create, put together from the plan's own `create` changes, in order."""

@@ -1,0 +1,191 @@
+"""Applying a plan: item by item, in chunks, through races, until every partition has a leader."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.config.model import KafkaSettings, Pipeline, Topic
+from orchestrator.errors import BrokerError, UsageError, WaitTimeout
+from orchestrator.provisioning.apply import (
+    RECORDS_PER_REQUEST,
+    Outcome,
+    apply,
+    await_leaders,
+    chunks,
+    look,
+    sync_for_up,
+)
+from orchestrator.records import ClusterState, Refusal, TopicSpec, TopicState
+from tests.support.cluster import FakeCluster, state
+
+NO = Refusal("INVALID_CONFIG", "Invalid value")
+
+
+def spec(name: str, partitions: int = 3, **configs: str) -> TopicSpec:
+    return TopicSpec(name, partitions, 1, {k.replace("_", "."): v for k, v in configs.items()})
+
+
+def run(declared: list[TopicSpec], cluster: FakeCluster) -> Outcome:
+    return apply(look(declared, cluster), declared, cluster, sleep=lambda _: None)
+
+
+def failures(outcome: Outcome) -> list[tuple[str, str, str]]:
+    return [(f.action, f.topic, f.refusal.code) for f in outcome.failed]
+
+
+class Clock:
+    """Time passes only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_creates_grows_and_alters_in_one_request_each() -> None:
+    cluster = FakeCluster([state(spec("old")), state(spec("old2"))])
+    declared = [spec("new"), spec("new2"), spec("old", 6), spec("old2", retention_ms="1")]
+    outcome = run(declared, cluster)
+    assert outcome.failed == ()
+    assert cluster.writes == [("create", ("new", "new2")), ("grow", ("old",)), ("alter", ("old2",))]
+    assert look(declared, cluster).is_empty
+
+
+def test_an_empty_plan_writes_nothing() -> None:
+    cluster = FakeCluster([state(spec("t"))])
+    assert run([spec("t")], cluster) == Outcome()
+    assert cluster.writes == []
+
+
+def test_a_refused_plan_writes_nothing_at_all() -> None:
+    cluster = FakeCluster([state(spec("big", 9))])
+    with pytest.raises(UsageError):
+        run([spec("new"), spec("big", 3)], cluster)
+    assert cluster.writes == []
+
+
+def test_one_refused_item_does_not_keep_the_others_from_being_done() -> None:
+    cluster = FakeCluster([state(spec("old"))], refuse={"bad": NO})
+    outcome = run([spec("bad"), spec("good"), spec("old", 6)], cluster)
+    assert failures(outcome) == [("create", "bad", "INVALID_CONFIG")]
+    assert {change.topic for change in outcome.applied} == {"good", "old"}
+    assert "Invalid value" in str(outcome.failed[0])
+    assert cluster.topics["old"].partitions == 6
+
+
+def test_losing_a_race_to_the_same_topic_is_no_failure() -> None:
+    def rival(cluster: FakeCluster) -> None:
+        cluster.topics.setdefault("t", state(spec("t", retention_ms="5")))
+
+    declared = [spec("t", retention_ms="5"), spec("u")]
+    cluster = FakeCluster(before=rival)
+    outcome = run(declared, cluster)
+    assert outcome.failed == ()
+    assert look(declared, cluster).is_empty
+
+
+def test_after_a_race_what_is_safe_is_done_and_the_rest_is_named() -> None:
+    def rival(cluster: FakeCluster) -> None:
+        cluster.topics.setdefault("t", state(spec("t", 1, retention_ms="5")))
+
+    cluster = FakeCluster(before=rival)
+    outcome = run([spec("t", 3, retention_ms="9")], cluster)
+    assert failures(outcome) == [("grow", "t", "CHANGED_MEANWHILE")]
+    assert cluster.topics["t"].overrides == {"retention.ms": "9"}
+    assert cluster.topics["t"].partitions == 1
+
+
+def test_a_rivals_topic_that_stays_invisible_is_a_failure() -> None:
+    exists = Refusal("TOPIC_ALREADY_EXISTS", "Topic 't' already exists.")
+    outcome = run([spec("t")], FakeCluster(refuse={"t": exists}))
+    assert failures(outcome) == [("create", "t", "TOPIC_ALREADY_EXISTS")]
+
+
+def test_chunks_hold_so_many_records_and_keep_the_order() -> None:
+    topics = [spec(f"t{i}", 2_000, retention_ms="1") for i in range(7)]
+    groups = list(chunks(topics))
+    assert [topic for group in groups for topic in group] == topics
+    assert all(sum(t.partitions + 2 for t in group) <= RECORDS_PER_REQUEST for group in groups)
+    assert len(groups) == 4
+
+
+def test_a_topic_larger_than_a_chunk_stands_alone() -> None:
+    assert [len(group) for group in chunks([spec("a", 9_000), spec("b", 1)])] == [1, 1]
+
+
+def test_growth_is_chunked_by_what_is_added() -> None:
+    cluster = FakeCluster([state(spec(f"t{i}", 1)) for i in range(3)])
+    run([spec(f"t{i}", 3_000) for i in range(3)], cluster)
+    assert [what for what, _ in cluster.writes] == ["grow", "grow", "grow"]
+
+
+class Electing(FakeCluster):
+    """A topic that appears only later, then without leaders, then complete."""
+
+    def describe(self, names: object) -> ClusterState:
+        self.looks += 1
+        if self.looks == 1:
+            return ClusterState()
+        return ClusterState({"t": TopicState("t", 3, 1, leaderless=max(0, 4 - self.looks))})
+
+
+def test_waits_until_every_partition_has_a_leader() -> None:
+    cluster, clock = Electing(), Clock()
+    await_leaders([spec("t")], cluster, clock=clock, sleep=clock.sleep)
+    assert cluster.looks == 4
+
+
+def test_partitions_that_were_just_added_are_waited_for() -> None:
+    cluster, clock = FakeCluster([state(spec("t", 3))]), Clock()
+    with pytest.raises(WaitTimeout):
+        await_leaders([spec("t", 6)], cluster, deadline=1, clock=clock, sleep=clock.sleep)
+
+
+def test_leaders_that_never_come_are_an_error_that_names_the_topics() -> None:
+    clock = Clock()
+    cluster = FakeCluster([TopicState("slow", 3, 1, leaderless=1), TopicState("fast", 3, 1)])
+    with pytest.raises(WaitTimeout, match=r"after 5 s .*: slow$") as caught:
+        await_leaders([spec("slow"), spec("fast")], cluster, deadline=5, clock=clock, sleep=clock.sleep)
+    assert caught.value.exit_code == 124
+    assert 5 <= clock.now < 6
+
+
+def pipeline(*names: str) -> Pipeline:
+    topics = {name: Topic(name, name, 3, 1, {"retention.ms": "5"}) for name in names}
+    return Pipeline("p", "", Path(), KafkaSettings(), topics, {}, {})
+
+
+def test_up_applies_and_returns_the_plan() -> None:
+    cluster = FakeCluster()
+    applied = sync_for_up(pipeline("a", "b"), cluster)
+    assert applied.totals()["create"] == 2
+    assert sync_for_up(pipeline("a", "b"), cluster).is_empty
+    assert [what for what, _ in cluster.writes] == ["create"]
+
+
+def test_up_refuses_a_refused_plan() -> None:
+    with pytest.raises(UsageError, match="partitions 9 -> 3"):
+        sync_for_up(pipeline("a"), FakeCluster([state(spec("a", 9))]))
+
+
+def test_up_names_what_the_broker_refused() -> None:
+    with pytest.raises(BrokerError, match="a: create: Invalid value"):
+        sync_for_up(pipeline("a", "b"), FakeCluster(refuse={"a": NO}))
+
+
+def test_up_does_not_go_on_with_a_topic_it_may_not_see() -> None:
+    cluster = FakeCluster(unknown={"a": "not authorized"})
+    with pytest.raises(BrokerError, match="not authorized"):
+        sync_for_up(pipeline("a", "b"), cluster)
+    assert cluster.writes == []
+
+
+def test_up_goes_on_where_only_configs_are_hidden() -> None:
+    applied = sync_for_up(pipeline("a"), FakeCluster([TopicState("a", 3, 1, None)]))
+    assert [(u.topic, u.what) for u in applied.unknown] == [("a", "configs")]
