@@ -1,0 +1,106 @@
+"""What a commit says: an offset, and in its metadata the settled ranges above it and the accounting.
+
+The metadata is at most 4,096 bytes (the broker's `offset.metadata.max.bytes`), versioned, and optional: what
+cannot be read counts as none, and then the window above the offset is simply delivered again.
+
+Version 1 is JSON: `{"v": 1, "s": settled, "n": [done, dead_lettered, skipped]}`, where `settled` is base64 of
+unsigned LEB128 numbers, alternately the gap before a settled range and its length, counted from the offset.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from orchestrator.delivery.frontier import Ranges
+from orchestrator.delivery.tally import Tally
+
+VERSION = 1
+#: Bytes of metadata that kpipe uses at most; the rest of the broker's 4,096 is reserve.
+LIMIT = 3_800
+#: Settled ranges above the frontier that always fit: 2 numbers each, at most 5 base64 characters a number here.
+MOST_RANGES = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A committed state of one partition: everything below `offset` and in `settled` is settled."""
+
+    offset: int
+    settled: Ranges = ()
+    tally: Tally = field(default_factory=Tally)
+
+    def metadata(self) -> str:
+        """This checkpoint as commit metadata. Ranges that do not fit are left out, the highest first."""
+        ranges = self.settled[:MOST_RANGES]
+        while True:
+            packed = base64.b64encode(_pack(self.offset, ranges)).decode()
+            text = json.dumps(
+                {"v": VERSION, "s": packed, "n": [self.tally.done, self.tally.dead_lettered, self.tally.skipped]},
+                separators=(",", ":"),
+            )
+            if len(text) <= LIMIT:
+                return text
+            ranges = ranges[: len(ranges) * 3 // 4]
+
+
+def read_checkpoint(offset: int, metadata: str | None) -> Checkpoint:
+    """The checkpoint that a commit stands for; foreign or broken metadata counts as none. Never raises."""
+    try:
+        said = json.loads(metadata or "")
+        if said["v"] != VERSION:
+            return Checkpoint(offset)
+        done, dead, skipped = (int(n) for n in said["n"])
+        settled = _unpack(offset, base64.b64decode(said["s"], validate=True))
+        return Checkpoint(offset, settled, Tally(done, dead, skipped))
+    except (ValueError, TypeError, KeyError, binascii.Error, RecursionError):
+        return Checkpoint(offset)
+
+
+def _pack(offset: int, ranges: Ranges) -> bytes:
+    def numbers() -> Iterator[int]:
+        at = offset
+        for first, end in ranges:
+            yield first - at
+            yield end - first
+            at = end
+
+    return b"".join(_leb128(n) for n in numbers())
+
+
+def _unpack(offset: int, data: bytes) -> Ranges:
+    numbers = list(_from_leb128(data))
+    ranges: list[tuple[int, int]] = []
+    at = offset
+    for gap, length in zip(numbers[::2], numbers[1::2], strict=True):
+        if length == 0:
+            raise ValueError("an empty range")
+        ranges.append((at + gap, at + gap + length))
+        at += gap + length
+    return tuple(ranges)
+
+
+def _leb128(n: int) -> bytes:
+    out = bytearray()
+    while n >= 0x80:
+        out.append(n & 0x7F | 0x80)
+        n >>= 7
+    out.append(n)
+    return bytes(out)
+
+
+def _from_leb128(data: Iterable[int]) -> Iterator[int]:
+    n = shift = 0
+    for byte in data:
+        n |= (byte & 0x7F) << shift
+        shift += 7
+        if shift > 70:
+            raise ValueError("a number of more than 64 bits")
+        if byte < 0x80:
+            yield n
+            n = shift = 0
+    if shift:
+        raise ValueError("the last number is cut off")

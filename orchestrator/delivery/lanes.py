@@ -1,0 +1,118 @@
+"""The lanes of one partition that cannot move on: each keeps the order of its key while the others flow.
+
+Rules (DESIGN section 5, steps 6 and 13):
+- A lane exists only while an event in it is unsettled after its first pass; the happy path has no lanes.
+- Whoever's lane exists queues behind it. The head alone may run; it is due at `due`.
+- A null key's lane is its partition's null lane: events without a key are ordered among themselves.
+- A copy of an event that is still in progress waits behind it, in the lane of the original.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable, Iterable
+from heapq import heappop, heappush
+from itertools import count
+from typing import Literal
+
+from orchestrator.delivery.pending import EventId, Pending
+from orchestrator.records import Record
+
+Ordering = Literal["key", "partition", "none"]
+
+
+def lane_of(record: Record, ordering: Ordering) -> Hashable:
+    """The lane of `record` within its partition."""
+    if ordering == "key":
+        return record.key
+    return None if ordering == "partition" else record.offset
+
+
+class Lane:
+    """The unsettled events of one key, in order of offset. `due` is when the head may run (any monotonic clock)."""
+
+    __slots__ = ("due", "key", "queue")
+
+    def __init__(self, key: Hashable) -> None:
+        self.key = key
+        self.queue: deque[Pending] = deque()
+        self.due = 0.0
+
+
+class Lanes:
+    """All blocked lanes of a partition, and which of them is due next."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[Hashable, Lane] = {}
+        #: event id -> its lane's key and how many events of that id wait there
+        self._in_progress: dict[EventId, tuple[Hashable, int]] = {}
+        self._due: list[tuple[float, int, Lane]] = []
+        self._ties = count()
+
+    def __len__(self) -> int:
+        return len(self._lanes)
+
+    def get(self, key: Hashable) -> Lane | None:
+        return self._lanes.get(key)
+
+    def lane_in_progress(self, event_id: EventId) -> Lane | None:
+        """The lane in which an event of that id is still unsettled."""
+        found = self._in_progress.get(event_id)
+        return None if found is None else self._lanes.get(found[0])
+
+    def append(self, lane: Lane, pending: Pending) -> None:
+        """Queue behind an existing lane."""
+        lane.queue.append(pending)
+        self._note(lane, pending)
+
+    def block(self, key: Hashable, pendings: Iterable[Pending], due: float) -> Lane:
+        """Put `pendings` (in order of offset) at the front of their lane, which is next due at `due`."""
+        lane = self._lanes.setdefault(key, Lane(key))
+        for pending in reversed(list(pendings)):
+            lane.queue.appendleft(pending)
+            self._note(lane, pending)
+        self.set_due(lane, due)
+        return lane
+
+    def set_due(self, lane: Lane, due: float) -> None:
+        lane.due = due
+        heappush(self._due, (due, next(self._ties), lane))
+
+    def next_due(self) -> float | None:
+        """When the first head may run; None when no lane waits."""
+        while self._due:
+            due, _, lane = self._due[0]
+            if self._lanes.get(lane.key) is lane and lane.due == due:
+                return due
+            heappop(self._due)
+        return None
+
+    def pop_due(self, now: float) -> Lane | None:
+        """The lane whose head may run now. Whoever takes it says `set_due` or settles it empty afterwards."""
+        due = self.next_due()
+        if due is None or due > now:
+            return None
+        return heappop(self._due)[2]
+
+    def settle_head(self, lane: Lane) -> Pending:
+        """The head is settled: the next one in the lane moves up; an empty lane is gone."""
+        pending = lane.queue.popleft()
+        self._forget(lane, pending)
+        if not lane.queue:
+            self._lanes.pop(lane.key, None)
+        return pending
+
+    def _note(self, lane: Lane, pending: Pending) -> None:
+        if pending.event_id is not None:
+            key, copies = self._in_progress.get(pending.event_id, (lane.key, 0))
+            if key == lane.key:
+                self._in_progress[pending.event_id] = (key, copies + 1)
+
+    def _forget(self, lane: Lane, pending: Pending) -> None:
+        if pending.event_id is None:
+            return
+        key, copies = self._in_progress.get(pending.event_id, (None, 0))
+        if key == lane.key and copies > 1:
+            self._in_progress[pending.event_id] = (key, copies - 1)
+        elif key == lane.key and copies == 1:
+            del self._in_progress[pending.event_id]

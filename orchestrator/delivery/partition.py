@@ -1,0 +1,89 @@
+"""Everything that is known about one assigned partition during one epoch (one assignment, from start to end).
+
+Two threads look at it. The one that polls adds arrivals and asks for checkpoints; the one that runs handlers does the
+rest. What both touch (frontier, tally, `busy`, `ended`) changes only under the ledger's lock (`worker/ledger.py`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from orchestrator.delivery.admission import Load
+from orchestrator.delivery.checkpoint import MOST_RANGES, Checkpoint
+from orchestrator.delivery.dedup import Dedup
+from orchestrator.delivery.frontier import Frontier
+from orchestrator.delivery.lanes import Lanes
+from orchestrator.delivery.tally import Tally
+from orchestrator.records import Record, TopicPartition
+
+
+class Partition:
+    """One epoch of one partition, from the checkpoint on that its group committed last."""
+
+    def __init__(self, tp: TopicPartition, topic: str, start: Checkpoint, dedup: Dedup | None) -> None:
+        """`topic` is the file's name of the topic; `tp` has the cluster's."""
+        self.tp = tp
+        self.topic = topic
+        self.frontier = Frontier(start.offset, start.settled)
+        self.lanes = Lanes()
+        self.dedup = dedup
+        self.tally = start.tally
+        self.fresh: deque[Record] = deque()
+        #: The offset at which the log ended when everything before it had arrived; 0: not seen.
+        self.end = 0
+        #: No further event of this epoch is started (it is being revoked, or the worker stops).
+        self.draining = False
+        #: The epoch is over: whatever completes now is dropped.
+        self.ended = False
+        #: An event of this partition runs, or waits for its receipts.
+        self.busy = False
+        self.received_events = 0
+        self.received_bytes = 0
+        self.settled_events = 0
+        self.settled_bytes = 0
+
+    def receive(self, records: Sequence[Record]) -> int:
+        """Take arrivals, in order; returns how many are new. What a former life settled is left out."""
+        if self.frontier.has_restored:
+            records = [r for r in records if not self.frontier.settled_before(r.offset)]
+        self.received_events += len(records)
+        self.received_bytes += sum(map(size_of, records))
+        self.fresh.extend(records)
+        return len(records)
+
+    def settle(self, records: Sequence[Record], ended_as: Tally) -> None:
+        """Count `records` as settled; where they stand is the frontier's business."""
+        self.tally = self.tally.plus(ended_as)
+        self.settled_events += len(records)
+        self.settled_bytes += sum(map(size_of, records))
+
+    def reach_end(self) -> None:
+        """All that arrived is dispatched: with the log's end known, the frontier moves up to it (step 11)."""
+        if not self.fresh:
+            self.frontier.advance(self.end)
+
+    def room(self, most: int) -> int:
+        """How many fresh events may be dispatched now, at most `most`.
+
+        Every one of them can leave one more settled range above the frontier, and all ranges have to fit into the
+        commit's metadata.
+        """
+        if not len(self.lanes):
+            return most
+        return max(0, min(most, MOST_RANGES - len(self.frontier.settled_above())))
+
+    def checkpoint(self) -> Checkpoint:
+        return Checkpoint(self.frontier.committable, self.frontier.settled_above(), self.tally)
+
+    @property
+    def in_flight(self) -> int:
+        return self.received_events - self.settled_events
+
+    def load(self) -> Load:
+        return Load(self.in_flight, self.received_bytes - self.settled_bytes)
+
+
+def size_of(record: Record) -> int:
+    """Bytes of memory that a record stands for, roughly."""
+    return 100 + len(record.value or b"") + len(record.key or b"")

@@ -1,0 +1,48 @@
+"""An event that could not be settled on its first pass: only then does it become an object with a state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orchestrator.delivery.outcome import Failed, Reason
+from orchestrator.records import Record
+
+#: What dedup knows an event by: the text or integer that stands in the value's `dedup.by` field.
+EventId = str | int
+
+
+class Pending:
+    """One unsettled event in its lane.
+
+    `attempts` counts the runs that were spent, `waits` the unavailable ones in a row; times are epoch seconds, 0
+    when it never failed. `buried` is the reason once the event was given up and only its letter is missing.
+    """
+
+    __slots__ = (
+        "attempts",
+        "buried",
+        "event_id",
+        "failed",
+        "first_failed",
+        "last_failed",
+        "record",
+        "value",
+        "waits",
+    )
+
+    def __init__(self, record: Record, value: Any, event_id: EventId | None) -> None:
+        self.record = record
+        self.value = value
+        self.event_id = event_id
+        self.attempts = 0
+        self.waits = 0
+        self.first_failed = 0.0
+        self.last_failed = 0.0
+        self.failed: Failed | None = None
+        self.buried: Reason | None = None
+
+    def note_failure(self, failed: Failed, now: float) -> None:
+        """A run failed at `now`: keep when and why."""
+        self.failed = failed
+        self.first_failed = self.first_failed or now
+        self.last_failed = now

@@ -1,0 +1,264 @@
+"""A member of a consumer group: polls batches, tells of assignments, pauses, commits explicit offsets.
+
+Rules (PITFALLS, "Commit, pause, rebalance"; DESIGN section 5, steps 1, 2 and 12):
+- Offsets are never committed or stored by librdkafka; `commit` names them.
+- Every call is made from the one thread that polls; the callbacks of `Assignments` run inside `poll` and `close`.
+- An offset that no longer exists never moves silently: it is reported, and the caller says where to go on.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException
+from confluent_kafka import TopicPartition as RdPartition
+
+from orchestrator.errors import BrokerError
+from orchestrator.records import Record, TopicPartition
+
+log = logging.getLogger("kpipe.consumer")
+
+#: Answers about committed offsets and the ends of a log are waited for so long (seconds), then asked again.
+_ASK_TIMEOUT = 5.0
+#: After so many seconds without an answer the assignment is given up: the worker ends and its successor asks again.
+_ASK_DEADLINE = 30.0
+
+
+class Committed(NamedTuple):
+    """A group's committed offset of one partition (None: it never committed) with its metadata."""
+
+    tp: TopicPartition
+    offset: int | None
+    metadata: str | None
+
+
+class CommitRequest(NamedTuple):
+    tp: TopicPartition
+    offset: int
+    metadata: str
+
+
+class EndOfLog(NamedTuple):
+    """The poll reached the end of a partition: every record before `offset` has been delivered."""
+
+    tp: TopicPartition
+    offset: int
+
+
+class OffsetLost(NamedTuple):
+    """The offset to read next does not exist: retention removed it, or the topic was made anew."""
+
+    tp: TopicPartition
+    message: str
+
+
+class Trouble(NamedTuple):
+    """An error that librdkafka goes on from by itself (an unknown topic, a broker away)."""
+
+    code: str
+    message: str
+
+
+class Polled(NamedTuple):
+    """What one poll brought, records in order of arrival per partition."""
+
+    records: list[Record]
+    ends: list[EndOfLog]
+    lost: list[OffsetLost]
+    troubles: list[Trouble]
+
+
+class Assignments(Protocol):
+    """What a group member does when its partitions change."""
+
+    def assigned(self, committed: Sequence[Committed]) -> Mapping[TopicPartition, int]:
+        """New partitions came: where to start reading each."""
+        ...
+
+    def revoked(self, partitions: Sequence[TopicPartition]) -> None:
+        """The group takes partitions away: the last moment to commit for them."""
+        ...
+
+    def lost(self, partitions: Sequence[TopicPartition]) -> None:
+        """The group took partitions away long ago: committing for them is forbidden."""
+        ...
+
+
+class GroupConsumer:
+    """One member of `properties["group.id"]`, subscribed to `topics` (the cluster's names)."""
+
+    def __init__(self, properties: Mapping[str, Any], topics: Sequence[str], assignments: Assignments) -> None:
+        self._assignments = assignments
+        self._commit_failed: Callable[[Sequence[TopicPartition], str], None] = lambda tps, why: None
+        strategy = str(properties.get("partition.assignment.strategy", "cooperative-sticky"))
+        self._incremental = "cooperative" in strategy or properties.get("group.protocol") == "consumer"
+        try:
+            self._rd = Consumer({**properties, "on_commit": self._on_commit})
+        except KafkaException as e:
+            raise BrokerError(
+                f"the Kafka consumer refused its settings: {e.args[0].str()}", "see `kafka:` in the pipeline file"
+            ) from e
+        self._rd.subscribe(list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
+
+    def on_commit_failure(self, told: Callable[[Sequence[TopicPartition], str], None]) -> None:
+        """Call `told` from within `poll` with the partitions of an asynchronous commit that failed, and why."""
+        self._commit_failed = told
+
+    def poll(self, most: int, timeout: float) -> Polled:
+        """Wait up to `timeout` seconds for the first message, then take what is there, at most `most`.
+
+        Filling a batch by waiting (`consume(most, timeout)`) would delay every quiet topic by the timeout.
+        """
+        first = self._rd.poll(timeout)
+        polled = Polled([], [], [], [])
+        if first is None:
+            return polled
+        messages = [first, *self._rd.consume(most - 1, 0)] if most > 1 else [first]
+        for message in messages:
+            if message.error() is None:
+                polled.records.append(_record(message))
+            else:
+                _sort_error(message, polled)
+        return polled
+
+    def pause(self, partitions: Sequence[TopicPartition]) -> None:
+        if partitions:
+            self._rd.pause(_rd(partitions))
+
+    def resume(self, partitions: Sequence[TopicPartition]) -> None:
+        if partitions:
+            self._rd.resume(_rd(partitions))
+
+    def seek(self, tp: TopicPartition, offset: int) -> None:
+        """Go on at `offset`. Only for a partition whose offset was lost: a retry never seeks (librdkafka #3471)."""
+        self._rd.seek(RdPartition(tp.topic, tp.partition, offset))
+
+    def ends_of(self, tp: TopicPartition) -> tuple[int, int]:
+        """The first and the next offset of the partition's log, asked of its leader; retried for 30 s."""
+        ends = self._ask(lambda: self._rd.get_watermark_offsets(RdPartition(*tp), timeout=_ASK_TIMEOUT))
+        return int(ends[0]), int(ends[1])
+
+    def known_end(self, tp: TopicPartition) -> int | None:
+        """The next offset of the log as the last fetch told it; None before the first fetch. Asks nobody."""
+        try:
+            _, high = self._rd.get_watermark_offsets(RdPartition(*tp), cached=True)
+        except KafkaException:
+            return None
+        return int(high) if high >= 0 else None
+
+    def commit(self, requests: Sequence[CommitRequest], *, wait: bool) -> None:
+        """Commit exactly these offsets. Without `wait` a failure is told to `on_commit_failure` in a later poll.
+
+        Raises BrokerError when waiting and the group refuses (a rebalance went past us: what was settled since the
+        last commit will be delivered again).
+        """
+        if not requests:
+            return
+        offsets = [RdPartition(r.tp.topic, r.tp.partition, r.offset, r.metadata) for r in requests]
+        try:
+            if not wait:
+                self._rd.commit(offsets=offsets, asynchronous=True)
+                return
+            answers = self._rd.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as e:
+            if wait:
+                raise BrokerError(f"the commit was refused: {e.args[0].str()}") from e
+            self._commit_failed([r.tp for r in requests], e.args[0].str())
+            return
+        refused = [a for a in answers if a.error is not None]
+        if refused:
+            raise BrokerError(f"the commit was refused: {refused[0].error}")
+
+    def close(self) -> None:
+        """Leave the group. `revoked` runs first, for all that is still assigned."""
+        self._rd.close()
+
+    def _on_assign(self, _: Any, partitions: list[RdPartition]) -> None:
+        tps = _ours(partitions)
+        committed: Sequence[Committed] = ()
+        if partitions:
+            answers = self._ask(lambda: self._rd.committed(partitions, timeout=_ASK_TIMEOUT))
+            committed = [_committed(a) for a in answers]
+        starts = self._assignments.assigned(committed)
+        chosen = [RdPartition(tp.topic, tp.partition, starts[tp]) for tp in tps]
+        if self._incremental:
+            self._rd.incremental_assign(chosen)
+        else:
+            self._rd.assign(chosen)
+        # A paused state can survive a revoke and reassign: say it anew.
+        self.resume(tps)
+
+    def _on_revoke(self, _: Any, partitions: list[RdPartition]) -> None:
+        self._assignments.revoked(_ours(partitions))
+        self._let_go(partitions)
+
+    def _on_lost(self, _: Any, partitions: list[RdPartition]) -> None:
+        self._assignments.lost(_ours(partitions))
+        self._let_go(partitions)
+
+    def _let_go(self, partitions: list[RdPartition]) -> None:
+        if self._incremental:
+            self._rd.incremental_unassign(partitions)
+        else:
+            self._rd.unassign()
+
+    def _on_commit(self, error: KafkaError | None, partitions: list[RdPartition]) -> None:
+        failed = [p for p in partitions if p.error is not None]
+        if error is not None and error.code() != KafkaError._NO_OFFSET:
+            self._commit_failed(_ours(partitions), error.str())
+        elif failed:
+            self._commit_failed(_ours(failed), str(failed[0].error))
+
+    def _ask(self, question: Callable[[], Any]) -> Any:
+        """The answer of the cluster, asked again while it is away."""
+        deadline = time.monotonic() + _ASK_DEADLINE
+        while True:
+            try:
+                return question()
+            except KafkaException as e:
+                if time.monotonic() > deadline:
+                    raise BrokerError(f"no answer about this group's offsets: {e.args[0].str()}") from e
+                log.warning("waiting for the cluster's answer about offsets: %s", e.args[0].str())
+                time.sleep(0.2)
+
+
+def _record(message: Any) -> Record:
+    return Record(
+        message.topic(),
+        message.partition(),
+        message.offset(),
+        message.timestamp()[1],
+        message.key(),
+        message.value(),
+        tuple(message.headers() or ()),
+    )
+
+
+def _sort_error(message: Any, polled: Polled) -> None:
+    error = message.error()
+    code = error.code()
+    tp = TopicPartition(message.topic() or "", message.partition() if message.partition() is not None else -1)
+    if code == KafkaError._PARTITION_EOF:
+        polled.ends.append(EndOfLog(tp, message.offset()))
+    elif code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+        polled.lost.append(OffsetLost(tp, error.str()))
+    else:
+        polled.troubles.append(Trouble(error.name(), f"{tp.topic}: {error.str()}" if tp.topic else error.str()))
+
+
+def _committed(answer: RdPartition) -> Committed:
+    if answer.error is not None:
+        raise KafkaException(answer.error)
+    offset = None if answer.offset == OFFSET_INVALID else answer.offset
+    return Committed(TopicPartition(answer.topic, answer.partition), offset, answer.metadata)
+
+
+def _rd(partitions: Sequence[TopicPartition]) -> list[RdPartition]:
+    return [RdPartition(tp.topic, tp.partition) for tp in partitions]
+
+
+def _ours(partitions: Sequence[RdPartition]) -> list[TopicPartition]:
+    return [TopicPartition(p.topic, p.partition) for p in partitions]

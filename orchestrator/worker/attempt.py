@@ -1,0 +1,144 @@
+"""One event from its bytes to an outcome: judged by its contract, run, and given up if it must be."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import Any
+
+from orchestrator.config.model import Handler
+from orchestrator.contracts import Undecodable, decode_json
+from orchestrator.delivery.letters import Death, Sender, read_letter, write_letter
+from orchestrator.delivery.outcome import Failed, Park, decide
+from orchestrator.delivery.pending import Pending
+from orchestrator.event import Event
+from orchestrator.kafka.producer import SendFailure
+from orchestrator.records import Record
+from orchestrator.worker.batch import Batch
+from orchestrator.worker.facts import Facts
+from orchestrator.worker.outputs import Outputs
+from orchestrator.worker.python import PythonHandler
+from orchestrator.worker.receipts import Receipts
+from orchestrator.worker.source import Source
+
+
+def judge(source: Source, record: Record) -> Any:
+    """The event's value, or a `Failed` that says how it breaks its topic's contract.
+
+    Tombstones and letters have no contract; a letter's value is None when it is not JSON.
+    """
+    if record.value is None:
+        return None
+    try:
+        value = decode_json(record.value)
+    except Undecodable as e:
+        return None if source.is_dlq else Failed("decode", e.reason, "Undecodable", violations=(("$", e.reason),))
+    if source.contract is None or source.contract.is_valid(value):
+        return value
+    violations = tuple((v.path, v.message) for v in source.contract.violations(value))
+    what = "; ".join(f"{path}: {message}" for path, message in violations[:3])
+    return Failed("schema", what, "ContractError", violations=violations)
+
+
+class Attempts:
+    """Runs events through one handler. `deadline` tells another thread when the running one should have ended."""
+
+    def __init__(
+        self,
+        handler: Handler,
+        runner: PythonHandler,
+        outputs: Outputs,
+        receipts: Receipts,
+        sender: Sender,
+        facts: Facts,
+    ) -> None:
+        self._handler = handler
+        self._runner = runner
+        self._outputs = outputs
+        self._receipts = receipts
+        self._sender = sender
+        self._facts = facts
+        #: `time.monotonic()` by which the running event should have ended; 0.0 while none runs.
+        self.deadline = 0.0
+        #: The event that runs, for whoever finds it past its deadline.
+        self.running: Record | None = None
+
+    def run(self, source: Source, record: Record, value: Any, attempt: int, batch: Batch) -> Failed | None:
+        """Run the handler and send what it caused; None when all went well so far."""
+        timeout = self._handler.timeout
+        letter = read_letter(record.headers) if source.is_dlq else None
+        until = None if timeout == float("inf") else time.time() + timeout
+        event = Event(record, value, topic=source.topic, attempt=attempt, deadline=until, letter=letter)
+        self.running = record
+        self.deadline = time.monotonic() + timeout
+        answer = self._runner.run(event)
+        self.deadline = 0.0
+        if isinstance(answer, Failed):
+            return answer
+        if answer:
+            outs = self._outputs.prepare(answer, record)
+            if isinstance(outs, Failed):
+                return outs
+            for out in outs:
+                self._receipts.send(out, batch)
+        return None
+
+    def fail(self, source: Source, pending: Pending, failed: Failed, batch: Batch) -> Park | None:
+        """A run failed: the wait before the next one, or None when the event was given up."""
+        pending.note_failure(failed, time.time())
+        spent = pending.attempts + 1
+        decision = decide(
+            failed, spent, pending.waits, self._handler.retry, is_letter=source.is_dlq, chance=random.random()
+        )
+        if isinstance(decision, Park):
+            pending.attempts = spent if decision.spend else pending.attempts
+            pending.waits = 0 if decision.spend else pending.waits + 1
+            self._facts.parked(pending, decision)
+            return decision
+        pending.attempts = spent
+        pending.buried = decision.reason
+        self.send_letter(source, pending, batch)
+        return None
+
+    def bury_broken(self, source: Source, pending: Pending, failed: Failed, batch: Batch) -> None:
+        """The event breaks its topic's contract: one handler of the pipeline writes the letter, the others skip."""
+        if not source.writes_contract_letters:
+            batch.mark_skipped()
+            return
+        pending.note_failure(failed, time.time())
+        pending.attempts = 1
+        pending.buried = "decode" if failed.verdict == "decode" else "schema"
+        self.send_letter(source, pending, batch)
+
+    def send_letter(self, source: Source, pending: Pending, batch: Batch) -> None:
+        """Send the letter of the record that `batch` added last; without a DLQ, log that record and skip it."""
+        reason, failed = pending.buried, pending.failed
+        if reason is None or failed is None:
+            raise ValueError(f"{pending.record.offset} was not given up")
+        dlq = source.contract_dlq if reason in ("decode", "schema") else source.dlq
+        self._facts.gave_up(pending, None if dlq is None else dlq.name)
+        if dlq is None:
+            batch.mark_skipped()
+            return
+        batch.mark_buried(pending)
+        death = Death(
+            reason=reason,
+            failed=failed,
+            attempts=pending.attempts,
+            first_failed=pending.first_failed,
+            last_failed=pending.last_failed,
+            event_id=pending.event_id,
+        )
+        letter = write_letter(pending.record, self._sender, death, dlq.name, dlq.partitions)
+        self._receipts.send(letter, batch)
+
+    def note_send_failure(self, pending: Pending, failure: SendFailure) -> None:
+        """An output or a letter was refused. Only a record that can never be written is its event's own fault."""
+        if pending.buried is None and failure.permanent:
+            pending.note_failure(Failed("output", f"Kafka refused it: {failure.message}", failure.code), time.time())
+            pending.attempts += 1
+            pending.buried = "output"
+        self._facts.send_failed(pending, failure)
+
+    def close(self) -> None:
+        self._runner.close()

@@ -1,0 +1,204 @@
+"""`python -m orchestrator.worker.entry`: one worker process, from its configuration to its exit code.
+
+Configuration: one JSON document on the pipe that `KPIPE_CONFIG_FD` names. Exit codes: 0 after an orderly stop, 78
+when it could not start (never retried), 75 when a handler did not return and could not be cancelled, 1 for anything
+else. The main thread polls Kafka; a second one runs the handler.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator.config import build
+from orchestrator.config.model import Handler, Pipeline
+from orchestrator.contracts import load_contracts
+from orchestrator.delivery.letters import Sender
+from orchestrator.errors import FindingsError, HandlerError, KpipeError
+from orchestrator.kafka.consumer import GroupConsumer
+from orchestrator.kafka.properties import client_properties
+from orchestrator.worker.attempt import Attempts
+from orchestrator.worker.facts import Facts, where
+from orchestrator.worker.intake import Intake
+from orchestrator.worker.ledger import Ledger
+from orchestrator.worker.loop import Loop
+from orchestrator.worker.outputs import Outputs
+from orchestrator.worker.python import load_python
+from orchestrator.worker.receipts import Receipts
+from orchestrator.worker.report import Report
+from orchestrator.worker.source import sources_of
+
+log = logging.getLogger("kpipe.worker")
+
+EXIT_HUNG = 75
+EXIT_COULD_NOT_START = 78
+#: A sync handler may overrun its timeout by this much before the worker gives it up for hung (seconds).
+HUNG_GRACE = 5.0
+STATUS_SECONDS = 1.0
+#: Kept free of a stop's or rebalance's time for the last commit and for leaving the group (seconds).
+LEAVING_SECONDS = 3.0
+_DEFAULT_MAX_POLL_MS = 300_000
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerConfig:
+    """What the supervisor sends."""
+
+    pipeline: Pipeline
+    handler: Handler
+    bootstrap: str
+    slot: int
+
+
+def main() -> int:
+    """Run one worker; returns its exit code."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
+    report = Report(_fd("KPIPE_STATUS_FD"))
+    try:
+        worker = Worker(read_config(), report)
+    except FindingsError as e:
+        return _could_not_start(report, "; ".join(f.message for f in e.findings) or e.message, e.hint)
+    except KpipeError as e:
+        return _could_not_start(report, e.message, e.hint)
+    signal.signal(signal.SIGTERM, worker.on_signal)
+    signal.signal(signal.SIGINT, worker.on_signal)
+    return worker.run()
+
+
+def read_config() -> WorkerConfig:
+    """The configuration from the inherited pipe. Raises HandlerError when there is none."""
+    fd = _fd("KPIPE_CONFIG_FD")
+    if fd is None:
+        raise HandlerError("a worker is started by `kpipe up`", "KPIPE_CONFIG_FD is not set")
+    with os.fdopen(fd, "rb") as pipe:
+        said: dict[str, Any] = json.loads(pipe.read())
+    pipeline = build(said["tree"], Path(said["base"]))
+    return WorkerConfig(pipeline, pipeline.handlers[said["handler"]], said["bootstrap"], int(said["slot"]))
+
+
+class Worker:
+    """One replica of a handler: builds the parts, joins them, runs them."""
+
+    def __init__(self, config: WorkerConfig, report: Report) -> None:
+        """Raises KpipeError for whatever keeps it from starting: that is final, a restart would not help."""
+        pipeline, handler = config.pipeline, config.handler
+        contracts = load_contracts(pipeline)
+        runner = load_python(handler, pipeline.base)
+        self._report = report
+        self._facts = Facts()
+        self._ledger = Ledger()
+        # The producer comes first: its first acknowledgement is slow when it is used right after its creation.
+        self._receipts = Receipts(_producer_properties(config), self._facts)
+        sources = sources_of(pipeline, handler, contracts)
+        outputs = Outputs(pipeline, handler, contracts)
+        sender = Sender(handler.group, pipeline.name, handler.name)
+        self._attempts = Attempts(handler, runner, outputs, self._receipts, sender, self._facts)
+        self._loop = Loop(handler, sources, self._ledger, self._attempts, self._receipts, self._facts)
+        properties = client_properties(pipeline.kafka, "consumer", config.bootstrap) | {"group.id": handler.group}
+        budget = _drain_budget(handler, properties)
+        self._intake = Intake(
+            handler,
+            sources,
+            self._ledger,
+            self._facts,
+            lambda intake: GroupConsumer(properties, list(sources), intake),
+            drain_budget=budget,
+            on_assignment=self._assigned,
+            on_tick=self._tick,
+        )
+        self._budget = budget
+        self._status_due = 0.0
+        self._signals = 0
+        self._ready = False
+
+    def run(self) -> int:
+        self._loop.start()
+        self._intake.run()
+        self._loop.stop()
+        self._loop.join(LEAVING_SECONDS)
+        self._receipts.close(LEAVING_SECONDS)
+        self._send_status()
+        if self._loop.error is not None:
+            log.error("the worker failed", exc_info=self._loop.error)
+            return 1
+        return 0
+
+    def on_signal(self, number: int, frame: object) -> None:
+        """The first signal drains and stops; the second ends the process at once."""
+        self._signals += 1
+        if self._signals > 1:
+            os._exit(128 + number)
+        self._intake.stop()
+
+    def _assigned(self, partitions: object) -> None:
+        self._ready = partitions is not None
+        if partitions is None:
+            self._report.not_ready()
+        else:
+            self._report.ready([part.tp for part in self._ledger.partitions])
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        if self._loop.error is not None:
+            self._intake.stop()
+        if self._attempts.deadline and now > self._attempts.deadline + HUNG_GRACE:
+            self._hung()
+        if now >= self._status_due:
+            self._status_due = now + STATUS_SECONDS
+            self._send_status()
+
+    def _send_status(self) -> None:
+        tally, flying = self._ledger.totals()
+        accounting = {
+            "in": tally.settled + flying,
+            "done": tally.done,
+            "dead_lettered": tally.dead_lettered,
+            "skipped": tally.skipped,
+            "in_flight": flying,
+        }
+        self._report.status(accounting, self._intake.lag(), self._intake.paused, self._facts.last_error)
+
+    def _hung(self) -> None:
+        """A sync handler did not return and cannot be cancelled: its process has to end (DESIGN section 5, step 8)."""
+        record = self._attempts.running
+        self._facts.alarm(f"{'' if record is None else where(record)}: the handler did not return; ending its process")
+        self._send_status()
+        os._exit(EXIT_HUNG)
+
+
+def _producer_properties(config: WorkerConfig) -> dict[str, Any]:
+    """The largest record that any topic of the pipeline takes has to fit (bytes)."""
+    limits = [int(t.configs.get("max.message.bytes", 1_048_588)) for t in config.pipeline.topics.values()]
+    return client_properties(config.pipeline.kafka, "producer", config.bootstrap, message_max_bytes=max(limits) + 4_096)
+
+
+def _drain_budget(handler: Handler, properties: dict[str, Any]) -> float:
+    """Seconds that running events get when partitions are taken away or the worker stops.
+
+    Below `max.poll.interval.ms`, past which the group would throw this member out, and below the stop timeout, past
+    which the supervisor kills it.
+    """
+    max_poll = float(properties.get("max.poll.interval.ms", _DEFAULT_MAX_POLL_MS)) / 1000
+    return max(1.0, min(handler.timeout + HUNG_GRACE, max_poll / 2, handler.stop_timeout - LEAVING_SECONDS))
+
+
+def _could_not_start(report: Report, message: str, hint: str) -> int:
+    report.failed_to_start(message, hint)
+    log.error("could not start: %s%s", message, f" ({hint})" if hint else "")
+    return EXIT_COULD_NOT_START
+
+
+def _fd(name: str) -> int | None:
+    said = os.environ.pop(name, "")
+    return int(said) if said.isdigit() else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""What happens to events, told to whoever watches: the log and the status that the supervisor reads.
+
+The loop states facts; how they are worded, counted and shown is decided here.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+
+from orchestrator.delivery.outcome import Park
+from orchestrator.delivery.pending import Pending
+from orchestrator.kafka.producer import SendFailure
+from orchestrator.records import Record, TopicPartition
+
+log = logging.getLogger("kpipe.worker")
+
+
+def where(record: Record) -> str:
+    """`topic[partition]@offset`."""
+    return f"{record.topic}[{record.partition}]@{record.offset}"
+
+
+class Facts:
+    """The facts of one worker. `last_error` is the newest trouble in a sentence, None while there was none."""
+
+    def __init__(self) -> None:
+        self.last_error: str | None = None
+        #: How often an offset to read next was gone.
+        self.offsets_lost = 0
+
+    def parked(self, pending: Pending, park: Park) -> None:
+        failed = pending.failed
+        what = "" if failed is None else f"{failed.error_type}: {failed.message}"
+        if park.stalled:
+            self.alarm(f"{where(pending.record)}: a letter cannot be handled, its lane stalls: {what}")
+            return
+        tried = f"attempt {pending.attempts} failed" if park.spend else "unavailable, waiting"
+        self._say(logging.WARNING, f"{where(pending.record)}: {tried}, next in {park.delay:.2f} s: {what}")
+
+    def gave_up(self, pending: Pending, dlq: str | None) -> None:
+        """The event ends in `dlq`, or (None) in the log: then whole, because nothing else keeps it."""
+        failed = pending.failed
+        what = "" if failed is None else f"{failed.error_type}: {failed.message}"
+        told = f"{where(pending.record)}: {pending.buried} after {pending.attempts} attempt(s)"
+        if dlq is not None:
+            self._say(logging.ERROR, f"{told}, to {dlq}: {what}")
+        else:
+            self._say(logging.ERROR, f"{told}, skipped (dlq: none): {what}")
+            log.error("skipped record: %s", as_json(pending.record))
+
+    def send_failed(self, pending: Pending, failure: SendFailure) -> None:
+        what = "dead letter" if pending.buried is not None else "output"
+        self.alarm(f"{where(pending.record)}: its {what} was not written: {failure.code} {failure.message}")
+
+    def copied(self, record: Record, event_id: object) -> None:
+        """Another event with a taken id and another payload was skipped."""
+        self._say(
+            logging.WARNING, f"{where(record)}: id {event_id} was taken by an event with another payload; skipped"
+        )
+
+    def offset_lost(self, tp: TopicPartition, wanted: int, low: int, high: int) -> None:
+        """The group's offset does not exist any more: retention outran the handler, or the topic was made anew."""
+        self.offsets_lost += 1
+        gone = f"up to {low - wanted} event(s) were removed unread" if low > wanted else "the topic was made anew"
+        self.alarm(f"{tp.topic}[{tp.partition}]: offset {wanted} does not exist ({low} to {high} do): {gone}")
+
+    def trouble(self, message: str) -> None:
+        """Something that heals itself, or does not, outside of this worker."""
+        self._say(logging.WARNING, message)
+
+    def alarm(self, message: str) -> None:
+        """Something that wants a person."""
+        self._say(logging.ERROR, f"ALARM {message}")
+
+    def _say(self, level: int, message: str) -> None:
+        self.last_error = message[:500]
+        log.log(level, "%s", message)
+
+
+def as_json(record: Record) -> str:
+    """The whole record on one line; bytes that are not UTF-8 in base64."""
+    said: dict[str, object] = {
+        "topic": record.topic,
+        "partition": record.partition,
+        "offset": record.offset,
+        "timestamp": record.timestamp,
+        **_bytes("key", record.key),
+        **_bytes("value", record.value),
+        "headers": [
+            [name, None if value is None else value.decode("utf-8", "replace")] for name, value in record.headers
+        ],
+    }
+    return json.dumps(said, ensure_ascii=True)
+
+
+def _bytes(name: str, data: bytes | None) -> dict[str, str | None]:
+    if data is None:
+        return {name: None}
+    try:
+        return {name: data.decode()}
+    except UnicodeDecodeError:
+        return {f"{name}_base64": base64.b64encode(data).decode()}

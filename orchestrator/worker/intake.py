@@ -1,0 +1,196 @@
+"""The thread that polls: hands events over, pauses and resumes, commits, and follows the group's decisions.
+
+Rules (DESIGN section 5, steps 1, 2, 11 and 12):
+- It never runs a handler and never waits for one, save while partitions are revoked or the worker stops, and then
+  within a budget.
+- Commits name explicit offsets, taken from the ledger under its lock, only for partitions that are owned.
+- Revoked: drain within the budget, commit, let go. Lost: let go, commit nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from orchestrator.config.model import Handler
+from orchestrator.delivery.admission import Limits, paused_partitions
+from orchestrator.delivery.checkpoint import Checkpoint, read_checkpoint
+from orchestrator.delivery.dedup import Dedup
+from orchestrator.delivery.partition import Partition
+from orchestrator.errors import BrokerError
+from orchestrator.kafka.consumer import CommitRequest, Committed, GroupConsumer, OffsetLost
+from orchestrator.records import TopicPartition
+from orchestrator.worker.facts import Facts
+from orchestrator.worker.ledger import Ledger
+from orchestrator.worker.source import Source
+
+log = logging.getLogger("kpipe.worker")
+
+POLL_EVENTS = 2_000
+POLL_SECONDS = 0.1
+COMMIT_SECONDS = 1.0
+
+
+class Intake:
+    """Owns the consumer. `run` polls until `stop`, then drains, commits and leaves the group."""
+
+    def __init__(
+        self,
+        handler: Handler,
+        sources: Mapping[str, Source],
+        ledger: Ledger,
+        facts: Facts,
+        connect: Callable[[Intake], GroupConsumer],
+        *,
+        drain_budget: float,
+        on_assignment: Callable[[Sequence[TopicPartition] | None], None],
+        on_tick: Callable[[], None],
+        limits: Limits = Limits(),  # noqa: B008 - a frozen value
+    ) -> None:
+        """`connect` makes the consumer, given this object as its `Assignments`.
+
+        `on_assignment` hears the owned partitions after each change, None while they are taken away; `on_tick`
+        runs about ten times a second and may end the process. `drain_budget` is in seconds.
+        """
+        self._handler = handler
+        self._sources = sources
+        self._ledger = ledger
+        self._facts = facts
+        self._drain_budget = drain_budget
+        self._on_assignment = on_assignment
+        self._on_tick = on_tick
+        self._limits = limits
+        self._paused: frozenset[TopicPartition] = frozenset()
+        self._commit_due = 0.0
+        self._stopping = False
+        self._consumer = connect(self)
+        self._consumer.on_commit_failure(self._commit_failed)
+
+    def stop(self) -> None:
+        """Safe to call from a signal handler."""
+        self._stopping = True
+
+    def run(self) -> None:
+        while not self._stopping:
+            polled = self._consumer.poll(POLL_EVENTS, POLL_SECONDS)
+            if polled.records:
+                self._ledger.receive(polled.records)
+            for end in polled.ends:
+                self._ledger.reach_end(end.tp, end.offset)
+            for lost in polled.lost:
+                self._offset_lost(lost)
+            for trouble in polled.troubles:
+                self._facts.trouble(f"Kafka: {trouble.code}: {trouble.message}")
+            self._admit()
+            self._commit_on_time()
+            self._on_tick()
+        self._leave()
+
+    @property
+    def paused(self) -> int:
+        """How many partitions are paused."""
+        return len(self._paused)
+
+    def lag(self) -> int | None:
+        """Events behind the ends of the owned partitions, as far as the ends are known."""
+        ends = [(part, self._consumer.known_end(part.tp)) for part in self._ledger.partitions]
+        known = [max(0, end - part.frontier.committable) for part, end in ends if end is not None]
+        return sum(known) if known or not ends else None
+
+    # -- admission and commits ------------------------------------------------------------------------------------
+
+    def _admit(self) -> None:
+        wanted = paused_partitions(self._ledger.loads(), self._paused, self._limits)
+        if wanted != self._paused:
+            self._consumer.pause(sorted(wanted - self._paused))
+            self._consumer.resume(sorted(self._paused - wanted))
+            self._paused = wanted
+
+    def _commit_on_time(self) -> None:
+        now = time.monotonic()
+        if now >= self._commit_due:
+            self._commit_due = now + COMMIT_SECONDS
+            self._consumer.commit(_requests(self._ledger.uncommitted()), wait=False)
+
+    def _commit_failed(self, tps: Sequence[TopicPartition], why: str) -> None:
+        self._ledger.commit_failed(tps)
+        log.warning("a commit was refused and will be repeated: %s", why)
+
+    def _commit_last(self, ended: Mapping[TopicPartition, Checkpoint]) -> None:
+        """The commit that ends an epoch. If it is refused, what it covered is delivered again, to whoever is next."""
+        try:
+            self._consumer.commit(_requests(ended), wait=True)
+        except BrokerError as e:
+            self._facts.trouble(f"{e.message}; what it covered is delivered again")
+
+    # -- what the group decides (called from within poll) ---------------------------------------------------------
+
+    def assigned(self, committed: Sequence[Committed]) -> Mapping[TopicPartition, int]:
+        """Open an epoch for each new partition; a group that never committed starts at `from` and commits it."""
+        starts = {}
+        begun = {}
+        for one in committed:
+            found = self._start(one)
+            starts[one.tp] = found.offset
+            known = found if one.offset is not None else None
+            self._open(one.tp, found, known)
+            if known is None:
+                begun[one.tp] = found
+        if begun:
+            self._commit_last(begun)
+        self._paused -= set(starts)
+        self._on_assignment([part.tp for part in self._ledger.partitions])
+        return starts
+
+    def _start(self, one: Committed) -> Checkpoint:
+        if one.offset is not None:
+            return read_checkpoint(one.offset, one.metadata)
+        low, high = self._consumer.ends_of(one.tp)
+        return Checkpoint(low if self._handler.start_from == "earliest" else high)
+
+    def _open(self, tp: TopicPartition, start: Checkpoint, committed: Checkpoint | None) -> None:
+        policy = self._handler.dedup
+        dedup = None if policy is None else Dedup(window=int(min(policy.window, 1e9) * 1000))
+        self._ledger.open(Partition(tp, self._sources[tp.topic].topic, start, dedup), committed)
+
+    def revoked(self, partitions: Sequence[TopicPartition]) -> None:
+        """Drain, commit, let go."""
+        if not self._ledger.drain(partitions, self._drain_budget):
+            log.warning("events still run past the drain budget of %.0f s; they will be run again", self._drain_budget)
+        self._commit_last(self._ledger.close(partitions))
+        self._paused -= set(partitions)
+        self._on_assignment(None)
+
+    def lost(self, partitions: Sequence[TopicPartition]) -> None:
+        """The group went on without us: nothing of these partitions counts any more."""
+        self._facts.trouble(f"the group took {len(partitions)} partition(s) away without waiting for this worker")
+        self._ledger.close(partitions)
+        self._paused -= set(partitions)
+        self._on_assignment(None)
+
+    def _offset_lost(self, lost: OffsetLost) -> None:
+        """The offset to read next is gone: say so, count it, and go on at the first one that exists."""
+        part = next((p for p in self._ledger.partitions if p.tp == lost.tp), None)
+        if part is None:
+            return
+        low, high = self._consumer.ends_of(lost.tp)
+        was = part.checkpoint()
+        self._facts.offset_lost(lost.tp, was.offset, low, high)
+        self._ledger.close([lost.tp])
+        self._open(lost.tp, Checkpoint(low, tally=was.tally), None)
+        self._consumer.seek(lost.tp, low)
+
+    # -- the end --------------------------------------------------------------------------------------------------
+
+    def _leave(self) -> None:
+        """Drain what runs, commit, leave the group."""
+        owned = [part.tp for part in self._ledger.partitions]
+        if not self._ledger.drain(owned, self._drain_budget):
+            log.warning("an event still runs past the drain budget of %.0f s; it will be run again", self._drain_budget)
+        self._commit_last(self._ledger.close(owned))
+        self._consumer.close()
+
+
+def _requests(checkpoints: Mapping[TopicPartition, Checkpoint]) -> list[CommitRequest]:
+    return [CommitRequest(tp, c.offset, c.metadata()) for tp, c in checkpoints.items()]

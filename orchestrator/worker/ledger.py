@@ -1,0 +1,158 @@
+"""The partitions that this worker owns, shared by its two threads under one lock.
+
+Rules (DESIGN section 5, steps 1 and 12):
+- A settlement and a commit never see each other half done: both happen under the lock.
+- What completes after its assignment's epoch ended is dropped here, nowhere else.
+- Draining ends when no event of the partition runs or waits for receipts, or when the budget is spent.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from orchestrator.delivery.admission import Load
+from orchestrator.delivery.checkpoint import Checkpoint
+from orchestrator.delivery.partition import Partition
+from orchestrator.delivery.tally import Tally
+from orchestrator.records import Record, TopicPartition
+
+
+class Ledger:
+    """The assigned partitions. `work` is set whenever the thread that runs handlers has something new to look at."""
+
+    def __init__(self) -> None:
+        self.work = threading.Event()
+        self._lock = threading.Lock()
+        self._calm = threading.Condition(self._lock)
+        self._parts: dict[TopicPartition, Partition] = {}
+        self._committed: dict[TopicPartition, Checkpoint] = {}
+        #: The owned partitions in a stable order; replaced, never changed, so that readers need no lock.
+        self.partitions: tuple[Partition, ...] = ()
+
+    # -- the thread that polls ------------------------------------------------------------------------------------
+
+    def open(self, part: Partition, committed: Checkpoint | None) -> None:
+        """A new epoch of a partition begins. `committed` is what the group has committed, None if nothing."""
+        with self._lock:
+            former = self._parts.get(part.tp)
+            if former is not None:
+                former.ended = True
+            self._parts[part.tp] = part
+            self._committed.pop(part.tp, None)
+            if committed is not None:
+                self._committed[part.tp] = committed
+            self.partitions = tuple(self._parts.values())
+        self.work.set()
+
+    def receive(self, records: Iterable[Record]) -> None:
+        """Hand over what a poll brought; records of partitions that are not owned (any more) are dropped."""
+        by_partition: dict[TopicPartition, list[Record]] = {}
+        for record in records:
+            by_partition.setdefault(TopicPartition(record.topic, record.partition), []).append(record)
+        with self._lock:
+            for tp, arrived in by_partition.items():
+                part = self._parts.get(tp)
+                if part is not None:
+                    part.receive(arrived)
+        self.work.set()
+
+    def reach_end(self, tp: TopicPartition, offset: int) -> None:
+        """Everything of `tp` before `offset` has been received."""
+        part = self._parts.get(tp)
+        if part is not None:
+            part.end = offset
+            self.work.set()
+
+    def drain(self, tps: Iterable[TopicPartition], budget: float) -> bool:
+        """Start no further event of `tps` and wait up to `budget` seconds for those that run; whether all ended."""
+        deadline = time.monotonic() + budget
+        with self._calm:
+            parts = [self._parts[tp] for tp in tps if tp in self._parts]
+            for part in parts:
+                part.draining = True
+            self.work.set()
+            while any(part.busy for part in parts):
+                left = deadline - time.monotonic()
+                if left <= 0 or not self._calm.wait(left):
+                    return not any(part.busy for part in parts)
+        return True
+
+    def close(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, Checkpoint]:
+        """The epochs of `tps` end now; returns what is to be committed for them (only what changed)."""
+        with self._lock:
+            ended: dict[TopicPartition, Checkpoint] = {}
+            for tp in tps:
+                part = self._parts.pop(tp, None)
+                if part is None:
+                    continue
+                part.draining = part.ended = True
+                checkpoint = part.checkpoint()
+                if self._committed.pop(tp, None) != checkpoint:
+                    ended[tp] = checkpoint
+            self.partitions = tuple(self._parts.values())
+        self.work.set()
+        return ended
+
+    def uncommitted(self) -> dict[TopicPartition, Checkpoint]:
+        """The checkpoints that changed since they were last taken from here."""
+        with self._lock:
+            changed = {}
+            for tp, part in self._parts.items():
+                checkpoint = part.checkpoint()
+                if self._committed.get(tp) != checkpoint:
+                    changed[tp] = self._committed[tp] = checkpoint
+            return changed
+
+    def commit_failed(self, tps: Iterable[TopicPartition]) -> None:
+        """A commit of these did not reach the group: they count as uncommitted again."""
+        with self._lock:
+            for tp in tps:
+                self._committed.pop(tp, None)
+
+    def loads(self) -> Mapping[TopicPartition, Load]:
+        return {part.tp: part.load() for part in self.partitions}
+
+    def totals(self) -> tuple[Tally, int]:
+        """How all owned partitions' events ended, and how many are in flight."""
+        with self._lock:
+            tally, flying = Tally(), 0
+            for part in self._parts.values():
+                tally = tally.plus(part.tally)
+                flying += part.in_flight
+            return tally, flying
+
+    # -- the thread that runs handlers ----------------------------------------------------------------------------
+
+    def begin(self, part: Partition) -> bool:
+        """Events of `part` are about to run; False when none may start any more."""
+        with self._lock:
+            if part.draining or part.ended:
+                return False
+            part.busy = True
+            return True
+
+    def finish(self, part: Partition, settled: Sequence[Record], ended_as: Tally, move: Callable[[], None]) -> bool:
+        """What ran has its receipts: count `settled`, `move` the frontier; False (and nothing) after the epoch."""
+        with self._calm:
+            part.busy = False
+            self._calm.notify_all()
+            if part.ended:
+                return False
+            move()
+            part.settle(settled, ended_as)
+            part.reach_end()
+            return True
+
+    def abandon(self, part: Partition) -> None:
+        """What ran will not get its receipts: nothing settles."""
+        with self._calm:
+            part.busy = False
+            self._calm.notify_all()
+
+    def idle(self, part: Partition) -> None:
+        """Nothing of `part` runs and nothing waits: a gap at the log's end is passed over."""
+        with self._lock:
+            if not part.busy and not part.ended:
+                part.reach_end()

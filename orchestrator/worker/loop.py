@@ -1,0 +1,290 @@
+"""The thread that runs handlers: takes events, runs them, sends what they caused, settles. DESIGN section 4.
+
+Rules:
+- A batch of good events runs through `_run_fresh` without an object per event that outlives it; only an event that
+  fails becomes a `Pending` in a lane.
+- Nothing settles before the receipts of everything it caused are in (`Receipts.wait`): the batch is a barrier.
+- If a receipt is an error, the event it belongs to and the later ones of its lane run again, in order.
+- Nothing here blocks the thread that polls. What that thread decides (draining, the end of an epoch) is looked up.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Hashable, Mapping
+from itertools import islice
+from typing import Any
+
+from orchestrator.config.model import Handler
+from orchestrator.delivery.dedup import event_id_of
+from orchestrator.delivery.lanes import Lane, lane_of
+from orchestrator.delivery.outcome import Failed, Park
+from orchestrator.delivery.partition import Partition
+from orchestrator.delivery.pending import EventId, Pending
+from orchestrator.records import Record
+from orchestrator.worker.attempt import Attempts, judge
+from orchestrator.worker.batch import Batch
+from orchestrator.worker.facts import Facts
+from orchestrator.worker.ledger import Ledger
+from orchestrator.worker.receipts import Receipts
+from orchestrator.worker.source import Source
+
+#: A batch ends after so many events or seconds, so that settling never waits long for a slow handler.
+BATCH_EVENTS = 1_000
+BATCH_SECONDS = 0.25
+#: How long the thread sleeps when there is nothing to do and nothing is due (seconds).
+IDLE_SECONDS = 0.5
+
+
+class Loop(threading.Thread):
+    """Runs the events of all owned partitions through one handler, one at a time."""
+
+    def __init__(
+        self,
+        handler: Handler,
+        sources: Mapping[str, Source],
+        ledger: Ledger,
+        attempts: Attempts,
+        receipts: Receipts,
+        facts: Facts,
+    ) -> None:
+        super().__init__(name="handlers", daemon=True)
+        self._handler = handler
+        self._sources = sources
+        self._ledger = ledger
+        self._attempts = attempts
+        self._receipts = receipts
+        self._facts = facts
+        self._stopping = False
+        #: What ended the thread though nobody asked it to.
+        self.error: BaseException | None = None
+
+    def stop(self) -> None:
+        """End after the event that runs now, without waiting for receipts that do not come."""
+        self._stopping = True
+        self._ledger.work.set()
+
+    def run(self) -> None:
+        try:
+            while not self._stopping:
+                self._ledger.work.clear()
+                if not self._pass():
+                    self._ledger.work.wait(self._patience())
+        except BaseException as e:  # noqa: BLE001 - handed to the thread that polls, which ends the process with it
+            self.error = e
+        finally:
+            self._attempts.close()
+
+    def _pass(self) -> bool:
+        """Give every partition a turn; whether any had something to do."""
+        busy = False
+        for part in self._ledger.partitions:
+            lane = part.lanes.pop_due(time.monotonic())
+            if lane is not None:
+                busy |= self._run_lane(part, lane)
+            if part.fresh and part.room(BATCH_EVENTS):
+                busy |= self._run_fresh(part)
+            elif part.end > part.frontier.position:
+                self._ledger.idle(part)
+        return busy
+
+    def _patience(self) -> float:
+        """Seconds until something is due by itself."""
+        due = [at for part in self._ledger.partitions if (at := part.lanes.next_due()) is not None]
+        return max(0.0, min(IDLE_SECONDS, min(due) - time.monotonic())) if due else IDLE_SECONDS
+
+    # -- fresh events ---------------------------------------------------------------------------------------------
+
+    def _run_fresh(self, part: Partition) -> bool:
+        if not self._ledger.begin(part):
+            return False
+        batch = Batch(part)
+        source = self._sources[part.tp.topic]
+        fresh = part.fresh
+        room = part.room(BATCH_EVENTS)
+        position = part.frontier.position
+        ends = time.monotonic() + BATCH_SECONDS
+        while fresh and room and not part.draining and self._take(part, source, fresh[0], batch):
+            position = fresh.popleft().offset + 1
+            room -= 1
+            if time.monotonic() > ends:
+                break
+        if self._receipts.wait(batch, lambda: self._stopping):
+            self._settle_fresh(part, source, batch, position)
+        else:
+            self._abandon(part)
+        return True
+
+    def _take(self, part: Partition, source: Source, record: Record, batch: Batch) -> bool:
+        """Run, hold, skip or bury one fresh event. False: it has to wait until the batch so far is settled."""
+        value = judge(source, record)
+        if isinstance(value, Failed):
+            batch.add(record)
+            self._attempts.bury_broken(source, Pending(record, None, None), value, batch)
+            return True
+        event_id = self._event_id(part, value)
+        if event_id is not None and event_id in batch.ids:
+            return False
+        if event_id is not None and self._is_copy(part, event_id, record):
+            batch.add(record)
+            batch.mark_skipped()
+            return True
+        lane = self._lane_before(part, record, event_id)
+        if lane is not None:
+            part.lanes.append(lane, Pending(record, value, event_id))
+            batch.held.append(record.offset)
+            return True
+        batch.add(record, event_id)
+        failed = self._attempts.run(source, record, value, 1, batch)
+        if failed is not None:
+            self._fail_fresh(part, source, Pending(record, value, event_id), failed, batch)
+        return True
+
+    def _fail_fresh(self, part: Partition, source: Source, pending: Pending, failed: Failed, batch: Batch) -> None:
+        parked = self._attempts.fail(source, pending, failed, batch)
+        if parked is not None:
+            batch.take_back(pending.event_id)
+            batch.held.append(pending.record.offset)
+            part.lanes.block(self._lane_key(pending.record), [pending], time.monotonic() + parked.delay)
+
+    def _settle_fresh(self, part: Partition, source: Source, batch: Batch, position: int) -> None:
+        """Settle all but the events that went into lanes, those that go there now because of a receipt included."""
+        again = self._again(part, source, batch) if batch.failures else {}
+        settled, ended_as = batch.settled(but=again)
+        batch.held.extend(again)
+
+        def move() -> None:
+            for offset in batch.held:
+                part.frontier.hold(offset)
+            part.frontier.advance(position)
+
+        if self._ledger.finish(part, settled, ended_as, move):
+            self._take_ids(part, batch, again)
+
+    def _again(self, part: Partition, source: Source, batch: Batch) -> dict[int, Pending]:
+        """Events whose receipts failed and the later ones of their lanes, back in lanes; by offset."""
+        lanes: dict[Hashable, list[Pending]] = {}
+        for index, record in enumerate(batch.records):
+            key = self._lane_key(record)
+            failure = batch.failures.get(index)
+            if failure is None and key not in lanes:
+                continue
+            pending = batch.buried.get(index) or self._pending_of(part, source, record)
+            if failure is not None:
+                self._attempts.note_send_failure(pending, failure)
+            lanes.setdefault(key, []).append(pending)
+        due = time.monotonic() + self._handler.retry.backoff
+        for key, pendings in lanes.items():
+            part.lanes.block(key, pendings, due)
+        return {p.record.offset: p for pendings in lanes.values() for p in pendings}
+
+    def _pending_of(self, part: Partition, source: Source, record: Record) -> Pending:
+        value = judge(source, record)
+        if isinstance(value, Failed):
+            return Pending(record, None, None)
+        return Pending(record, value, self._event_id(part, value))
+
+    # -- events in lanes ------------------------------------------------------------------------------------------
+
+    def _run_lane(self, part: Partition, lane: Lane) -> bool:
+        """Run the head of a due lane and, while all goes well, those behind it."""
+        if not self._ledger.begin(part):
+            return False
+        batch = Batch(part)
+        source = self._sources[part.tp.topic]
+        ends = time.monotonic() + BATCH_SECONDS
+        due = 0.0
+        for pending in islice(lane.queue, BATCH_EVENTS):
+            if part.draining or pending.event_id in batch.ids:
+                break
+            parked = self._resume(part, source, pending, batch)
+            if parked is not None:
+                due = time.monotonic() + parked.delay
+                break
+            if time.monotonic() > ends:
+                break
+        if self._receipts.wait(batch, lambda: self._stopping):
+            self._settle_lane(part, lane, batch, due)
+        else:
+            self._abandon(part)
+        return True
+
+    def _resume(self, part: Partition, source: Source, pending: Pending, batch: Batch) -> Park | None:
+        """Run one event of a lane; the wait that follows if it is still not settled."""
+        record = pending.record
+        value = judge(source, record) if pending.value is None else pending.value
+        if pending.buried is not None:
+            batch.add(record, pending.event_id)
+            self._attempts.send_letter(source, pending, batch)
+        elif isinstance(value, Failed):
+            batch.add(record)
+            self._attempts.bury_broken(source, pending, value, batch)
+        elif pending.event_id is not None and self._is_copy(part, pending.event_id, record):
+            batch.add(record)
+            batch.mark_skipped()
+        else:
+            return self._retry(source, pending, value, batch)
+        return None
+
+    def _retry(self, source: Source, pending: Pending, value: Any, batch: Batch) -> Park | None:
+        batch.add(pending.record, pending.event_id)
+        failed = self._attempts.run(source, pending.record, value, pending.attempts + 1, batch)
+        parked = None if failed is None else self._attempts.fail(source, pending, failed, batch)
+        if parked is not None:
+            batch.take_back(pending.event_id)
+        return parked
+
+    def _settle_lane(self, part: Partition, lane: Lane, batch: Batch, due: float) -> None:
+        """Settle the events of the lane up to the first failed receipt; from there on they run again."""
+        first = min(batch.failures, default=len(batch.records))
+        settled, ended_as = batch.settled(until=first)
+        if first < len(batch.records):
+            self._attempts.note_send_failure(lane.queue[first], batch.failures[first])
+            due = time.monotonic() + self._handler.retry.backoff
+
+        def move() -> None:
+            for record in settled:
+                part.frontier.release(record.offset)
+
+        if self._ledger.finish(part, settled, ended_as, move):
+            for _ in settled:
+                part.lanes.settle_head(lane)
+            self._take_ids(part, batch, {r.offset for r in batch.records[first:]})
+            if lane.queue:
+                part.lanes.set_due(lane, due)
+
+    # -- both -----------------------------------------------------------------------------------------------------
+
+    def _abandon(self, part: Partition) -> None:
+        """The epoch or the worker ended before the receipts were in: whoever comes next runs these events again."""
+        part.draining = True
+        self._ledger.abandon(part)
+
+    def _lane_key(self, record: Record) -> Hashable:
+        return lane_of(record, self._handler.ordering)
+
+    def _lane_before(self, part: Partition, record: Record, event_id: EventId | None) -> Lane | None:
+        """The blocked lane that this event has to queue behind."""
+        if not len(part.lanes):
+            return None
+        original = None if event_id is None else part.lanes.lane_in_progress(event_id)
+        return original or part.lanes.get(self._lane_key(record))
+
+    def _event_id(self, part: Partition, value: Any) -> EventId | None:
+        dedup = self._handler.dedup
+        return None if dedup is None or part.dedup is None else event_id_of(value, dedup.by)
+
+    def _is_copy(self, part: Partition, event_id: EventId, record: Record) -> bool:
+        seen = "new" if part.dedup is None else part.dedup.look(event_id, record.timestamp, hash(record.value))
+        if seen == "other-payload":
+            self._facts.copied(record, event_id)
+        return seen != "new"
+
+    def _take_ids(self, part: Partition, batch: Batch, but: Mapping[int, object] | set[int]) -> None:
+        """The ids of what settled are taken from now on."""
+        if part.dedup is None:
+            return
+        for event_id, record in batch.ids.items():
+            if record.offset not in but:
+                part.dedup.take(event_id, record.timestamp, hash(record.value))

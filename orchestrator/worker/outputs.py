@@ -1,0 +1,49 @@
+"""What a handler returned, as records to produce: declared, valid, keyed. DESIGN section 5, step 9."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from orchestrator.config.model import Handler, Pipeline, Topic
+from orchestrator.contracts import Contract, outgoing
+from orchestrator.delivery.outcome import Failed
+from orchestrator.errors import ContractError
+from orchestrator.event import Emit
+from orchestrator.records import Headers, Outgoing, Record
+
+#: W3C Trace Context and Baggage: passed on from the event to what it caused, unless the handler sets them.
+PASSED_ON = frozenset({"traceparent", "tracestate", "baggage"})
+
+
+class Outputs:
+    """Turns the emits of one handler into records."""
+
+    def __init__(self, pipeline: Pipeline, handler: Handler, contracts: Mapping[str, Contract]) -> None:
+        self._allowed: dict[str, tuple[Topic, Contract]] = {
+            name: (pipeline.topics[name], contracts[name]) for name in handler.produces
+        }
+
+    def prepare(self, emits: Sequence[Emit], record: Record) -> list[Outgoing] | Failed:
+        """The records for `emits`, or why they may not be sent: then none of them is."""
+        prepared = []
+        for emit in emits:
+            found = self._allowed.get(emit.topic)
+            if found is None:
+                return _undeclared(emit.topic, self._allowed)
+            try:
+                out = outgoing(*found, emit.value, emit.key, emit.headers)
+            except ContractError as e:
+                return Failed("output", f"{emit.topic}: {e.message}", "ContractError", violations=e.violations)
+            prepared.append(_with_trace(out, record.headers) if record.headers else out)
+        return prepared
+
+
+def _with_trace(out: Outgoing, incoming: Headers) -> Outgoing:
+    own = {name for name, _ in out.headers}
+    passed = tuple(h for h in incoming if h[0] in PASSED_ON and h[0] not in own)
+    return out._replace(headers=out.headers + passed) if passed else out
+
+
+def _undeclared(topic: str, allowed: Mapping[str, object]) -> Failed:
+    known = ", ".join(allowed) or "nothing"
+    return Failed("output", f"the handler emitted to {topic!r}, but its `produces` lists {known}", "UndeclaredOutput")

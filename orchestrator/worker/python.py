@@ -1,0 +1,121 @@
+"""Handlers of the kind `python: module:function`: found, called, and their answer read."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from orchestrator.config.model import Handler
+from orchestrator.delivery.outcome import Failed, classify
+from orchestrator.errors import HandlerError
+from orchestrator.event import Emit, Event
+
+
+class PythonHandler:
+    """One function, sync or async. Call it from one thread only: an async one keeps its event loop there."""
+
+    def __init__(
+        self,
+        function: Callable[[Event], Any],
+        timeout: float | None,
+        unavailable: tuple[type[BaseException], ...] = (),
+    ) -> None:
+        """`timeout` in seconds cancels an async handler; None leaves it alone. A sync one cannot be cancelled."""
+        self._function = function
+        self._timeout = timeout
+        self._unavailable = unavailable
+        self._loop = asyncio.Runner() if inspect.iscoroutinefunction(function) else None
+
+    def run(self, event: Event) -> list[Emit] | Failed:
+        """Handle one event. Never raises: whatever the function raises, `sys.exit()` included, is an outcome."""
+        try:
+            answer = self._function(event) if self._loop is None else self._loop.run(self._awaited(event))
+            return _emits(answer)
+        except _DeadlineMissed:
+            return Failed("timeout", f"no answer within {self._timeout:g} s", "Timeout")
+        except BaseException as e:  # noqa: BLE001 - the handler's failure is data here, reported by the letter or log
+            return classify(e, self._unavailable)
+
+    def close(self) -> None:
+        if self._loop is not None:
+            self._loop.close()
+
+    async def _awaited(self, event: Event) -> Any:
+        try:
+            async with asyncio.timeout(self._timeout) as limit:
+                return await self._function(event)
+        except TimeoutError:
+            # The handler's own TimeoutError means that something is away; ours that it took too long.
+            if limit.expired():
+                raise _DeadlineMissed from None
+            raise
+
+
+class _DeadlineMissed(Exception):
+    """An async handler was cancelled at its deadline."""
+
+
+def _emits(answer: Any) -> list[Emit] | Failed:
+    if answer is None:
+        return []
+    if isinstance(answer, Emit):
+        return [answer]
+    if isinstance(answer, Iterable) and not isinstance(answer, str | bytes | dict):
+        emits = list(answer)
+        if all(isinstance(e, Emit) for e in emits):
+            return emits
+        answer = next(e for e in emits if not isinstance(e, Emit))
+    wanted = "expected Emit, an iterable of Emit, or None"
+    return Failed("output", f"the handler returned a {type(answer).__name__}; {wanted}", "TypeError")
+
+
+def load_python(handler: Handler, base: Path) -> PythonHandler:
+    """Import `module:function` with the pipeline's folder leading `sys.path`. Raises HandlerError."""
+    if str(base) not in sys.path[:1]:
+        sys.path.insert(0, str(base))
+    function = _resolve(str(handler.target), f"handler {handler.name}: `python: {handler.target}`", base)
+    if not callable(function):
+        raise HandlerError(f"handler {handler.name}: {handler.target} is not a function")
+    timeout = None if handler.timeout == float("inf") else handler.timeout
+    return PythonHandler(function, timeout, _classes(handler, base))
+
+
+def _classes(handler: Handler, base: Path) -> tuple[type[BaseException], ...]:
+    found = []
+    for name in handler.unavailable:
+        kind = _resolve(name, f"handler {handler.name}: `unavailable: {name}`", base)
+        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+            raise HandlerError(f"handler {handler.name}: `unavailable: {name}` is not an exception class")
+        found.append(kind)
+    return tuple(found)
+
+
+def _resolve(target: str, what: str, base: Path) -> Any:
+    module_name, _, attribute = target.partition(":")
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as e:
+        if e.name and (module_name == e.name or module_name.startswith(e.name + ".")):
+            raise HandlerError(f"{what}: there is no module {module_name}", f"looked in {base} first") from e
+        raise HandlerError(f"{what}: importing {module_name} failed: {e}", _where(e)) from e
+    except BaseException as e:
+        raise HandlerError(f"{what}: importing {module_name} failed: {type(e).__name__}: {e}", _where(e)) from e
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            raise HandlerError(f"{what}: {module_name} has no {attribute}", f"it is looked up in {found!r}")
+        found = getattr(found, part)
+    return found
+
+
+def _where(error: BaseException) -> str:
+    """The file and line of the user's code that failed while it was imported."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"at {error.filename}:{error.lineno}"
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if "importlib" not in f.filename]
+    return f"at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""

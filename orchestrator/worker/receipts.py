@@ -1,0 +1,62 @@
+"""Sending what events caused, and the barrier behind which they are settled. DESIGN section 5, step 10."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from orchestrator.kafka.producer import Producer
+from orchestrator.records import Outgoing
+from orchestrator.worker.batch import Batch
+from orchestrator.worker.facts import Facts
+
+log = logging.getLogger("kpipe.worker")
+
+#: Receipts that are out for so long are an alarm, repeated as often (seconds).
+ALARM_SECONDS = 10.0
+
+
+class Receipts:
+    """The worker's producer and its receipts. One batch at a time: no other shares the producer."""
+
+    def __init__(self, properties: Mapping[str, Any], facts: Facts) -> None:
+        self._properties = properties
+        self._facts = facts
+        self._producer = Producer(properties)
+
+    def send(self, out: Outgoing, batch: Batch) -> None:
+        """Queue `out` on behalf of the record that `batch` added last."""
+        batch.sent += 1
+        self._producer.send(out, partial(batch.receipt, len(batch.records) - 1), lambda: batch.over)
+
+    def wait(self, batch: Batch, stopping: Callable[[], bool]) -> bool:
+        """Until each record that the batch sent is acknowledged or reported as failed.
+
+        False when the epoch ended first, or the worker has to stop: what is still queued is thrown away, and
+        nothing of the batch may settle.
+        """
+        if not batch.sent:
+            return True
+        alarm = time.monotonic() + ALARM_SECONDS
+        while self._producer.flush(0.1):
+            if batch.over or stopping():
+                self._producer.purge()
+                return False
+            if time.monotonic() > alarm:
+                alarm = time.monotonic() + ALARM_SECONDS
+                self._facts.alarm("Kafka has not acknowledged what was sent; waiting")
+        if any(failure.fatal for failure in batch.failures.values()):
+            self._replace()
+        return not any(failure.purged for failure in batch.failures.values())
+
+    def close(self, timeout: float) -> None:
+        self._producer.close(timeout)
+
+    def _replace(self) -> None:
+        """A fatal producer sends nothing more; all it had not delivered is reported as failed and runs again."""
+        old, self._producer = self._producer, Producer(self._properties)
+        old.close(0)
+        log.warning("the Kafka producer failed for good and was replaced; unsettled events run again")

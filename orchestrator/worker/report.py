@@ -1,0 +1,63 @@
+"""What a worker tells its supervisor: JSON lines on the pipe that `KPIPE_STATUS_FD` names.
+
+The supervisor may be slow or gone: a status that does not fit into the pipe is dropped (the next one has newer
+numbers), while a change of readiness is kept until it fits.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+from orchestrator.records import TopicPartition
+
+
+class Report:
+    """The worker's end of the status pipe; without one (`fd` None) everything is dropped."""
+
+    def __init__(self, fd: int | None) -> None:
+        self._fd = fd
+        self._unsent: deque[bytes] = deque()
+        if fd is not None:
+            os.set_blocking(fd, False)
+
+    def ready(self, partitions: Sequence[TopicPartition]) -> None:
+        self._say({"type": "ready", "partitions": [list(tp) for tp in partitions]})
+
+    def not_ready(self) -> None:
+        self._say({"type": "not-ready"})
+
+    def failed_to_start(self, message: str, hint: str) -> None:
+        self._say({"type": "failed-to-start", "message": message, "hint": hint})
+
+    def status(self, accounting: Mapping[str, int], lag: int | None, paused: int, last_error: str | None) -> None:
+        said = {"type": "status", "accounting": accounting, "lag": lag, "paused": paused, "last_error": last_error}
+        if not self._unsent:
+            self._write(_line(said))
+
+    def _say(self, said: Mapping[str, object]) -> None:
+        self._unsent.append(_line(said))
+        while self._unsent and self._write(self._unsent[0]):
+            self._unsent.popleft()
+
+    def _write(self, line: bytes) -> bool:
+        """Lines are below PIPE_BUF (4,096 bytes), so that each goes through whole or not at all (POSIX write)."""
+        if self._fd is None:
+            return True
+        try:
+            os.write(self._fd, line)
+        except BlockingIOError:
+            return False
+        except BrokenPipeError:
+            self._fd = None
+        return True
+
+
+def _line(said: Mapping[str, object]) -> bytes:
+    line = json.dumps(said).encode() + b"\n"
+    if len(line) <= 4_096:
+        return line
+    short = {k: (v[:800] if isinstance(v, str) else v if k != "partitions" else []) for k, v in said.items()}
+    return json.dumps(short).encode() + b"\n"
