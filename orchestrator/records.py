@@ -33,13 +33,17 @@ class Record(NamedTuple):
 
 
 class Outgoing(NamedTuple):
-    """One record to be produced. `topic` is the cluster's name; `partition` None lets the key decide."""
+    """One record to be produced. `topic` is the cluster's name; `partition` None lets the key decide.
+
+    `timestamp` is milliseconds since the epoch; None lets the client take the time.
+    """
 
     topic: str
     key: bytes | None
     value: bytes | None
     headers: Headers = ()
     partition: int | None = None
+    timestamp: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,6 +92,8 @@ class Producer:
             extra["partition"] = out.partition
         if out.headers:
             extra["headers"] = list(out.headers)
+        if out.timestamp is not None:
+            extra["timestamp"] = out.timestamp
         while True:
             try:
                 self._rd.produce(out.topic, out.value, out.key, on_delivery=callback, **extra)
