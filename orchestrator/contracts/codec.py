@@ -34,10 +34,11 @@ class Undecodable(ValueError):
 
 
 class Unencodable(ValueError):
-    """This value cannot be said in JSON; `reason` names the place and why."""
+    """This value cannot be said in JSON; `path` says where (`$.items[0]`), `reason` why."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
+    def __init__(self, reason: str, path: str = "$") -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
         self.reason = reason
 
 
@@ -70,7 +71,7 @@ def encode_json(value: Any) -> bytes:
     try:
         raw = orjson.dumps(value, default=_extra, option=_OPTIONS)
     except orjson.JSONEncodeError as error:
-        raise Unencodable(_blame(value, error)) from None
+        raise _blame(value, error) from None
     # orjson writes NaN and infinities as null, silently; only a document with a null in it can hide one.
     if b"null" in raw:
         _refuse_non_finite(value)
@@ -104,18 +105,18 @@ def _instant(value: datetime) -> str:
 def _refuse_non_finite(value: Any) -> None:
     for steps, node in _walk(value):
         if isinstance(node, float) and not math.isfinite(node):
-            raise Unencodable(f"{json_path(steps)}: {node} is not a JSON number")
+            raise Unencodable(f"{node} is not a JSON number", json_path(steps))
 
 
-def _blame(value: Any, error: orjson.JSONEncodeError) -> str:
+def _blame(value: Any, error: orjson.JSONEncodeError) -> Unencodable:
     """Where in `value` orjson stumbled: it says what, but not where."""
-    if "Recursion limit" in str(error) or "recursion limit" in str(error):
-        return _TOO_DEEP
+    if "recursion limit" in str(error).lower():
+        return Unencodable(_TOO_DEEP)
     for steps, node in _walk(value):
         reason = _fault(node)
         if reason:
-            return f"{json_path(steps)}: {reason}"
-    return str(error.__cause__ or error)
+            return Unencodable(reason, json_path(steps))
+    return Unencodable(_because(error))
 
 
 def _fault(node: Any) -> str:
@@ -126,8 +127,14 @@ def _fault(node: Any) -> str:
     try:
         orjson.dumps(node, default=_extra, option=_OPTIONS)
     except orjson.JSONEncodeError as error:
-        return str(error.__cause__ or error)
+        return _because(error)
     return ""
+
+
+def _because(error: orjson.JSONEncodeError) -> str:
+    """The reason that `_extra` gave, where it was the one that refused."""
+    cause = error.__cause__
+    return cause.reason if isinstance(cause, Unencodable) else str(cause or error)
 
 
 def _is_name(name: Any) -> bool:

@@ -126,9 +126,7 @@ def _larger_than(value: Any, limit: int) -> bool:
     stack, seen = [value], 0
     while stack:
         node = stack.pop()
-        children = (
-            node.values() if isinstance(node, dict) else node if isinstance(node, (list, tuple)) else ()
-        )
+        children = node.values() if isinstance(node, dict) else node if isinstance(node, (list, tuple)) else ()
         seen += 1 + len(children)
         if seen > limit:
             return True

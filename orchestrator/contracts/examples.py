@@ -112,9 +112,7 @@ def assign(value: Any, path: Sequence[Step], new: Any) -> Any:
     if isinstance(step, int):
         return _assign_index(value, step, rest, new)
     if isinstance(value, list):
-        raise UsageError(
-            f"{json_path([step])}: an array has no member of that name", "Use an index: items[0]"
-        )
+        raise UsageError(f"{json_path([step])}: an array has no member of that name", "Use an index: items[0]")
     merged = dict(value) if isinstance(value, dict) else {}
     merged[step] = assign(merged.get(step), rest, new)
     return merged
@@ -123,9 +121,7 @@ def assign(value: Any, path: Sequence[Step], new: Any) -> Any:
 def _assign_index(value: Any, index: int, rest: Sequence[Step], new: Any) -> list[Any]:
     items = list(value) if isinstance(value, list) else []
     if index > len(items):
-        raise UsageError(
-            f"index [{index}]: the array has {len(items)} items", f"The next free one is [{len(items)}]"
-        )
+        raise UsageError(f"index [{index}]: the array has {len(items)} items", f"The next free one is [{len(items)}]")
     if index == len(items):
         items.append(None)
     items[index] = assign(items[index], rest, new)

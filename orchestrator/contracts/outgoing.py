@@ -33,7 +33,7 @@ def outgoing(
     try:
         raw = encode_json(value)
     except Unencodable as error:
-        raise _broken(topic, [("$", error.reason)]) from None
+        raise _broken(topic, [(error.path, error.reason)]) from None
     plain = decode_json(raw)
     if not contract.is_valid(plain):
         raise _broken(topic, contract.violations(plain))

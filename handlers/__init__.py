@@ -1,0 +1,1 @@
+"""The example: orders, payments and tracking over Kafka (docs/example.md)."""

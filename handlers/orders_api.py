@@ -1,0 +1,99 @@
+"""orders-api: takes orders over HTTP and answers 201 once Kafka has acknowledged OrderCreated.
+
+    POST /orders   {"userId": "user-123", "amount": 99.99, "items": ["laptop", "mouse"]}
+    GET  /         health
+
+What an order must look like is said once, in schemas/order-created.json: the contract of the event is the
+validation of the request. Run it with `kpipe up`; HOST and PORT move it from 127.0.0.1:3001.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Protocol
+from uuid import uuid4
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from handlers.money import survives
+from handlers.readmodel import utc
+from handlers.web import ERRORS, BadRequest, ExactJSON, read_json, serve
+from orchestrator import Publisher
+from orchestrator.errors import BrokerError, ContractError
+
+TOPIC = "orders.created"
+MEMBERS = ("userId", "amount", "items")
+
+
+class Publishing(Protocol):
+    """The part of `Publisher` that this API needs."""
+
+    async def publish_async(self, topic: str, value: Any) -> Any: ...
+    def violations(self, topic: str, value: Any) -> Sequence[tuple[str, str]]: ...
+    def close(self) -> int: ...
+
+
+def create_app(
+    publisher: Publishing,
+    new_id: Callable[[], str] = lambda: str(uuid4()),
+    now: Callable[[], str] = lambda: utc(datetime.now(UTC)),
+) -> Starlette:
+    async def create(request: Request) -> Response:
+        body = await read_json(request)
+        order = _order(body, new_id, now)
+        _refuse([*_request_violations(body), *publisher.violations(TOPIC, order)])
+        try:
+            await publisher.publish_async(TOPIC, order)
+        except ContractError as error:
+            _refuse(error.violations)
+        except BrokerError as error:
+            return ExactJSON({"error": f"The order was not accepted: {error.message}"}, 503, {"Retry-After": "1"})
+        created = {"status": "created", "message": "Order created successfully"}
+        return ExactJSON({"orderId": order["orderId"], "eventId": order["eventId"], **created}, 201)
+
+    async def health(request: Request) -> Response:
+        return ExactJSON({"service": "orders-api", "status": "ok"})
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        yield
+        await run_in_threadpool(publisher.close)
+
+    routes = [Route("/", health, methods=["GET"]), Route("/orders", create, methods=["POST"])]
+    return Starlette(routes=routes, exception_handlers=dict(ERRORS), lifespan=lifespan)
+
+
+def _order(body: Any, new_id: Callable[[], str], now: Callable[[], str]) -> dict[str, Any]:
+    """OrderCreated from a request's body, whatever that is: what is missing or wrong its contract will say."""
+    given = body if isinstance(body, Mapping) else {}
+    ids = {"eventId": new_id(), "orderId": new_id()}
+    asked = {name: given[name] for name in MEMBERS if name in given}
+    return {**ids, **asked, "status": "CREATED", "createdAt": now()}
+
+
+def _request_violations(body: Any) -> list[tuple[str, str]]:
+    """What is wrong with a request and could not be seen in the event made from it."""
+    if not isinstance(body, Mapping):
+        return [("$", "is not an object")]
+    surplus = [("$", f"{name[:100]!a} is not a member of an order") for name in body if name not in MEMBERS]
+    amount = body.get("amount")
+    if isinstance(amount, Decimal) and not survives(amount):
+        surplus.append(("$.amount", "has more digits than can be kept exactly"))
+    return surplus
+
+
+def _refuse(violations: Sequence[tuple[str, str]]) -> None:
+    if violations:
+        listed = [{"path": path, "message": message} for path, message in violations]
+        raise BadRequest("The order is not valid", listed)
+
+
+if __name__ == "__main__":
+    serve("orders-api", lambda: create_app(Publisher()), 3001)

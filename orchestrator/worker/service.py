@@ -1,0 +1,271 @@
+"""Publishing from a `service:` handler: validated, keyed, sent, and acknowledged before it returns.
+
+    from orchestrator import Publisher
+
+    publisher = Publisher()                                  # under `kpipe up` it finds everything by itself
+    publisher.publish("orders.created", order)               # or: await publisher.publish_async(…)
+
+Where it looks: `kpipe up` sets three variables for every service, `KPIPE_PIPELINE_FILES` (the pipeline file
+and its overlays, absolute, joined by the path separator), `KPIPE_BOOTSTRAP` (host:port) and `KPIPE_HANDLER`
+(the service's name in the file). Without them it reads ./pipeline.yaml and asks for the cluster as every
+command does: `kafka.bootstrap`, else the broker recorded under .kpipe/.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from orchestrator.brokers import recorded
+from orchestrator.config import load
+from orchestrator.config.model import Pipeline, Topic
+from orchestrator.contracts import load_contracts, outgoing
+from orchestrator.errors import BrokerError, ContractError, FindingsError, KpipeError, UsageError
+from orchestrator.kafka.producer import Producer, SendFailure
+from orchestrator.kafka.properties import client_properties
+from orchestrator.records import Outgoing
+
+FILES_VARIABLE = "KPIPE_PIPELINE_FILES"
+BOOTSTRAP_VARIABLE = "KPIPE_BOOTSTRAP"
+HANDLER_VARIABLE = "KPIPE_HANDLER"
+
+_AWAY = "Check that Kafka is running (`kpipe ps`) and that the topic exists (`kpipe topics sync --check`)."
+_POLL = 0.1
+#: What a topic takes unless its `max.message.bytes` says otherwise (Kafka's `message.max.bytes`).
+_KAFKA_RECORD_LIMIT = 1_048_588
+#: How much longer than librdkafka's own deadline a caller waits for its report, before assuming that none
+#: comes.
+_GRACE = 5.0
+
+
+class Delivered(NamedTuple):
+    """Where Kafka put the event: `topic` as the pipeline file names it."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class Publisher:
+    """Publishes events of one pipeline. Make one for the process and share it: threads and tasks may use it at once.
+
+    `timeout` (seconds) bounds every publish. Kafka being away is a BrokerError after that time, and what
+    was not acknowledged by then is dropped: nothing is sent later behind the caller's back. If the request
+    was already on its way, Kafka may have written it all the same, unseen; a caller that tries again may
+    therefore cause a second event, unless it gives both attempts the same `eventId`, which consumers under
+    kpipe count once.
+    """
+
+    def __init__(
+        self,
+        timeout: float = 5.0,
+        *,
+        pipeline: Pipeline | None = None,
+        bootstrap: str | None = None,
+        handler: str | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        """What is not given comes from `environ` (default: the process's), see above.
+
+        Raises FindingsError (a wrong pipeline file or schema), BrokerError (no cluster known), UsageError
+        (the handler is not in the file). Nothing is connected to yet.
+        """
+        environ = os.environ if environ is None else environ
+        self._pipeline = pipeline or _pipeline(environ)
+        self._allowed = _allowed(self._pipeline, handler or environ.get(HANDLER_VARIABLE))
+        self._contracts = load_contracts(self._pipeline)
+        self._timeout = timeout
+        self._properties = _properties(self._pipeline, bootstrap or _bootstrap(self._pipeline, environ), timeout)
+        self._lock = threading.Lock()
+        self._producer = _Polled(self._properties)
+        self._closed = False
+
+    def publish(
+        self,
+        topic: str,
+        value: Any,
+        key: str | bytes | None = None,
+        headers: Mapping[str, str | bytes] | None = None,
+    ) -> Delivered:
+        """Send one event and wait until Kafka has acknowledged it on all in-sync replicas.
+
+        The key is the value's member that the topic's `key` names unless it is given; None as value is a
+        tombstone. Raises ContractError (with every violation; nothing was sent), UsageError (the service
+        does not declare `topic` under `produces`) and BrokerError (not acknowledged within the timeout).
+        """
+        sent = self._send(topic, self._record(topic, value, key, headers))
+        try:
+            return sent.result(self._timeout + _GRACE)
+        except TimeoutError:
+            raise _silence() from None
+
+    async def publish_async(
+        self,
+        topic: str,
+        value: Any,
+        key: str | bytes | None = None,
+        headers: Mapping[str, str | bytes] | None = None,
+    ) -> Delivered:
+        """`publish` without blocking the event loop. Cancelling the task does not recall the event."""
+        sent = self._send(topic, self._record(topic, value, key, headers))
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(sent), self._timeout + _GRACE)
+        except TimeoutError:
+            raise _silence() from None
+
+    def violations(self, topic: str, value: Any) -> Sequence[tuple[str, str]]:
+        """Everything for which `publish` would refuse `value`, as (path, message); empty when it would not."""
+        try:
+            self._record(topic, value, None, None)
+        except ContractError as error:
+            return error.violations
+        return ()
+
+    def close(self, timeout: float | None = None) -> int:
+        """Wait for what is under way, then drop the rest; returns how many events were dropped.
+
+        Waits for `timeout` seconds, by default the publisher's own. Calling it again does nothing.
+        """
+        with self._lock:
+            if self._closed:
+                return 0
+            self._closed = True
+        return self._producer.close(self._timeout if timeout is None else timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _record(
+        self, topic: str, value: Any, key: str | bytes | None, headers: Mapping[str, str | bytes] | None
+    ) -> Outgoing:
+        if self._allowed is not None and topic not in self._allowed:
+            raise UsageError(
+                f"this service does not declare that it produces {topic}",
+                f"Add {topic} to the handler's `produces` in the pipeline file.",
+            )
+        if topic not in self._pipeline.topics:
+            raise UsageError(f"the pipeline file declares no topic {topic}")
+        return outgoing(self._pipeline.topics[topic], self._contracts[topic], value, key, headers)
+
+    def _send(self, topic: str, record: Outgoing) -> Future[Delivered]:
+        polled = self._usable()
+        sent: Future[Delivered] = Future()
+        # From here on it cannot be cancelled: a report that came for a cancelled future would raise in the
+        # poller.
+        sent.set_running_or_notify_cancel()
+
+        def report(failure: SendFailure | None, partition: int, offset: int) -> None:
+            if failure is None:
+                sent.set_result(Delivered(topic, partition, offset))
+                return
+            polled.fatal = polled.fatal or failure.fatal
+            sent.set_exception(_refusal(topic, failure, self._timeout))
+
+        # A full queue means that Kafka has not kept up for long: say so at once instead of blocking an
+        # event loop.
+        polled.producer.send(record, report, should_stop=lambda: True)
+        return sent
+
+    def _usable(self) -> _Polled:
+        """The producer, replaced when librdkafka has given it up (a fatal error, KIP-360)."""
+        with self._lock:
+            if self._closed:
+                raise UsageError("this publisher is closed")
+            if self._producer.fatal:
+                self._producer.close(0)
+                self._producer = _Polled(self._properties)
+            return self._producer
+
+
+class _Polled:
+    """A producer with the thread that serves its delivery reports."""
+
+    def __init__(self, properties: Mapping[str, Any]) -> None:
+        self.producer = Producer(properties)
+        self.fatal = False
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="kpipe-publisher", daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while not self._stop.is_set():
+            self.producer.poll(_POLL)
+
+    def close(self, timeout: float) -> int:
+        self._stop.set()
+        self._thread.join()
+        return self.producer.close(timeout)
+
+
+def _pipeline(environ: Mapping[str, str]) -> Pipeline:
+    named = environ.get(FILES_VARIABLE)
+    files = [Path(name) for name in named.split(os.pathsep)] if named else [Path("pipeline.yaml")]
+    for path in files:
+        if not path.is_file():
+            raise UsageError(
+                f"there is no pipeline file {path}",
+                f"Start the service with `kpipe up`, in the folder of pipeline.yaml, or set {FILES_VARIABLE}.",
+            )
+    loaded = load(files, environ)
+    if loaded.pipeline is None:
+        raise FindingsError(loaded.findings)
+    return loaded.pipeline
+
+
+def _bootstrap(pipeline: Pipeline, environ: Mapping[str, str]) -> str:
+    known = environ.get(BOOTSTRAP_VARIABLE) or pipeline.kafka.bootstrap
+    if known:
+        return known
+    broker = recorded(pipeline.state_dir)
+    if broker is None:
+        raise BrokerError(
+            "no Kafka is running for this pipeline",
+            "Start one with `kpipe up` or `kpipe broker start`, or set kafka.bootstrap in the pipeline file.",
+        )
+    return broker.address
+
+
+def _allowed(pipeline: Pipeline, handler: str | None) -> frozenset[str] | None:
+    """The topics that the service may write to; None (all) when it does not run as a handler of the file."""
+    if not handler:
+        return None
+    if handler not in pipeline.handlers:
+        raise UsageError(f"the pipeline file declares no handler {handler}", f"{HANDLER_VARIABLE} names it.")
+    return frozenset(pipeline.handlers[handler].produces)
+
+
+def _properties(pipeline: Pipeline, bootstrap: str, timeout: float) -> dict[str, Any]:
+    largest = max((_largest_record(topic) for topic in pipeline.topics.values()), default=_KAFKA_RECORD_LIMIT)
+    common = client_properties(pipeline.kafka, "producer", bootstrap, message_max_bytes=largest)
+    # A worker's records never expire; here a caller waits, and what it was told has failed must not be sent
+    # later.
+    return {**common, "message.timeout.ms": str(max(1, round(timeout * 1000)))}
+
+
+def _largest_record(topic: Topic) -> int:
+    return int(topic.configs.get("max.message.bytes", _KAFKA_RECORD_LIMIT))
+
+
+def _refusal(topic: str, failure: SendFailure, timeout: float) -> KpipeError:
+    if failure.permanent:
+        return ContractError(f"Kafka cannot take this event: {failure.message}", [("$", failure.message)])
+    if failure.purged:
+        return BrokerError("too many events are waiting for Kafka", _AWAY)
+    if failure.code == "_MSG_TIMED_OUT":
+        return BrokerError(f"Kafka did not acknowledge the event for {topic} within {timeout:g} s", _AWAY)
+    return BrokerError(f"Kafka did not take the event for {topic}: {failure.message}", _AWAY)
+
+
+def _silence() -> BrokerError:
+    return BrokerError("the Kafka client did not report what became of the event", _AWAY)
