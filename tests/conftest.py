@@ -7,11 +7,24 @@ from collections.abc import Iterator
 
 import pytest
 
+from orchestrator.errors import KpipeError
+
 
 @pytest.fixture(scope="session")
-def kafka() -> Iterator[str]:
-    """The bootstrap address of a real Apache Kafka, shared by the run."""
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The bootstrap address of a real Apache Kafka, shared by the run.
+
+    `KPIPE_TEST_BOOTSTRAP` names one that runs; else kpipe's own local broker is started for the run. Without
+    either the tests fail: they are never skipped.
+    """
     given = os.environ.get("KPIPE_TEST_BOOTSTRAP")
-    if not given:
-        pytest.fail("no Kafka: set KPIPE_TEST_BOOTSTRAP")
-    yield given
+    if given:
+        yield given
+        return
+    from tests.support.broker import kafka_in
+
+    try:
+        with kafka_in(tmp_path_factory.mktemp("kafka") / ".kpipe") as address:
+            yield address
+    except KpipeError as problem:
+        pytest.fail(f"no Kafka for the tests: {problem.message} ({problem.hint})", pytrace=False)

@@ -1,0 +1,82 @@
+"""Why Kafka did not start, read from its log: a JVM has no other way to tell."""
+
+from __future__ import annotations
+
+import re
+
+from orchestrator.brokers.model import LaunchSpec, PortTaken
+from orchestrator.errors import BrokerError
+
+_TAIL_BYTES = 256 * 1024
+
+#: The first pattern found anywhere decides; specific ones first, since one failure drags others behind it.
+_REASONS: tuple[tuple[str, str, str], ...] = (
+    (
+        r"UnsupportedClassVersionError|has been compiled by a more recent version of the Java",
+        "this Java is too old for this Kafka",
+        "install Java 17 or later, or set JAVA_HOME to one",
+    ),
+    (
+        r"Could not reserve enough space|heap size set to a larger|Too small|Invalid \w+ heap|OutOfMemoryError",
+        "the Java heap is too small, or the machine has too little memory",
+        "give it more with KAFKA_HEAP_OPTS=-Xmx512m, or free some memory",
+    ),
+    (
+        r"No space left on device|Disk quota exceeded",
+        "the disk is full",
+        "free some space; `kpipe down -v` deletes this project's Kafka data",
+    ),
+    (
+        r"Failed to acquire lock on file|A Kafka instance in another process or thread is using",
+        "another process uses its data folder",
+        "stop that one first; `kpipe broker status` shows what kpipe knows of",
+    ),
+    (
+        r"Read-only file system|Permission denied|AccessDeniedException",
+        "its data folder cannot be written",
+        "check who owns the folder .kpipe and what is in it",
+    ),
+)
+_PORT = re.compile(r"Address already in use|failed to bind to [\w.\[\]:]*:\d+")
+
+
+def explain(spec: LaunchSpec, output: str = "") -> BrokerError:
+    """What to tell the user about a broker that ended; `output` is what the process itself printed."""
+    text = output + "\n" + _log_of(spec)
+    if _PORT.search(text):
+        return PortTaken(
+            f"Kafka did not start: a port it was given is in use (it should listen on {spec.address})",
+            "run the command again: it takes another port",
+        )
+    for pattern, reason, hint in _REASONS:
+        if re.search(pattern, text):
+            return BrokerError(f"Kafka did not start: {reason}", f"{hint} (log: {spec.log})")
+    return BrokerError(f"Kafka did not start: {_last_words(text)}", f"its log says more: {spec.log}")
+
+
+def _log_of(spec: LaunchSpec) -> str:
+    try:
+        with spec.log.open("rb") as file:
+            size = file.seek(0, 2)
+            # Shorter than before means that it was rolled over since: then all of it is of this run.
+            start = spec.log_start if size >= spec.log_start else 0
+            file.seek(max(start, size - _TAIL_BYTES))
+            return file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _last_words(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    for marker in (" FATAL ", " ERROR ", "Caused by:", "Error", "rror:"):
+        named = [line for line in lines if marker in line]
+        if named:
+            return _short(named[-1])
+    return _short(lines[-1]) if lines else "it ended without a word"
+
+
+def _short(line: str) -> str:
+    """Without time, level and logger name, and no longer than a line or two."""
+    line = re.sub(r"^[\d-]+ [\d:,.]+ [A-Z]+ ", "", line)
+    line = re.sub(r" \([\w.$]+\)$", "", line)
+    return line if len(line) <= 300 else line[:299] + "…"

@@ -1,0 +1,49 @@
+"""One at a time across processes: an advisory lock that ends with the process that holds it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_POLL_SECONDS = 0.1
+
+
+@contextmanager
+def locked(path: Path, on_wait: Callable[[], None]) -> Iterator[None]:
+    """Hold the lock at `path`; `on_wait` is called once when another process has it.
+
+    flock(2) rather than a file that exists: the kernel lets go of it when its holder dies, however it dies.
+    """
+    handle = take(path, on_wait)
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def take(path: Path, on_wait: Callable[[], None]) -> int:
+    """The same for callers that keep the lock beyond one block: closing the descriptor lets go of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        if not _try(handle):
+            on_wait()
+            # Polled, because a blocking flock would not let Python see Ctrl-C.
+            while not _try(handle):
+                time.sleep(_POLL_SECONDS)
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
+
+
+def _try(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

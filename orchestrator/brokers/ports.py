@@ -1,0 +1,69 @@
+"""Two free ports on loopback, the same as last time where they are free again."""
+
+from __future__ import annotations
+
+import json
+import random
+import socket
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from orchestrator.errors import BrokerError
+
+LOOPBACK = "127.0.0.1"
+# Below the range that systems hand out for outgoing connections (32768 and up on Linux, 49152 on macOS):
+# one of those could sit on the port when the broker comes back.
+_RANGE = range(20000, 30000)
+_ATTEMPTS = 200
+
+
+class Ports(NamedTuple):
+    """`broker` is where clients connect; `controller` is Kafka's own KRaft listener."""
+
+    broker: int
+    controller: int
+
+
+def choose_ports(remembered: Path) -> Ports:
+    """Free ports, remembered in that file, so that other programs' settings stay right between runs."""
+    ports = _read(remembered)
+    if ports is None or not all(map(is_free, ports)):
+        ports = Ports(*_two_free())
+        remembered.write_text(json.dumps(ports._asdict()), "utf-8")
+    return ports
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen there now."""
+    with socket.socket() as probe:
+        # BSD and macOS would let a second server bind next to one on 0.0.0.0: look for that one first.
+        probe.settimeout(0.5)
+        if probe.connect_ex((LOOPBACK, port)) == 0:
+            return False
+    with socket.socket() as probe:
+        # Java's server sockets set it too: connections of the last run in TIME_WAIT are no obstacle.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
+
+
+def _two_free() -> list[int]:
+    found: list[int] = []
+    for port in random.sample(_RANGE, _ATTEMPTS):
+        if is_free(port):
+            found.append(port)
+        if len(found) == len(Ports._fields):
+            return found
+    raise BrokerError(f"no free port between {_RANGE.start} and {_RANGE.stop} for the local Kafka")
+
+
+def _read(path: Path) -> Ports | None:
+    try:
+        saved: Any = json.loads(path.read_text("utf-8"))
+        ports = Ports(int(saved["broker"]), int(saved["controller"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return ports if all(0 < port < 65536 for port in ports) and ports[0] != ports[1] else None

@@ -1,0 +1,83 @@
+"""Which process is a project's broker, and how it is ended.
+
+A process id alone proves nothing: ids are reused. The broker's command line carries its folder as a system
+property (`mark`), which no other program has, so a process is ours exactly when that argument is there.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import psutil
+
+
+def mark(home: Path) -> str:
+    """The argument that tells this project's broker from all other processes."""
+    return f"-Dkpipe.broker={home}"
+
+
+def broker_runs(pid: int, home: Path) -> bool:
+    """Whether `pid` is alive and is (or, as the supervisor's shim, holds) the broker of `home`."""
+    import psutil
+
+    try:
+        return mark(home) in _command_line(psutil.Process(pid))
+    except psutil.NoSuchProcess:
+        return False
+
+
+def alive(pid: int) -> bool:
+    """Whether any process has this id; a zombie is dead."""
+    import psutil
+
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def find_broker(home: Path) -> int | None:
+    """The process id of a broker of `home` that no record names: its starter was killed before writing one."""
+    import psutil
+
+    wanted = mark(home)
+    for process in psutil.process_iter():
+        try:
+            words = _command_line(process)
+        except psutil.NoSuchProcess:
+            continue
+        if wanted in words and Path(words[0]).name == "java":
+            return int(process.pid)
+    return None
+
+
+def end(pid: int, home: Path, timeout: float) -> bool:
+    """SIGTERM, and SIGKILL after `timeout` seconds. True when Kafka had the time to close its logs."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        if mark(home) not in _command_line(process):
+            return True
+        process.terminate()
+        try:
+            process.wait(timeout)
+        except psutil.TimeoutExpired:
+            process.kill()
+            process.wait(timeout)
+            return False
+    except psutil.NoSuchProcess:
+        pass
+    return True
+
+
+def _command_line(process: psutil.Process) -> list[str]:
+    """Empty for a zombie, and for a process of somebody else that may not be looked at."""
+    import psutil
+
+    try:
+        return list(process.cmdline())
+    except (psutil.AccessDenied, psutil.ZombieProcess):
+        return []

@@ -1,0 +1,80 @@
+"""The local broker's data folder: formatted once, by Kafka's own tool, in one step."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import subprocess
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+from orchestrator.brokers.distribution import Kafka
+from orchestrator.brokers.jvm import format_argv
+from orchestrator.brokers.model import Notify, Progress
+from orchestrator.brokers.ports import LOOPBACK, Ports
+from orchestrator.brokers.settings import DATA, server_properties
+from orchestrator.errors import BrokerError
+
+PORTS = "ports.json"
+_UNFINISHED = "data.new"
+_META = "meta.properties"
+_TIMEOUT_SECONDS = 60.0
+
+
+def format_once(
+    home: Path, java: Path, kafka: Kafka, ports: Ports, environment: Mapping[str, str], notify: Notify
+) -> None:
+    """Make `home/data` a Kafka node's folder unless it is one.
+
+    The tool works on a folder aside that gets its name afterwards, so that a run which was killed leaves
+    nothing that looks formatted.
+    """
+    if (home / DATA / _META).is_file():
+        return
+    if (home / DATA).exists() and any((home / DATA).iterdir()):
+        raise BrokerError(
+            f"{home / DATA} holds data but no {_META}: Kafka can't tell what it is",
+            "`kpipe down -v` deletes this project's Kafka data, then start again",
+        )
+    notify(Progress("Preparing Kafka's data folder"))
+    shutil.rmtree(home / _UNFINISHED, ignore_errors=True)
+    (home / "format.properties").write_text(server_properties(ports, _UNFINISHED), "ascii")
+    argv = format_argv(java, kafka, new_cluster_id(), "format.properties")
+    try:
+        done = subprocess.run(
+            argv, cwd=home, env=dict(environment), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            errors="replace", timeout=_TIMEOUT_SECONDS, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as problem:
+        raise BrokerError(f"Kafka's storage tool did not end within {_TIMEOUT_SECONDS:g} s") from problem
+    if done.returncode != 0 or not (home / _UNFINISHED / _META).is_file():
+        said = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()
+        raise BrokerError(f"Kafka's data folder {home / DATA} could not be prepared: {said[0]}")
+    if (home / DATA).exists():
+        (home / DATA).rmdir()
+    (home / _UNFINISHED).rename(home / DATA)
+
+
+def new_cluster_id() -> str:
+    """A random id in Kafka's form: 16 bytes, URL-safe base64 without padding, not starting with a dash."""
+    while True:
+        text = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode("ascii").rstrip("=")
+        if not text.startswith("-"):
+            return text
+
+
+def cluster_id(home: Path) -> str:
+    """The formatted folder's cluster id; "" when there is none."""
+    try:
+        lines = (home / DATA / _META).read_text("utf-8").splitlines()
+    except OSError:
+        return ""
+    return next((line.partition("=")[2] for line in lines if line.startswith("cluster.id=")), "")
+
+
+def last_address(home: Path) -> str:
+    """Where the broker of `home` was last told to listen."""
+    saved = json.loads((home / PORTS).read_text("utf-8"))
+    return f"{LOOPBACK}:{int(saved['broker'])}"
