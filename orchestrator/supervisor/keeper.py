@@ -1,0 +1,248 @@
+"""Keeps one child as its policy says: process, probe, reports, log and timers around one `Life`.
+
+Everything that happens goes through `_apply`: one direction, from an input of policy.py to its actions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from orchestrator.supervisor import facts, policy, ports
+from orchestrator.supervisor.child import Child, Ears
+from orchestrator.supervisor.facts import Fact
+from orchestrator.supervisor.lines import Line, LineBuffer
+from orchestrator.supervisor.logs import LogFile, Stream
+from orchestrator.supervisor.policy import RUNNING, Action, Life, Rules, State, Step
+from orchestrator.supervisor.probe import watch
+from orchestrator.supervisor.reports import Status, parse
+from orchestrator.supervisor.spec import ChildSpec, Exit, Refusal
+
+#: Shows lines of a child's output: the child's name, the stream, the lines.
+Show = Callable[[str, Stream, Sequence[Line]], None]
+
+#: A child that is still not ready after so many seconds is worth a word.
+SLOW_AFTER = 30.0
+#: A status line longer than this is not one.
+_LONGEST_REPORT = 1_048_576
+
+
+class Keeper:
+    """One child, from its first start to its last end. `changed` is called after every change of its state."""
+
+    def __init__(
+        self,
+        spec: ChildSpec,
+        rules: Rules,
+        logs: Path,
+        *,
+        hear: Callable[[Fact], None],
+        show: Show,
+        changed: Callable[[], None],
+        broken: Callable[[BaseException], None],
+        chance: Callable[[], float],
+    ) -> None:
+        self.spec = spec
+        self.life = Life()
+        self.status = Status()
+        self.pid: int | None = None
+        self.last_error: str | None = None
+        self._rules = replace(rules, restart=spec.restart, stop_timeout=spec.stop_timeout)
+        self._hear, self._show, self._changed, self._broken = hear, show, changed, broken
+        self._chance = chance
+        self._loop = asyncio.get_running_loop()
+        self._log = LogFile(logs / f"{spec.name}.log")
+        self._log_works = True
+        self._last_words = ""
+        self._child: Child | None = None
+        self._probe: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._slow: asyncio.TimerHandle | None = None
+
+    @property
+    def now(self) -> float:
+        return self._loop.time()
+
+    def launch(self) -> None:
+        """Start it for the first time."""
+        self._apply(policy.launch(self.life, self.now))
+
+    def stop(self) -> None:
+        """SIGTERM, and SIGKILL after its stop timeout. Asked twice, nothing more happens."""
+        self._apply(policy.stop(self.life, self.now, self._rules))
+
+    def kill(self) -> None:
+        """SIGKILL now."""
+        self._apply(policy.kill(self.life, self.now, self._rules))
+
+    def _apply(self, step: Step) -> None:
+        before, self.life = self.life, step.life
+        self._set_timer()
+        self._tell(before, self.life)
+        for action in step.actions:
+            self._do(action)
+        if self.life.state is not before.state:
+            self._changed()
+
+    def _do(self, action: Action) -> None:
+        if action is Action.LAUNCH:
+            self._launch()
+        elif self._child is not None:
+            {
+                Action.TERMINATE: self._child.terminate,
+                Action.KILL: self._child.kill,
+                Action.ABANDON: self._child.abandon,
+            }[action]()
+
+    def _launch(self) -> None:
+        if self.spec.port is not None and ports.in_use(self.spec.port):
+            self._could_not(_port_taken(self.spec, self.spec.port))
+            return
+        self._out, self._err, self._said = LineBuffer(), LineBuffer(), b""
+        self._status_works = True
+        self.status = Status()
+        self._slow = self._loop.call_later(SLOW_AFTER, self._is_slow)
+        ears = Ears(
+            output=lambda data: self._lines("stdout", self._out.feed(data)),
+            errors=lambda data: self._lines("stderr", self._err.feed(data)),
+            status=self._reported, started=self._started, refused=self._refused, ended=self._ended,
+        )  # fmt: skip
+        try:
+            self._child = Child(self.spec, ears, self._loop)
+        except (FileNotFoundError, NotADirectoryError):
+            self._could_not(Refusal(f"its working folder {self.spec.cwd} does not exist"))
+        except OSError as error:  # no room for another process; there may be in a while
+            self._last_words = f"the system refused to start a process: {error.strerror}"
+            self._apply(policy.ended(self.life, Exit(), self.now, self._chance(), self._rules))
+
+    def _started(self, pid: int) -> None:
+        self.pid = pid
+        self._hear(facts.Started(self.spec.name, pid, again=self.life.restarts > 0))
+        if not self.spec.reports:
+            self._probe = self._loop.create_task(watch(self.spec.probe, self._probed))
+            self._probe.add_done_callback(self._probe_ended)
+
+    def _probed(self, passed: bool) -> None:
+        if self.life.state in RUNNING:
+            self._apply((policy.ready if passed else policy.not_ready)(self.life, self.now))
+
+    def _probe_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._broken(error)
+
+    def _reported(self, data: bytes) -> None:
+        *lines, self._said = (self._said + data).split(b"\n")
+        for line in lines:
+            self._report(line)
+        if len(self._said) > _LONGEST_REPORT:
+            self._said = b""
+
+    def _report(self, line: bytes) -> None:
+        try:
+            report = parse(line)
+        except ValueError as error:
+            if self._status_works:
+                self._hear(facts.BadReport(self.spec.name, str(error)))
+            self._status_works = False
+            return
+        if report.type == "status":
+            self.status = report.status
+            self.last_error = report.status.last_error or self.last_error
+        elif report.type == "ready":
+            self._probed(True)
+        elif report.type == "not-ready":
+            self._probed(False)
+        elif report.refusal is not None:
+            self._refused(report.refusal)
+
+    def _refused(self, refusal: Refusal) -> None:
+        self._apply(policy.refused(self.life, refusal, self.now, self._rules))
+
+    def _could_not(self, refusal: Refusal) -> None:
+        self._refused(refusal)
+        self._apply(policy.ended(self.life, Exit(), self.now, self._chance(), self._rules))
+
+    def _ended(self, exit: Exit) -> None:
+        self._child, self.pid = None, None
+        if self._probe is not None:
+            self._probe.cancel()
+        self._lines("stdout", self._out.close())
+        self._lines("stderr", self._err.close())
+        if self.life.state is not State.STOPPING:
+            self.last_error = self._last_words or exit.text
+        self._apply(policy.ended(self.life, exit, self.now, self._chance(), self._rules))
+        self._last_words = ""
+
+    def _lines(self, stream: Stream, lines: Sequence[Line]) -> None:
+        if not lines:
+            return
+        if stream == "stderr" and (said := [line.text for line in lines if line.text.strip()]):
+            self._last_words = said[-1].strip()[:500]
+        try:
+            self._log.write(stream, lines)
+            self._log_works = True
+        except OSError as error:
+            if self._log_works:
+                self._hear(facts.LogTrouble(self.spec.name, error.strerror or str(error)))
+            self._log_works = False
+        self._show(self.spec.name, stream, lines)
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        due = self.life.due
+        self._timer = None if due is None else self._loop.call_at(due, self._tick)
+        if self.life.state is not State.STARTING and self._slow is not None:
+            self._slow.cancel()
+
+    def _tick(self) -> None:
+        # A timer may come a little early by the clock's resolution; it was set for `due`.
+        self._apply(policy.tick(self.life, max(self.now, self.life.due or 0.0), self._rules))
+
+    def _is_slow(self) -> None:
+        self._hear(facts.Slow(self.spec.name, SLOW_AFTER))
+
+    def _tell(self, before: Life, life: Life) -> None:
+        if life.state is not before.state and (fact := self._fact(before, life)) is not None:
+            self._hear(fact)
+
+    def _fact(self, before: Life, life: Life) -> Fact | None:
+        name, exit = self.spec.name, life.exit or Exit()
+        match life.state:
+            case State.READY:
+                return facts.Ready(
+                    name, self.now - (life.started_at or self.now), again=before.state is State.NOT_READY
+                )
+            case State.NOT_READY:
+                return facts.NotReady(name)
+            case State.BACKING_OFF:
+                return facts.Crashed(name, exit, self._last_words, (life.due or self.now) - self.now)
+            case State.CRASH_LOOP | State.FAILED:
+                failures = len(life.failures) if life.state is State.CRASH_LOOP else 1
+                return facts.GaveUp(name, exit, self._last_words, failures, self._rules.loop_window)
+            case State.FAILED_TO_START:
+                return facts.CouldNotStart(name, life.refusal or Refusal("it could not start"))
+            case State.STOPPING:
+                return facts.Stopping(name, self.spec.stop_timeout)
+            case State.STOPPED if before.state is State.STOPPING:
+                return facts.Stopped(name, exit, life.killed, life.since - before.since)
+            case State.STOPPED if life.exit is not None and before.state in RUNNING:
+                return facts.Finished(name)
+        return None
+
+    def close(self) -> None:
+        """Let go of the log."""
+        with contextlib.suppress(OSError):
+            self._log.close()
+
+
+def _port_taken(spec: ChildSpec, port: int) -> Refusal:
+    holder = ports.holder(port)
+    by = f" by {holder}" if holder else ""
+    return Refusal(
+        f"port {port} of {spec.handler} is already in use{by}",
+        "stop what uses it, or give the handler another `port`",
+    )

@@ -1,0 +1,79 @@
+"""What a child says on its status pipe: one JSON object a line. Pure.
+
+{"type": "ready", "partitions": [["orders.created", 0], …]}    joined and assigned (none is fine)
+{"type": "not-ready"}                                          partitions lost and not yet given again
+{"type": "status", "accounting": {…}, "lag": N|null, "paused": N, "last_error": text|null}
+{"type": "failed-to-start", "message": …, "hint": …}           followed by exit code 78
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from orchestrator.supervisor.lines import printable
+from orchestrator.supervisor.spec import Refusal
+
+#: The counts of `in = done + dead-lettered + skipped + in flight`, in the order they are shown.
+COUNTS = ("in", "done", "dead_lettered", "skipped", "in_flight")
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The newest numbers of one child. `lag` is in records, None when it is not known."""
+
+    accounting: Mapping[str, int] | None = None
+    lag: int | None = None
+    paused: int = 0
+    last_error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One line of the status pipe."""
+
+    type: Literal["ready", "not-ready", "status", "failed-to-start"]
+    status: Status = field(default_factory=Status)
+    refusal: Refusal | None = None
+
+
+def parse(line: bytes) -> Report:
+    """Raises `ValueError` for anything that is not one of the four."""
+    body = json.loads(line)
+    if not isinstance(body, dict):
+        raise ValueError("not an object")
+    match body.get("type"):
+        case "ready" | "not-ready" as kind:
+            return Report(kind)
+        case "status":
+            return Report("status", status=_status(body))
+        case "failed-to-start":
+            return Report("failed-to-start", refusal=Refusal(_text(body.get("message")), _text(body.get("hint"))))
+        case other:
+            raise ValueError(f"no such type: {other!r}")
+
+
+def _status(body: Mapping[str, Any]) -> Status:
+    counts = body.get("accounting")
+    if counts is not None and not (isinstance(counts, dict) and all(type(counts.get(n)) is int for n in COUNTS)):
+        raise ValueError("accounting is not complete")
+    error = body.get("last_error")
+    return Status(
+        accounting=None if counts is None else {name: counts[name] for name in COUNTS},
+        lag=_count(body.get("lag")),
+        paused=_count(body.get("paused")) or 0,
+        last_error=None if error is None else _text(error),
+    )
+
+
+def _count(value: object) -> int | None:
+    if value is not None and type(value) is not int:
+        raise ValueError(f"not a count: {value!r}")
+    return value
+
+
+def _text(value: object) -> str:
+    # It may quote an event: nothing in it may act on a terminal.
+    return "\n".join(printable(line.encode("utf-8", "backslashreplace")) for line in str(value or "").split("\n"))
