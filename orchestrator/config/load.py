@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from orchestrator.config import grammar
+from orchestrator.config.checks import check_meaning
 from orchestrator.config.document import Document
 from orchestrator.config.handlers import resolve_events, resolve_handlers
 from orchestrator.config.interpolate import interpolate
@@ -52,7 +54,7 @@ def load(files: Sequence[Path], environ: Mapping[str, str]) -> Loaded:
 
 def build(tree: Mapping[str, Any], base: Path) -> Pipeline:
     """The pipeline of a merged, interpolated document (`Pipeline.tree`). Raises FindingsError, without positions."""
-    doc = Document(dict(tree), None, "pipeline.yaml")
+    doc = Document(copy.deepcopy(dict(tree)), None, "pipeline.yaml")
     pipeline = _checked(doc, base)
     if pipeline is None:
         raise FindingsError(doc.findings)
@@ -65,7 +67,7 @@ def _read(file: Path, environ: Mapping[str, str]) -> tuple[MapNode | None, list[
     except OSError as error:
         reason = error.strerror or "it cannot be read"
         hint = "`-f FILE` names another one" if isinstance(error, FileNotFoundError) else ""
-        return None, [Finding("error", "missing-file", str(file), 0, 0, f"cannot read {file}: {reason}", hint)]
+        return None, [Finding("error", "missing-file", str(file), 0, 0, f"cannot be read: {reason}", hint)]
     root, findings = parse(raw, str(file))
     if root is None:
         return None, findings
@@ -74,11 +76,11 @@ def _read(file: Path, environ: Mapping[str, str]) -> tuple[MapNode | None, list[
 
 
 def _checked(doc: Document, base: Path) -> Pipeline | None:
-    tree = doc.tree
     check_shape(doc)
+    check_meaning(doc, base)
     if any(finding.severity == "error" for finding in doc.findings):
         return None
-    return _pipeline(tree, base)
+    return _pipeline(doc.tree, base)
 
 
 def _pipeline(tree: Mapping[str, Any], base: Path) -> Pipeline:

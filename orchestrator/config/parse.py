@@ -6,7 +6,8 @@ YAML 1.1 (`on`, `no`, `1_000`, `12:30` and `010` would not be text), and expands
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Protocol
 
 import yaml
 
@@ -19,7 +20,17 @@ MAX_DEPTH = 40
 
 _TAG = "tag:yaml.org,2002:"
 _SCALAR_TAGS = frozenset(_TAG + name for name in ("str", "int", "float", "bool", "null"))
+_TYPED_TAGS = _SCALAR_TAGS - {_TAG + "str"}
 _COLLECTION_TAGS = frozenset(_TAG + name for name in ("map", "seq"))
+
+
+class _Place(Protocol):
+    """A mark of PyYAML, from its own reader or from libyaml: counts from 0."""
+
+    @property
+    def line(self) -> int: ...
+    @property
+    def column(self) -> int: ...
 
 
 class _Abort(Exception):
@@ -61,11 +72,12 @@ class _Composer:
         self.file = file
         self.findings: list[Finding] = []
         self._anchors: dict[str, Node] = {}
+        self._events: Iterator[yaml.Event] = iter(())
+        self._last = Mark(file)
 
     def document(self, text: str) -> MapNode:
-        self._loader = yaml.SafeLoader("")
+        self._events = iter(yaml.parse(text, Loader=yaml.SafeLoader))
         try:
-            self._loader = yaml.SafeLoader(text)
             return self._document()
         except yaml.reader.ReaderError as error:
             raise self._unreadable(text, error) from None
@@ -73,60 +85,55 @@ class _Composer:
             raise self._syntax(error) from None
         except (ValueError, OverflowError):
             # PyYAML's scanner lets chr() and int() fail on escapes and directives that are out of range.
-            mark = self._mark(self._loader.get_mark())
-            raise _abort(mark, "yaml", "not valid YAML: a number or an escape is out of range") from None
+            raise _abort(self._last, "yaml", "not valid YAML: a number or an escape is out of range") from None
 
     def _document(self) -> MapNode:
         self._next()
-        if self._loader.check_event(yaml.StreamEndEvent):
+        if isinstance(self._next(), yaml.StreamEndEvent):
             raise self._empty()
+        root = self._node(self._next(), 1)
         self._next()
-        root = self._node(1)
-        self._next()
-        if not self._loader.check_event(yaml.StreamEndEvent):
-            mark = self._mark(self._loader.peek_event().start_mark)
-            raise _abort(
-                mark, "documents", "a second YAML document begins here", "one file holds one document: remove the `---`"
-            )
+        after = self._next()
+        if not isinstance(after, yaml.StreamEndEvent):
+            hint = "one file holds one document: remove the `---`"
+            raise _abort(self._mark(after.start_mark), "documents", "a second YAML document begins here", hint)
         if isinstance(root, MapNode):
             return root
         if isinstance(root, Scalar) and root.plain and not root.text:
             raise self._empty()
-        raise _abort(
-            root.mark, "type", f"expected a mapping at the top of the file, got {_kind(root)}", "begin with `kpipe: 1`"
-        )
+        message = f"expected a mapping at the top of the file, got {_kind(root)}"
+        raise _abort(root.mark, "type", message, "begin with `kpipe: 1`")
 
     def _empty(self) -> _Abort:
-        return _abort(
-            Mark(self.file), "empty", "the file is empty", "the smallest one has `kpipe: 1` and `pipeline: NAME`"
-        )
+        hint = "the smallest one has `kpipe: 1` and `pipeline: NAME`"
+        return _abort(Mark(self.file), "empty", "the file is empty", hint)
 
     def _next(self) -> yaml.Event:
-        return self._loader.get_event()
+        event = next(self._events)
+        self._last = self._mark(event.start_mark)
+        return event
 
-    def _mark(self, mark: yaml.Mark) -> Mark:
-        return Mark(self.file, mark.line + 1, mark.column + 1)
+    def _mark(self, mark: _Place | None) -> Mark:
+        return Mark(self.file) if mark is None else Mark(self.file, mark.line + 1, mark.column + 1)
 
     def _find(self, mark: Mark, code: str, message: str, hint: str = "") -> None:
         self.findings.append(_abort(mark, code, message, hint).finding)
 
-    def _node(self, depth: int) -> Node:
-        event = self._next()
+    def _node(self, event: yaml.Event, depth: int) -> Node:
         mark = self._mark(event.start_mark)
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event, mark)
         if depth > MAX_DEPTH:
             raise _abort(mark, "too-deep", f"nested deeper than {MAX_DEPTH} levels")
-        self._check_tag(event, mark)
         node: Node
         if isinstance(event, yaml.ScalarEvent):
-            node = Scalar(
-                mark, self._text(event.value, mark), event.implicit[0] or event.tag in _SCALAR_TAGS - {_TAG + "str"}
-            )
-        elif isinstance(event, yaml.SequenceStartEvent):
-            node = self._list(mark, depth)
-        else:
-            node = self._map(mark, depth)
+            self._check_tag(event.tag, _SCALAR_TAGS, mark)
+            plain = event.implicit[0] or event.tag in _TYPED_TAGS
+            node = Scalar(mark, self._text(event.value, mark), plain)
+            return self._bounded(node, event.anchor)
+        assert isinstance(event, (yaml.SequenceStartEvent, yaml.MappingStartEvent))
+        self._check_tag(event.tag, _COLLECTION_TAGS, mark)
+        node = self._list(mark, depth) if isinstance(event, yaml.SequenceStartEvent) else self._map(mark, depth)
         return self._bounded(node, event.anchor)
 
     def _alias(self, event: yaml.AliasEvent, mark: Mark) -> Node:
@@ -143,10 +150,8 @@ class _Composer:
             self._anchors[anchor] = node
         return node
 
-    def _check_tag(self, event: yaml.NodeEvent, mark: Mark) -> None:
-        tag = getattr(event, "tag", None)
-        allowed = _SCALAR_TAGS if isinstance(event, yaml.ScalarEvent) else _COLLECTION_TAGS
-        if tag not in (None, "!") and tag not in allowed:
+    def _check_tag(self, tag: str | None, allowed: frozenset[str], mark: Mark) -> None:
+        if tag is not None and tag != "!" and tag not in allowed:
             shown = tag.replace(_TAG, "!!") if tag.startswith(_TAG) else tag
             self._find(mark, "tag", f"the YAML tag {shown} is not supported", "remove the tag")
 
@@ -158,22 +163,20 @@ class _Composer:
 
     def _list(self, mark: Mark, depth: int) -> ListNode:
         items: list[Node] = []
-        while not self._loader.check_event(yaml.SequenceEndEvent):
-            items.append(self._node(depth + 1))
-        self._next()
+        while not isinstance(event := self._next(), yaml.SequenceEndEvent):
+            items.append(self._node(event, depth + 1))
         return ListNode(mark, tuple(items))
 
     def _map(self, mark: Mark, depth: int) -> MapNode:
         entries: dict[str, Entry] = {}
         merged: list[Mapping[str, Entry]] = []
-        while not self._loader.check_event(yaml.MappingEndEvent):
-            key = self._node(depth + 1)
-            value = self._node(depth + 1)
+        while not isinstance(event := self._next(), yaml.MappingEndEvent):
+            key = self._node(event, depth + 1)
+            value = self._node(self._next(), depth + 1)
             if isinstance(key, Scalar) and key.plain and key.text == "<<":
                 merged.extend(self._merged(value))
             else:
                 self._add(entries, key, value)
-        self._next()
         for source in merged:
             for name, entry in source.items():
                 entries.setdefault(name, entry)
@@ -210,7 +213,7 @@ class _Composer:
 
     def _syntax(self, error: yaml.MarkedYAMLError) -> _Abort:
         place = error.problem_mark or error.context_mark
-        mark = Mark(self.file) if place is None else self._mark(place)
+        mark = self._mark(place)
         problem = error.problem or error.context or "it cannot be read"
         if "'\\t'" in problem:
             return _abort(mark, "yaml", "not valid YAML: a tab where only spaces may be", "indent with spaces")

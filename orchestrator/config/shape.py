@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 import jsonschema_rs
+from jsonschema_rs import ValidationErrorKind as Kind
 
 from orchestrator.config import grammar
 from orchestrator.config.document import Document, dotted
@@ -56,8 +57,9 @@ def check_shape(doc: Document) -> None:
 
 def _unfolded(error: jsonschema_rs.ValidationError) -> Iterator[jsonschema_rs.ValidationError]:
     """An `anyOf` error as those of the alternative that was meant: a mapping means the one for mappings."""
-    alternatives = error.kind.context if error.kind.name == "anyOf" and isinstance(error.instance, dict) else []
-    for alternative in alternatives:
+    kind = error.kind
+    meant = kind.context if isinstance(kind, Kind.AnyOf) and isinstance(error.instance, dict) else []
+    for alternative in meant:
         own = [inner for inner in alternative if inner.instance_path == error.instance_path]
         if not any(inner.kind.name in ("const", "type") for inner in own):
             for inner in alternative:
@@ -153,14 +155,18 @@ def _unique(wrong: _Wrong) -> None:
 
 def _unknown(wrong: _Wrong) -> None:
     known = wrong.part.get("properties", {})
-    for key in wrong.error.kind.unexpected:
+    kind = wrong.error.kind
+    assert isinstance(kind, Kind.AdditionalProperties)
+    for key in kind.unexpected:
         hint = wrong.doc.suggestion(key, known) or f"known here: {', '.join(known)}"
         wrong.find("unknown-key", "unknown key", hint, path=(*wrong.path, key), key=True)
         wrong.doc.refuse((*wrong.path, key))
 
 
 def _required(wrong: _Wrong) -> None:
-    name = wrong.error.kind.property
+    kind = wrong.error.kind
+    assert isinstance(kind, Kind.Required)
+    name = kind.property
     text = "a handler that is not a service needs `consumes`" if name == "consumes" else f"`{name}` is missing"
     if wrong.path[:1] == ("handlers",) and name == "consumes" and not any(kind in wrong.value for kind in _KINDS):
         return  # `_one_kind` says it: which options it needs depends on its kind
@@ -170,8 +176,9 @@ def _required(wrong: _Wrong) -> None:
 
 
 def _names(wrong: _Wrong) -> None:
-    inner = wrong.error.kind.error
-    name = str(inner.instance)
+    kind = wrong.error.kind
+    assert isinstance(kind, Kind.PropertyNames)
+    name = str(kind.error.instance)
     part = grammar.resolve(wrong.part["propertyNames"])
     wrong.doc.find(
         "name",

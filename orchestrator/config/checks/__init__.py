@@ -1,0 +1,20 @@
+"""What a pipeline of the right shape can still get wrong: names, DLQs, handlers, files, Kafka, timings.
+
+Every check reads the plain tree, counts what is missing or refused as not given, and notes findings. None changes
+anything, and their order does not matter.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from orchestrator.config.checks import dlqs, events, files, handlers, kafka, names, notyet, services, timings, topics
+from orchestrator.config.checks.facts import gather
+from orchestrator.config.document import Document
+
+
+def check_meaning(doc: Document, base: Path) -> None:
+    """Notes every finding about what the document means; `base` is where the paths in it begin."""
+    facts = gather(doc, base)
+    for module in (names, topics, dlqs, events, handlers, services, files, kafka, timings, notyet):
+        module.check(facts)

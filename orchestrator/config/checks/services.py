@@ -1,0 +1,63 @@
+"""Services and child processes: commands, ports, environment."""
+
+from __future__ import annotations
+
+import shlex
+
+from orchestrator.config.checks.facts import Facts
+from orchestrator.config.handlers import layered
+
+#: What kpipe itself tells its children through the environment.
+RESERVED = frozenset(
+    (
+        "KPIPE_BOOTSTRAP",
+        "KPIPE_CONFIG_FD",
+        "KPIPE_HANDLER",
+        "KPIPE_IN_FD",
+        "KPIPE_OUT_FD",
+        "KPIPE_PIPELINE_FILES",
+        "KPIPE_STATUS_FD",
+    )
+)
+
+
+def check(facts: Facts) -> None:
+    """All rules about child processes."""
+    ports: dict[int, str] = {}
+    for name, own in facts.handlers.items():
+        _check_command(facts, name)
+        if "port" in own and "service" in own:
+            _check_port(facts, name, ports)
+    _check_env(facts, "defaults", "handler")
+    for name in facts.handlers:
+        _check_env(facts, "handlers", name)
+
+
+def _check_command(facts: Facts, name: str) -> None:
+    command = facts.doc.get("handlers", name, "service")
+    if command is None:
+        return
+    try:
+        shlex.split(command)
+    except ValueError:
+        message = f"handlers.{name}.service: a quote or a backslash in the command has no end"
+        facts.doc.find("command", ("handlers", name, "service"), message, "it is split like a shell does")
+
+
+def _check_port(facts: Facts, name: str, ports: dict[int, str]) -> None:
+    port = facts.doc.get("handlers", name, "port")
+    path = ("handlers", name, "port")
+    other = ports.setdefault(port, name)
+    if other != name:
+        message = f"`{name}` and `{other}` have the same port {facts.doc.shown(port)}"
+        facts.doc.find("port", path, message, "each service needs a port of its own")
+    if layered(facts.doc.tree, facts.handlers[name])["replicas"] > 1:
+        message = f"the replicas of `{name}` cannot all listen on port {facts.doc.shown(port)}"
+        facts.doc.find("port", path, message, "a service with a port has one replica")
+
+
+def _check_env(facts: Facts, section: str, name: str) -> None:
+    for variable in facts.doc.section(section, name, "env"):
+        if variable in RESERVED:
+            path = (section, name, "env", variable)
+            facts.doc.find("env", path, f"kpipe sets `{variable}` itself", "choose another name", key=True)
