@@ -12,6 +12,7 @@ from orchestrator.errors import BrokerError, FindingsError, UsageError
 if TYPE_CHECKING:
     from orchestrator.config import Loaded
     from orchestrator.config.model import Pipeline
+    from orchestrator.kafka.reader import Reader
 
 DEFAULT_FILE = Path("pipeline.yaml")
 
@@ -53,10 +54,10 @@ class App:
 
         Raises `BrokerError` when there is neither. Nothing is connected to: the address may be out of date.
         """
-        from orchestrator.brokers import recorded
-
         if pipeline.kafka.bootstrap:
             return pipeline.kafka.bootstrap
+        from orchestrator.brokers import recorded
+
         record = recorded(pipeline.state_dir)
         if record is None:
             raise BrokerError(
@@ -64,6 +65,13 @@ class App:
                 "start one with `kpipe up` or `kpipe broker start`, or set kafka.bootstrap in the file",
             )
         return record.address
+
+    def reader(self, pipeline: Pipeline) -> Reader:
+        """A connection for looking at the pipeline's cluster; a context manager. Raises as `bootstrap` does."""
+        from orchestrator.kafka.properties import client_properties
+        from orchestrator.kafka.reader import Reader
+
+        return Reader(client_properties(pipeline.kafka, "consumer", self.bootstrap(pipeline)))
 
     def _must_exist(self, path: Path) -> None:
         if path.is_file():

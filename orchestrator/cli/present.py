@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from orchestrator.errors import ContractError, FindingsError, KpipeError
@@ -48,11 +50,13 @@ def configure(*, color: bool, json: bool) -> None:
 
 
 def prepare() -> None:
-    """Never fail over a character that the stream's encoding lacks: show its escape."""
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:
-            reconfigure(errors="backslashreplace")
+    """Never fail over a character that a stream's encoding lacks, or over a stream that the shell closed."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - for as long as the process lives
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def safe(text: str, *, lines: bool = False) -> str:
@@ -73,18 +77,22 @@ def json_safe(text: str) -> str:
 
 def data(text: str) -> None:
     """One line (or block) of the command's result."""
-    sys.stdout.write(text + "\n")
+    write(text.encode(sys.stdout.encoding or "utf-8", "backslashreplace") + b"\n")
 
 
 def write(raw: bytes) -> None:
-    """Bytes of the command's result exactly as they are, in order with what `data` printed."""
-    sys.stdout.flush()
+    """Bytes of the command's result exactly as they are.
+
+    A terminal gets them at once; a pipe or file when the buffer is full, at `flush`, or at the end.
+    """
     sys.stdout.buffer.write(raw)
+    if is_terminal():
+        sys.stdout.flush()
 
 
 def json_line(obj: Any) -> None:
     """One JSON value on one line of stdout, in UTF-8 whatever the locale."""
-    json_text(_dumps(obj))
+    json_text(dumps(obj))
 
 
 def json_text(text: str) -> None:
@@ -97,6 +105,22 @@ def flush() -> None:
     sys.stdout.flush()
 
 
+def check_reader() -> None:
+    """Raise BrokenPipeError when nobody reads stdout any more, also while there is nothing to write.
+
+    So `kpipe tail -f … | head -1` ends with `head`, and not with the record after it.
+    """
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    if not is_terminal() and any(event & select.POLLERR for _, event in poll.poll(0)):
+        raise BrokenPipeError
+
+
+def is_terminal() -> bool:
+    """Whether stdout is a terminal."""
+    return sys.stdout.isatty()
+
+
 def say(text: str) -> None:
     """One line for the person at the terminal: progress, warnings, the next command."""
     _to_stderr(text)
@@ -105,7 +129,7 @@ def say(text: str) -> None:
 def error(problem: KpipeError) -> None:
     """An error and what to do about it; with `--json` one line of JSON (docs/json.md)."""
     if _Look.json:
-        _to_stderr(json_safe(_dumps({"error": _as_json(problem)})))
+        _to_stderr(json_safe(dumps({"error": _as_json(problem)})))
         return
     if isinstance(problem, FindingsError):
         for finding in problem.findings:
@@ -177,7 +201,8 @@ def _as_json(problem: KpipeError) -> dict[str, object]:
     return body
 
 
-def _dumps(obj: Any) -> str:
+def dumps(obj: Any) -> str:
+    """Compact JSON on one line, not yet escaped for terminals."""
     import json
 
     return json.dumps(obj, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
@@ -200,8 +225,7 @@ def _width(text: str) -> int:
     import unicodedata
 
     return sum(
-        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
-        for char in text
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
     )
 
 

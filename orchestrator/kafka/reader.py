@@ -113,16 +113,14 @@ class Reader:
             return
         self._rd.assign([RdPartition(tp.topic, tp.partition, starts[tp]) for tp in open_])
         heard = time.monotonic()
-        try:
-            while open_:
-                messages = self._take()
-                if messages:
-                    heard, self.away = time.monotonic(), False
-                elif stops is not None and time.monotonic() - heard > self._timeout:
-                    raise self._silent(KafkaError(KafkaError._TIMED_OUT))
-                yield self._records(messages, open_, stops)
-        finally:
-            self._rd.unassign()
+        while open_:
+            messages = self._take()
+            if messages:
+                heard, self.away = time.monotonic(), False
+            elif stops is not None and time.monotonic() - heard > self._timeout:
+                raise self._silent(KafkaError(KafkaError._TIMED_OUT))
+            yield self._records(messages, open_, stops)
+        self._rd.unassign()
 
     def _take(self) -> list[Message]:
         # `consume` waits until it has as many as it is asked for: wait for one, then take what else is there.
