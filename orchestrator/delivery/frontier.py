@@ -12,6 +12,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from heapq import heapify, heappop, heappush
+from itertools import pairwise
 
 #: Half-open ranges of offsets `(first, end)`, ascending and apart.
 Ranges = tuple[tuple[int, int], ...]
@@ -73,8 +74,7 @@ class Frontier:
     def settled_above(self) -> Ranges:
         """The settled ranges above `committable`, gaps in the log included: what a restart must not run again."""
         ranges: list[tuple[int, int]] = []
-        ordered = sorted(self._held)
-        for at, following in zip(ordered, [*ordered[1:], self.position], strict=True):
+        for at, following in pairwise([*sorted(self._held), self.position]):
             if following > at + 1:
                 ranges.append((at + 1, following))
         for first, end in self._restored:
