@@ -1,8 +1,27 @@
-"""The pipeline file: text to a frozen `Pipeline`, or everything that is wrong with it."""
+"""The pipeline file: text to a frozen `Pipeline`, or everything that is wrong with it.
+
+`load` reads files, `build` takes the plain tree that another process loaded. Both are imported when they are first
+used: whoever only needs `config.model` pays for no YAML parser and no JSON Schema compiler.
+"""
 
 from __future__ import annotations
 
-from orchestrator.config.load import Loaded, build, load
-from orchestrator.config.model import Pipeline
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Loaded", "Pipeline", "build", "load"]
+if TYPE_CHECKING:
+    from orchestrator.config.building import build
+    from orchestrator.config.loading import Loaded, load
+
+__all__ = ["Loaded", "build", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "build":
+        from orchestrator.config.building import build
+
+        return build
+    if name in __all__:
+        from orchestrator.config import loading
+
+        return getattr(loading, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -24,6 +24,7 @@ class Document:
         self.findings: list[Finding] = []
         self._refused: set[Path] = set()
         self._sources = {} if root is None else _sources(root)
+        self._names = {name for section in ("topics", "events", "handlers") for name in self.section(section)}
 
     def find(
         self,
@@ -57,8 +58,13 @@ class Document:
         return mark if key else node.mark
 
     def shown(self, value: object) -> str:
-        """`value` as it may be printed: what came from the environment or a file appears as it was written."""
+        """`value` as it may be printed: what came from the environment or a file appears as it was written.
+
+        Of a tree without its nodes that is not known, so nothing but its names is shown.
+        """
         text = value if isinstance(value, str) else str(value)
+        if self.root is None:
+            return text if text in self._names else "…"
         return self._sources.get(text, text)
 
     def suggestion(self, word: str, known: Iterable[str]) -> str:

@@ -39,7 +39,7 @@ def kind_of(handler: Mapping[str, Any]) -> Kind:
 def group_of(tree: Mapping[str, Any], name: str, handler: Mapping[str, Any]) -> str:
     """The full name of the handler's consumer group."""
     prefix = f"{tree['namespace']}." if tree.get("namespace") else ""
-    return prefix + str(handler.get("group") or f"{tree['pipeline']}.{name}")
+    return prefix + str(handler.get("group") or f"{tree.get('pipeline', '')}.{name}")
 
 
 def _handler(tree: Mapping[str, Any], name: str, own: Mapping[str, Any]) -> Handler:

@@ -25,18 +25,17 @@ class _Refused(Exception):
         self.hint = hint
 
 
-def interpolate(root: MapNode, environ: Mapping[str, str], folder: Path) -> tuple[MapNode, list[Finding]]:
-    """The same document with every reference replaced; `folder` is where `${file:…}` paths begin."""
-    run = _Interpolation(environ, folder)
+def interpolate(root: MapNode, environ: Mapping[str, str]) -> tuple[MapNode, list[Finding]]:
+    """The same document with every reference replaced; `${file:…}` begins at the folder of the file that has it."""
+    run = _Interpolation(environ)
     node = run.node(root)
     assert isinstance(node, MapNode)
     return node, run.findings
 
 
 class _Interpolation:
-    def __init__(self, environ: Mapping[str, str], folder: Path) -> None:
+    def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
-        self._folder = folder
         self.findings: list[Finding] = []
 
     def node(self, node: Node) -> Node:
@@ -86,7 +85,7 @@ class _Interpolation:
             if not match["end"]:
                 raise _Refused("`${` without its `}`", "a dollar sign is written `$$`")
             if match["body"].startswith("file:"):
-                return self._file(match["body"][len("file:") :]), True
+                return self._file(Path(mark.file).parent, match["body"][len("file:") :]), True
             return self._variable(match["body"])
         except _Refused as refused:
             self._find(mark, refused)
@@ -107,9 +106,10 @@ class _Interpolation:
             )
         return _usable(value, f"the value of `{name}`"), True
 
-    def _file(self, name: str) -> str:
+    @staticmethod
+    def _file(folder: Path, name: str) -> str:
         try:
-            with (self._folder / name).open("rb") as stream:
+            with (folder / name).open("rb") as stream:
                 raw = stream.read(MAX_FILE_BYTES + 1)
             if len(raw) > MAX_FILE_BYTES:
                 raise _Refused(f"`{name}` is larger than {MAX_FILE_BYTES // 1_000_000} MB")

@@ -87,6 +87,8 @@ def _type_hint(wrong: _Wrong) -> str:
         return unit_hint(wrong.part, wrong.value, wrong.doc.shown(wrong.value))
     if wanted == "string" and isinstance(wrong.value, (int, float)):
         return "put it in quotes"
+    if wanted == "integer" and isinstance(wrong.value, str) and wrong.value.isdigit():
+        return "remove the quotes"
     if wanted == "boolean" and str(wrong.value).lower() in ("yes", "on", "no", "off"):
         return f"write `{'true' if str(wrong.value).lower() in ('yes', 'on') else 'false'}`"
     if wanted == "array" and isinstance(wrong.value, str):
@@ -167,19 +169,26 @@ def _required(wrong: _Wrong) -> None:
     kind = wrong.error.kind
     assert isinstance(kind, Kind.Required)
     name = kind.property
+    if wrong.path[:1] == ("handlers",) and _depends_on_kind(name, wrong.value):
+        return
     text = "a handler that is not a service needs `consumes`" if name == "consumes" else f"`{name}` is missing"
-    if wrong.path[:1] == ("handlers",) and name == "consumes" and not any(kind in wrong.value for kind in _KINDS):
-        return  # `_one_kind` says it: which options it needs depends on its kind
     described_in = grammar.below([wrong.part], name)
     hint = str(described_in[0].get("description", "")) if described_in else ""
     wrong.find("missing-key", text, hint, key=True)
+
+
+def _depends_on_kind(name: str, handler: Mapping[str, Any]) -> bool:
+    """Whether another finding says it better: what a handler needs depends on its kind."""
+    if name == "consumes":
+        return not any(kind in handler for kind in _KINDS)
+    return name == "port" and "service" not in handler
 
 
 def _names(wrong: _Wrong) -> None:
     kind = wrong.error.kind
     assert isinstance(kind, Kind.PropertyNames)
     name = str(kind.error.instance)
-    part = grammar.resolve(wrong.part["propertyNames"])
+    part = grammar.resolve(wrong.part.get("propertyNames", wrong.part))
     wrong.doc.find(
         "name",
         (*wrong.path, name),

@@ -17,7 +17,7 @@ _TYPES = {
     "number": "a number",
     "boolean": "true or false",
 }
-_UNITS = {"duration": "a duration such as 500ms, 30s, 10m, 6h or 7d", "size": "a size such as 512KB, 1MB or 2GiB"}
+_UNITS = {"duration": "a duration such as 500ms, 30s, 10m or 7d", "size": "a size such as 512KB, 1MB or 2GiB"}
 _UNIT_HINTS = {"duration": "units: ms, s, m, h, d", "size": "units: B, KB, MB, GB, TB and KiB, MiB, GiB, TiB"}
 _LIKELY = {
     "msec": "ms", "millis": "ms", "milliseconds": "ms",
@@ -35,7 +35,7 @@ def expected(part: Schema) -> str:
     if "x-kpipe-expected" in part:
         return str(part["x-kpipe-expected"])
     if "x-kpipe-unit" in part:
-        unlimited = " or unlimited" if "unlimited" in part["pattern"] else ""
+        unlimited = ", or unlimited" if "unlimited" in part["pattern"] else ""
         return _UNITS[part["x-kpipe-unit"]] + unlimited
     if "enum" in part:
         return either(part["enum"])
@@ -58,6 +58,8 @@ def described(value: Any, shown: str) -> str:
         return "a list"
     if value is None:
         return "nothing"
+    if value == "":
+        return "an empty text"
     if isinstance(value, str):
         return f"the text `{clipped(shown)}`" if shown == value else f"`{shown}`"
     if isinstance(value, bool):

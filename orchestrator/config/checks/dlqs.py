@@ -24,7 +24,7 @@ def check(facts: Facts) -> None:
     edges = list(_edges(facts))
     circles = _check_circles(facts, edges)
     _check_chains(facts, edges, circles)
-    _check_use(facts)
+    _check_use(facts, circles)
     for name, own in facts.streams:
         _check_coverage(facts, name, own)
 
@@ -42,18 +42,22 @@ def _edges(facts: Facts) -> Iterator[_Edge]:
 
 
 def _check_circles(facts: Facts, edges: list[_Edge]) -> set[Path]:
-    """Findings for DLQs that lead back to where the event came from; returns the places that close a circle."""
-    found: dict[frozenset[str], Path] = {}
+    """Findings for DLQs that lead back to where the event came from; returns the places that are part of one."""
+    circles: set[frozenset[str]] = set()
+    places: set[Path] = set()
     for edge in edges:
         way = _way(edges, edge.dlq, edge.source)
-        if way is None or frozenset(way) in found:
+        if way is None:
             continue
-        found[frozenset(way)] = edge.path
+        places.add(edge.path)
+        if frozenset(way) in circles:
+            continue
+        circles.add(frozenset(way))
         circle = " → ".join(facts.shown(name) for name in (edge.source, *way))
         alone = f"{facts.shown(edge.dlq)} is a DLQ of its own events"
         message = alone if len(way) == 1 else f"the DLQs go round in a circle: {circle}"
         facts.doc.find("dlq-circle", edge.path, message, "name another topic")
-    return set(found.values())
+    return places
 
 
 def _way(edges: list[_Edge], start: str, end: str) -> tuple[str, ...] | None:
@@ -83,11 +87,13 @@ def _is_dlq(facts: Facts, name: str) -> bool:
     return topic is not None and topic.is_dlq
 
 
-def _check_use(facts: Facts) -> None:
+def _check_use(facts: Facts, circles: set[Path]) -> None:
     """A DLQ has letters only: their values broke a contract, so it has none, and no handler writes to it."""
     for name, topic in facts.doc.section("topics").items():
         if "schema" in topic and _is_dlq(facts, name):
             named = next(path for path, dlq in facts.dlq_paths if dlq == name)
+            if named in circles:
+                continue
             message = f"{facts.shown(name)} has a schema, so it cannot be a DLQ"
             hint = "dead letters are kept byte for byte, whatever they hold; name another topic as the DLQ"
             facts.doc.find("dlq-schema", named, message, hint)

@@ -43,8 +43,6 @@ def _uncertain(facts: Facts) -> bool:
 
 def _check_groups(facts: Facts) -> None:
     """Two handlers in one group would share the events out between them: each would miss some."""
-    if "pipeline" not in facts.doc.tree:
-        return
     taken: dict[str, str] = {}
     for name, own in facts.streams:
         other = taken.setdefault(group_of(facts.doc.tree, name, own), name)

@@ -1,0 +1,83 @@
+"""Files to a pipeline: read, merge, interpolate, check, build."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from orchestrator.config import grammar
+from orchestrator.config.building import checked
+from orchestrator.config.document import Document
+from orchestrator.config.interpolate import interpolate
+from orchestrator.config.model import Pipeline
+from orchestrator.config.nodes import MapNode, Mark
+from orchestrator.config.nodes import Path as Place
+from orchestrator.config.overlay import merge
+from orchestrator.config.parse import parse
+from orchestrator.config.values import plain
+from orchestrator.records import Finding
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What the files say: the pipeline, None when a finding is an error, and every finding by position."""
+
+    pipeline: Pipeline | None
+    findings: tuple[Finding, ...]
+    _document: Document | None = field(default=None, repr=False, compare=False)
+
+    def finding(
+        self, code: str, path: Place, message: str, hint: str = "", severity: Literal["error", "warning"] = "error"
+    ) -> Finding:
+        """One more finding, placed at `path` of the document: for checks that the layers above make."""
+        mark = Mark("pipeline.yaml") if self._document is None else self._document.mark(path)
+        return Finding(severity, code, mark.file, mark.line, mark.column, message, hint)
+
+
+def load(files: Sequence[Path], environ: Mapping[str, str]) -> Loaded:
+    """Reads the pipeline file and its overlays, in order. Wrong content is a finding, never an exception.
+
+    Paths in the document begin at the folder of the first file, those of `${file:…}` at the file that has them.
+    """
+    roots, findings = [], []
+    for file in files:
+        root, found = _read(file)
+        findings += found
+        roots += [] if root is None else [root]
+    if not roots or len(roots) < len(files):
+        return Loaded(None, _sorted(findings, files))
+    merged = roots[0]
+    for root in roots[1:]:
+        merged = merge(merged, root)
+    merged, found = interpolate(merged, environ)
+    findings += found
+    doc = Document(plain(merged, grammar.branches(grammar.schema())), merged, str(files[0]))
+    pipeline = checked(doc, files[0].absolute().parent)
+    findings += _without_echoes(doc.findings, findings)
+    failed = any(finding.severity == "error" for finding in findings)
+    return Loaded(None if failed else pipeline, _sorted(findings, files), doc)
+
+
+def _read(file: Path) -> tuple[MapNode | None, list[Finding]]:
+    try:
+        raw = file.read_bytes()
+    except OSError as error:
+        reason = error.strerror or "unknown reason"
+        hint = "`-f FILE` names another one" if isinstance(error, FileNotFoundError) else ""
+        return None, [Finding("error", "missing-file", str(file), 0, 0, f"cannot be read: {reason}", hint)]
+    return parse(raw, str(file))
+
+
+def _without_echoes(findings: Sequence[Finding], earlier: Sequence[Finding]) -> list[Finding]:
+    """Without what a value that could not even be read brings with it, such as an undefined name's empty text."""
+    known = {(finding.file, finding.line, finding.column) for finding in earlier}
+    return [found for found in findings if (found.file, found.line, found.column) not in known]
+
+
+def _sorted(findings: Sequence[Finding], files: Sequence[Path]) -> tuple[Finding, ...]:
+    """By file as given, then by position; each finding once (an alias is read at every use)."""
+    order = {str(file): index for index, file in enumerate(files)}
+    unique = dict.fromkeys(findings)
+    return tuple(sorted(unique, key=lambda f: (order.get(f.file, 0), f.line, f.column, f.code, f.message)))
