@@ -47,7 +47,7 @@ def decode_json(raw: bytes) -> Any:
     try:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
-        raise Undecodable(_TOO_DEEP if error.msg == "depth limit exceeded" else str(error)) from None
+        raise Undecodable(_TOO_DEEP if _is_depth(error) else str(error)) from None
     if len(raw) > 2 * MAX_DEPTH and raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:
         _refuse_depth(value)
     return value
@@ -110,7 +110,7 @@ def _refuse_non_finite(value: Any) -> None:
 
 def _blame(value: Any, error: orjson.JSONEncodeError) -> Unencodable:
     """Where in `value` orjson stumbled: it says what, but not where."""
-    if "recursion limit" in str(error).lower():
+    if _is_depth(error):
         return Unencodable(_TOO_DEEP)
     for steps, node in _walk(value):
         reason = _fault(node)
@@ -129,6 +129,11 @@ def _fault(node: Any) -> str:
     except orjson.JSONEncodeError as error:
         return _because(error)
     return ""
+
+
+def _is_depth(error: Exception) -> bool:
+    # orjson has no error class for it, and has worded it in both ways.
+    return "recursion limit" in str(error).lower() or "depth limit" in str(error).lower()
 
 
 def _because(error: orjson.JSONEncodeError) -> str:

@@ -30,8 +30,9 @@ class Violation(NamedTuple):
 class Contract:
     """The JSON Schema of one topic, compiled. Without a schema every value is valid.
 
-    Values are what `decode_json` returns; others (a `Decimal`, a tuple) go through `encode_json` first.
-    Safe to use from several threads.
+    Values are what `decode_json` returns; others (a `Decimal`, a tuple) go through `encode_json` and back
+    first. The depth that `decode_json` bounds is what keeps a schema that refers to itself from exhausting
+    the process's stack. Safe to use from several threads.
     """
 
     __slots__ = ("_validator", "schema", "topic")

@@ -58,8 +58,8 @@ class Publisher:
     `timeout` (seconds) bounds every publish. Kafka being away is a BrokerError after that time, and what
     was not acknowledged by then is dropped: nothing is sent later behind the caller's back. If the request
     was already on its way, Kafka may have written it all the same, unseen; a caller that tries again may
-    therefore cause a second event, unless it gives both attempts the same `eventId`, which consumers under
-    kpipe count once.
+    therefore cause a second event, unless it gives both attempts the same key and `eventId`, which handlers
+    under kpipe are given once.
     """
 
     def __init__(
@@ -81,7 +81,8 @@ class Publisher:
         self._allowed = _allowed(self._pipeline, handler or environ.get(HANDLER_VARIABLE))
         self._contracts = load_contracts(self._pipeline)
         self._timeout = timeout
-        self._properties = _properties(self._pipeline, bootstrap or _bootstrap(self._pipeline, environ), timeout)
+        address = bootstrap or _bootstrap(self._pipeline, environ)
+        self._properties = _properties(self._pipeline, self._allowed, address, timeout)
         self._lock = threading.Lock()
         self._producer = _Polled(self._properties)
         self._closed = False
@@ -245,8 +246,11 @@ def _allowed(pipeline: Pipeline, handler: str | None) -> frozenset[str] | None:
     return frozenset(pipeline.handlers[handler].produces)
 
 
-def _properties(pipeline: Pipeline, bootstrap: str, timeout: float) -> dict[str, Any]:
-    largest = max((_largest_record(topic) for topic in pipeline.topics.values()), default=_KAFKA_RECORD_LIMIT)
+def _properties(
+    pipeline: Pipeline, allowed: frozenset[str] | None, bootstrap: str, timeout: float
+) -> dict[str, Any]:
+    topics = (topic for topic in pipeline.topics.values() if allowed is None or topic.name in allowed)
+    largest = max(map(_largest_record, topics), default=_KAFKA_RECORD_LIMIT)
     common = client_properties(pipeline.kafka, "producer", bootstrap, message_max_bytes=largest)
     # A worker's records never expire; here a caller waits, and what it was told has failed must not be sent
     # later.
