@@ -144,7 +144,31 @@ class LogTrouble:
         return f"{self.name}: its log cannot be written: {self.reason}"
 
 
-Fact = Started | Ready | NotReady | Slow | Crashed | GaveUp | CouldNotStart | Finished | Stopping | Stopped | LogTrouble
+@dataclass(frozen=True, slots=True)
+class BadReport:
+    """It wrote something on its status pipe that is no report."""
+
+    name: str
+    reason: str
+
+    def text(self) -> str:
+        return f"{self.name}: its status report cannot be read: {self.reason}"
+
+
+Fact = (
+    Started
+    | Ready
+    | NotReady
+    | Slow
+    | Crashed
+    | GaveUp
+    | CouldNotStart
+    | Finished
+    | Stopping
+    | Stopped
+    | LogTrouble
+    | BadReport
+)
 
 
 def _unexpected(exit: Exit, last_words: str) -> str:

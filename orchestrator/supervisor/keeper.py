@@ -50,7 +50,7 @@ class Keeper:
         self.status = Status()
         self.pid: int | None = None
         self.last_error: str | None = None
-        self._rules = replace(rules, restart=spec.restart, stop_timeout=spec.stop_timeout)
+        self._rules = replace(rules, restart=spec.restart, must_start=spec.must_start, stop_timeout=spec.stop_timeout)
         self._hear, self._show, self._changed, self._broken = hear, show, changed, broken
         self._chance = chance
         self._loop = asyncio.get_running_loop()

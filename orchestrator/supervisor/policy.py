@@ -100,9 +100,11 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The numbers, in seconds. A `restart: false` child is never started again."""
+    """The numbers, in seconds. Without `restart` a child is never started again; with `must_start` an end before it
+    was ready for the first time means that it could not start."""
 
     restart: bool = True
+    must_start: bool = False
     stop_timeout: float = 30.0
     first_delay: float = 0.5
     longest_delay: float = 30.0
@@ -227,6 +229,8 @@ def _verdict_on(life: Life, exit: Exit, recent: int, rules: Rules) -> Move:
     if life.state is State.STOPPING:
         return Move.ENDED
     if life.refusal is not None or (exit.code == EXIT_COULD_NOT_START and life.ready_at is None):
+        return Move.REFUSED
+    if rules.must_start and life.ready_at is None and life.restarts == 0:
         return Move.REFUSED
     if not rules.restart:
         return Move.ENDED if exit.code == 0 else Move.FAILED

@@ -63,10 +63,11 @@ class ChildSpec:
 
     `group` is the handler that the child is a replica (`slot`) of. `env` is the whole environment. `config` goes
     through a pipe whose file descriptor is named in KPIPE_CONFIG_FD; `reports` gives the child a pipe to report on
-    (KPIPE_STATUS_FD), else `probe` tells when it is ready. `port` must be free before each start. Children start
-    in ascending order of `stage` and stop in descending order, a stage after the other. `stop_timeout` is in
-    seconds; SIGTERM goes to the whole process group, or, without `signal_group`, to the child alone.
-    `failure_code` is what `kpipe up` ends with when this child decides its end.
+    (KPIPE_STATUS_FD), else `probe` tells when it is ready. `port` must be free before each start. Children start in
+    ascending order of `stage` and stop in descending order, a stage after the other. `stop_timeout` is in seconds;
+    SIGTERM goes to the whole process group, or, without `signal_group`, to the child alone. `must_start`: an end
+    before it was ready for the first time means that it could not start. `failure_code` is what `kpipe up` ends with
+    when this child decides its end.
     """
 
     name: str
@@ -83,6 +84,7 @@ class ChildSpec:
     stop_timeout: float = 30.0
     signal_group: bool = True
     restart: bool = True
+    must_start: bool = False
     essential: bool = False
     failure_code: int = 5
 

@@ -1,0 +1,45 @@
+"""Talk to a running `kpipe up` through its control socket."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+from orchestrator.errors import KpipeError
+
+_PATIENCE = 10.0
+
+
+class NoAnswer(KpipeError):
+    """Nobody listens at the socket, or whoever does says nothing that makes sense."""
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("kpipe", timeout=_PATIENCE)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(os.fspath(self._path))
+
+
+def ask(path: Path, method: str, target: str) -> Any:
+    """The JSON body of the answer. Raises `NoAnswer`."""
+    connection = _UnixConnection(path)
+    try:
+        connection.request(method, target)
+        response = connection.getresponse()
+        body = json.loads(response.read())
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise NoAnswer(f"the running pipeline does not answer at {path} ({error or type(error).__name__})") from error
+    finally:
+        connection.close()
+    if response.status >= 400:
+        raise NoAnswer(f"the running pipeline refused {target}: {body.get('error', response.reason)}")
+    return body

@@ -1,0 +1,83 @@
+"""The control socket: HTTP/1.1 on a Unix socket that only this user can open.
+
+    GET  /v1/ps     200 {"pid", "since", "handlers": […]}
+    POST /v1/down   202 {"stopping": true, "within": SECONDS}
+
+Also for `curl --unix-socket .kpipe/control.sock http://kpipe/v1/ps`. Written by hand because of what it needs not do:
+one request per connection, no body that matters, no keep-alive, no chunks, and nobody but this user on the other side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, NamedTuple
+
+_LONGEST_HEAD = 16_384
+_PATIENCE = 10.0
+
+
+class Answer(NamedTuple):
+    """A status code and a JSON body."""
+
+    code: int
+    body: Mapping[str, Any]
+
+
+Routes = Mapping[tuple[str, str], Callable[[], Answer]]
+
+
+async def serve(path: Path, routes: Routes) -> asyncio.Server:
+    """Answer at `path`, which must be free. Closing the server removes no file."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # A client that goes away or says nothing is no trouble of ours.
+        with contextlib.suppress(OSError, TimeoutError):
+            writer.write(_response(await asyncio.wait_for(_answer(reader, routes), _PATIENCE)))
+            await asyncio.wait_for(writer.drain(), _PATIENCE)
+        writer.close()
+
+    return await asyncio.start_unix_server(talk, sock=_listening(path), limit=_LONGEST_HEAD)
+
+
+async def _answer(reader: asyncio.StreamReader, routes: Routes) -> Answer:
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+        method, target, _version = head.split(b"\r\n", 1)[0].decode("ascii").split(" ")
+    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
+        return Answer(HTTPStatus.BAD_REQUEST, {"error": "this is no HTTP request"})
+    path = target.split("?", 1)[0]
+    if (method, path) in routes:
+        return routes[method, path]()
+    if any(path == known for _, known in routes):
+        return Answer(HTTPStatus.METHOD_NOT_ALLOWED, {"error": f"{method} is not for {path}"})
+    return Answer(HTTPStatus.NOT_FOUND, {"error": f"there is no {path}"})
+
+
+def _response(answer: Answer) -> bytes:
+    body = json.dumps(answer.body).encode() + b"\n"
+    head = (
+        f"HTTP/1.1 {answer.code} {HTTPStatus(answer.code).phrase}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode("ascii") + body
+
+
+def _listening(path: Path) -> socket.socket:
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    # The mode is right from the first moment, not only after a chmod.
+    before = os.umask(0o177)
+    try:
+        bound.bind(os.fspath(path))
+    except BaseException:
+        bound.close()
+        raise
+    finally:
+        os.umask(before)
+    return bound

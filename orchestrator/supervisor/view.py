@@ -1,0 +1,91 @@
+"""What `kpipe ps` shows of the children: one entry per handler, its replicas in it (docs/operating.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from orchestrator.supervisor.policy import RUNNING, Life, State
+from orchestrator.supervisor.reports import COUNTS, Status
+from orchestrator.supervisor.spec import ChildSpec
+
+#: Of several replicas the state that comes first here is the handler's: what needs a look comes before what is fine.
+WORST_FIRST = (
+    State.CRASH_LOOP,
+    State.FAILED_TO_START,
+    State.FAILED,
+    State.BACKING_OFF,
+    State.STOPPING,
+    State.WAITING,
+    State.STARTING,
+    State.NOT_READY,
+    State.READY,
+    State.STOPPED,
+)
+
+
+class Kept(Protocol):
+    """What is looked at: `keeper.Keeper`."""
+
+    spec: ChildSpec
+    life: Life
+    status: Status
+    pid: int | None
+    last_error: str | None
+
+
+def handlers(kept: Iterable[Kept], now: float) -> list[dict[str, Any]]:
+    """The value of `handlers` in the JSON of `kpipe ps`; `now` is on the clock of the lives."""
+    groups: dict[str, list[Kept]] = {}
+    for one in kept:
+        groups.setdefault(one.spec.handler, []).append(one)
+    return [_handler(name, replicas, now) for name, replicas in groups.items()]
+
+
+def accounting(replicas: Sequence[Kept]) -> dict[str, int] | None:
+    """The handler's counts: those of the replicas that run, since they share its partitions; of all when none does."""
+    running = [one for one in replicas if one.life.state in RUNNING] or replicas
+    told = [one.status.accounting for one in running if one.status.accounting is not None]
+    return {name: sum(counts[name] for counts in told) for name in COUNTS} if told else None
+
+
+def accounting_text(counts: Mapping[str, int]) -> str:
+    """The accounting line: `in 20 = done 18 + dead-lettered 1 + skipped 1 + in flight 0`."""
+    first, *others = ((name.replace("_", "-"), counts[name]) for name in COUNTS)
+    parts = " + ".join(f"{name.replace('in-flight', 'in flight')} {count}" for name, count in others)
+    return f"{first[0]} {first[1]} = {parts}"
+
+
+def _handler(name: str, replicas: Sequence[Kept], now: float) -> dict[str, Any]:
+    lags = [one.status.lag for one in replicas if one.life.state in RUNNING and one.status.lag is not None]
+    errors = [one.last_error for one in replicas if one.last_error]
+    return {
+        "name": name,
+        "state": str(min((one.life.state for one in replicas), key=WORST_FIRST.index)),
+        "replicas": len(replicas),
+        "ready": sum(one.life.state is State.READY for one in replicas),
+        "restarts": sum(one.life.restarts for one in replicas),
+        "up_seconds": max((up for one in replicas if (up := _up(one, now)) is not None), default=None),
+        "lag": sum(lags) if lags else None,
+        "accounting": accounting(replicas),
+        "last_error": errors[-1] if errors else None,
+        "instances": [_instance(one, now) for one in replicas],
+    }
+
+
+def _instance(one: Kept, now: float) -> dict[str, Any]:
+    return {
+        "name": one.spec.name,
+        "slot": one.spec.slot,
+        "state": str(one.life.state),
+        "pid": one.pid,
+        "restarts": one.life.restarts,
+        "up_seconds": _up(one, now),
+    }
+
+
+def _up(one: Kept, now: float) -> float | None:
+    """Seconds since the process that runs now was started."""
+    if one.life.state not in RUNNING or one.life.started_at is None:
+        return None
+    return round(now - one.life.started_at, 1)
