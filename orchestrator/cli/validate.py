@@ -1,0 +1,96 @@
+"""`kpipe validate`: everything that is wrong with the pipeline file, its schemas and its examples, at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from orchestrator.cli import present
+from orchestrator.cli.context import App
+from orchestrator.errors import EXIT_OK, EXIT_USAGE, FindingsError, KpipeError
+
+if TYPE_CHECKING:
+    from orchestrator.config import Loaded
+    from orchestrator.config.model import EventTemplate, Pipeline
+    from orchestrator.contracts import Contract
+    from orchestrator.records import Finding
+
+#: What stands for `generate`d fields while an example is checked.
+_ID = "00000000-0000-4000-8000-000000000000"
+_NOW = "2000-01-01T00:00:00.000Z"
+
+
+@click.command("validate")
+@click.pass_obj
+def command(app: App) -> int:
+    """Check the pipeline file and everything it names, and show all findings at once.
+
+    Reads the file and its overlays, the schemas and the examples; asks no Kafka. Ends with 0 when there is no
+    error (warnings are shown), else with 2. With --json each finding is one JSON line.
+    """
+    loaded = app.read()
+    findings = [*loaded.findings, *_contract_findings(loaded)]
+    for finding in findings:
+        if app.json:
+            present.json_line(present.finding_json(finding))
+        else:
+            present.data(present.finding_text(finding))
+    errors = sum(finding.severity == "error" for finding in findings)
+    if not app.json:
+        _summarize(app, loaded.pipeline, findings, errors)
+    return EXIT_USAGE if errors else EXIT_OK
+
+
+def _summarize(app: App, pipeline: Pipeline | None, findings: Sequence[Finding], errors: int) -> None:
+    warnings = _count(len(findings) - errors, "warning")
+    if pipeline is None or errors:
+        present.say(f"{_count(errors, 'error')}, {warnings}")
+        return
+    names = present.safe(" + ".join(str(path) for path in app.files))
+    dlqs = sum(topic.is_dlq for topic in pipeline.topics.values())
+    topics = f"{_count(len(pipeline.topics), 'topic')} ({_count(dlqs, 'DLQ')})"
+    present.data(f"{names}: ok: {topics}, {_count(len(pipeline.handlers), 'handler')}, {warnings}")
+    present.say("next: `kpipe up` starts it")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _contract_findings(loaded: Loaded) -> list[Finding]:
+    """What the schemas say that the file alone does not: they compile, and the examples keep them."""
+    from orchestrator.contracts import load_contracts
+
+    if loaded.pipeline is None:
+        return []
+    try:
+        contracts = load_contracts(loaded.pipeline)
+    except FindingsError as error:
+        return list(error.findings)
+    found = []
+    for event in loaded.pipeline.events.values():
+        for message, hint in _example_problems(loaded.pipeline, event, contracts[event.topic]):
+            place = ("events", event.name, "example" if event.example else "generate")
+            found.append(loaded.finding("example", place, message, hint))
+    return found
+
+
+def _example_problems(pipeline: Pipeline, event: EventTemplate, contract: Contract) -> Iterator[tuple[str, str]]:
+    """Why `kpipe send NAME` alone would be refused: message and hint of each reason."""
+    from orchestrator.contracts.examples import build_example, load_example
+
+    if event.example is None:
+        return
+    try:
+        example = load_example(event, pipeline.base)
+        value = build_example(example, event.generate, new_id=lambda: _ID, now=lambda: _NOW)
+    except (KpipeError, ValueError) as error:
+        hint = error.hint if isinstance(error, KpipeError) else "`generate` names fields such as `a.b`"
+        yield f"the event `{event.name}` cannot be made: {error}", hint
+        return
+    for violation in contract.violations(value):
+        place = f"{violation.path}: {violation.message}"
+        hint = "change the example or the schema: `kpipe send` refuses such an event"
+        yield f"the example of `{event.name}` breaks the contract of `{event.topic}`: {place}", hint
