@@ -37,6 +37,9 @@ Results = dict[str, Refusal | None]
 #: Seconds for a request that changes something: the controller may have to write thousands of records first.
 _WRITE_TIMEOUT = 30.0
 _TICK = 0.1
+#: librdkafka's limit (RD_KAFKAP_BROKERS_MAX).
+_MOST_REPLICAS = 10_000
+_TOO_MANY_REPLICAS = Refusal("INVALID_REPLICATION_FACTOR", f"more than {_MOST_REPLICAS} replicas")
 
 
 class ClusterInfo(NamedTuple):
@@ -99,11 +102,17 @@ class ClusterAdmin:
 
     def create(self, topics: Sequence[TopicSpec]) -> Results:
         """Create these in one request: mind KRaft's limit of 10,000 records (provisioning chunks them)."""
+        # librdkafka would refuse the whole request for one such topic.
+        excess = {t.name: _TOO_MANY_REPLICAS for t in topics if t.replication > _MOST_REPLICAS}
         new = [
             NewTopic(t.name, num_partitions=t.partitions, replication_factor=t.replication, config=dict(t.configs))
             for t in topics
+            if t.name not in excess
         ]
-        return self._results(self._client.create_topics(new, request_timeout=_WRITE_TIMEOUT) if new else {})
+        return {
+            **excess,
+            **self._results(self._client.create_topics(new, request_timeout=_WRITE_TIMEOUT) if new else {}),
+        }
 
     def grow(self, totals: Mapping[str, int]) -> Results:
         """Give each topic this many partitions in total."""
@@ -132,18 +141,25 @@ class ClusterAdmin:
         """Delete these topics and every record in them."""
         return self._results(self._client.delete_topics(list(names), request_timeout=_WRITE_TIMEOUT) if names else {})
 
-    def offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Offsets]:
-        """First and next offsets; a partition that cannot be asked (it has no leader) is left out."""
-        wanted = [RdTopicPartition(topic, partition) for topic, partition in partitions]
-        if not wanted:
-            return {}
-        # A partition equals another by topic and number only, so one mapping serves both questions.
-        begin = self._list_offsets(wanted, OffsetSpec.earliest())
-        end = self._list_offsets(wanted, OffsetSpec.latest())
+    def serving(self, partitions: Iterable[TopicPartition]) -> frozenset[TopicPartition]:
+        """Those whose leader answers for them: one request to each broker.
+
+        A new partition has a leader in the metadata before that broker has made it one, and until then it
+        answers NOT_LEADER_OR_FOLLOWER.
+        """
+        return frozenset(self._list_offsets(partitions, OffsetSpec.latest()))
+
+    def offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Offsets]:
+        """First and next offsets; a partition whose leader does not answer is left out."""
+        begin = self._list_offsets(partitions, OffsetSpec.earliest())
+        end = self._list_offsets(partitions, OffsetSpec.latest())
         return {where: Offsets(begin[where], end[where]) for where in begin.keys() & end.keys()}
 
-    def _list_offsets(self, wanted: Sequence[RdTopicPartition], at: OffsetSpec) -> dict[TopicPartition, int]:
-        futures = self._client.list_offsets(dict.fromkeys(wanted, at), request_timeout=self._timeout)
+    def _list_offsets(self, partitions: Iterable[TopicPartition], at: OffsetSpec) -> dict[TopicPartition, int]:
+        wanted = {RdTopicPartition(topic, number): at for topic, number in partitions}
+        if not wanted:
+            return {}
+        futures = self._client.list_offsets(wanted, request_timeout=self._timeout)
         answers = self._all({TopicPartition(p.topic, p.partition): future for p, future in futures.items()})
         return {where: a.offset for where, a in answers.items() if not isinstance(a, KafkaError)}
 

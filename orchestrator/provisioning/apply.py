@@ -10,14 +10,14 @@ Rules:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from orchestrator.config.model import Pipeline
 from orchestrator.errors import BrokerError, WaitTimeout
 from orchestrator.provisioning.plan import Action, Change, Plan, plan, specs
-from orchestrator.records import ClusterState, Refusal, TopicSpec
+from orchestrator.records import ClusterState, Refusal, TopicPartition, TopicSpec, TopicState
 
 #: KRaft's controller refuses a request that would write over 10,000 records (one a partition, a topic and a config).
 RECORDS_PER_REQUEST = 5_000
@@ -36,6 +36,10 @@ class Admin(Protocol):
     """The cluster, as provisioning needs it. Writes return for every topic None (done) or the broker's refusal."""
 
     def describe(self, names: Sequence[str], /) -> ClusterState: ...
+
+    def serving(self, partitions: Sequence[TopicPartition], /) -> Collection[TopicPartition]:
+        """Those of `partitions` whose leader answers for them."""
+        ...
 
     def create(self, topics: Sequence[TopicSpec], /) -> Results: ...
 
@@ -107,14 +111,13 @@ def await_leaders(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Return once every partition of every declared topic has a leader.
+    """Return once every partition of every declared topic has a leader, and that leader answers for it.
 
-    CreateTopics answers before every broker knows of the topic. Raises WaitTimeout after `deadline` seconds,
-    naming the topics that are not there yet.
+    CreateTopics answers before every broker knows of the topic, and the metadata names a leader before it leads.
+    Raises WaitTimeout after `deadline` seconds, naming the topics that are not there yet.
     """
-    names = [spec.name for spec in declared]
     until = clock() + deadline
-    while missing := _without_leaders(declared, admin.describe(names)):
+    while missing := _without_leaders(declared, admin):
         if clock() >= until:
             shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
             raise WaitTimeout(
@@ -167,11 +170,9 @@ def chunks(topics: Sequence[TopicSpec], limit: int = RECORDS_PER_REQUEST) -> Ite
 
 def _once(wanted: Plan, admin: Admin) -> Outcome:
     results: dict[tuple[Action, str], Refusal | None] = {}
-    done: set[tuple[Action, str]] = set()
 
     def note(action: Action, answers: Results) -> None:
         results.update({(action, topic): refusal for topic, refusal in answers.items()})
-        done.update((action, topic) for topic, refusal in answers.items() if refusal is None)
 
     for group in chunks(wanted.creates()):
         note("create", admin.create(group))
@@ -180,9 +181,11 @@ def _once(wanted: Plan, admin: Admin) -> Outcome:
     configs = _configs(wanted)
     if configs:
         note("config", admin.alter(configs))
+    steps = dict.fromkeys((change.action, change.topic) for change in wanted.changes)
+    refused = {step: why for step in steps if (why := results[step]) is not None}
     return Outcome(
-        tuple(c for c in wanted.changes if (c.action, c.topic) in done),
-        tuple(Failure(action, topic, why) for (action, topic), why in results.items() if why is not None),
+        tuple(c for c in wanted.changes if (c.action, c.topic) not in refused),
+        tuple(Failure(action, topic, why) for (action, topic), why in refused.items()),
     )
 
 
@@ -222,13 +225,17 @@ def _configs(wanted: Plan) -> dict[str, dict[str, str]]:
     return configs
 
 
-def _without_leaders(declared: Sequence[TopicSpec], state: ClusterState) -> list[str]:
+def _without_leaders(declared: Sequence[TopicSpec], admin: Admin) -> list[str]:
     """The declared topics that are not usable yet; one that we may not see is not waited for."""
-    missing = []
-    for spec in declared:
-        topic = state.topics.get(spec.name)
-        if spec.name in state.unknown:
-            continue
-        if topic is None or topic.leaderless or topic.partitions < spec.partitions:
-            missing.append(spec.name)
-    return missing
+    state = admin.describe([spec.name for spec in declared])
+    seen = [spec for spec in declared if spec.name not in state.unknown]
+    missing = [spec.name for spec in seen if not _complete(spec, state.topics.get(spec.name))]
+    if missing:
+        return missing
+    wanted = [TopicPartition(spec.name, number) for spec in seen for number in range(spec.partitions)]
+    silent = set(wanted).difference(admin.serving(wanted))
+    return list(dict.fromkeys(where.topic for where in wanted if where in silent))
+
+
+def _complete(spec: TopicSpec, topic: TopicState | None) -> bool:
+    return topic is not None and not topic.leaderless and topic.partitions >= spec.partitions

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from orchestrator.records import ClusterState, Refusal, TopicSpec, TopicState
+from orchestrator.records import ClusterState, Refusal, TopicPartition, TopicSpec, TopicState
 
 #: What a broker applies to a topic that sets nothing (Apache Kafka's defaults).
 DEFAULTS = {
@@ -35,11 +35,15 @@ class FakeCluster:
         self.before = before
         self.writes: list[tuple[str, tuple[str, ...]]] = []
         self.looks = 0
+        self.silent: set[TopicPartition] = set()
 
     def describe(self, names: Sequence[str]) -> ClusterState:
         self.looks += 1
         known = {n: self.topics[n] for n in names if n in self.topics and n not in self.unknown}
         return ClusterState(known, {n: self.unknown[n] for n in names if n in self.unknown})
+
+    def serving(self, partitions: Sequence[TopicPartition]) -> Sequence[TopicPartition]:
+        return [where for where in partitions if where not in self.silent]
 
     def create(self, topics: Sequence[TopicSpec]) -> Results:
         self._note("create", [topic.name for topic in topics])

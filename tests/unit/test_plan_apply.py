@@ -17,7 +17,7 @@ from orchestrator.provisioning.apply import (
     look,
     sync_for_up,
 )
-from orchestrator.records import ClusterState, Refusal, TopicSpec, TopicState
+from orchestrator.records import ClusterState, Refusal, TopicPartition, TopicSpec, TopicState
 from tests.support.cluster import FakeCluster, state
 
 NO = Refusal("INVALID_CONFIG", "Invalid value")
@@ -154,6 +154,16 @@ def test_leaders_that_never_come_are_an_error_that_names_the_topics() -> None:
         await_leaders([spec("slow"), spec("fast")], cluster, deadline=5, clock=clock, sleep=clock.sleep)
     assert caught.value.exit_code == 124
     assert 5 <= clock.now < 6
+
+
+def test_a_leader_that_does_not_lead_yet_is_waited_for() -> None:
+    clock = Clock()
+    cluster = FakeCluster([TopicState("t", 3, 1)])
+    cluster.silent = {TopicPartition("t", 2)}
+    with pytest.raises(WaitTimeout, match=r": t$"):
+        await_leaders([spec("t")], cluster, deadline=1, clock=clock, sleep=clock.sleep)
+    cluster.silent.clear()
+    await_leaders([spec("t")], cluster, deadline=1, clock=clock, sleep=clock.sleep)
 
 
 def pipeline(*names: str) -> Pipeline:
