@@ -41,7 +41,10 @@ _TOKEN = re.compile(r"%(.?)|\\x([0-9a-fA-F]{2})|\\(.?)|([^%\\]+)", re.DOTALL)
 
 
 def as_json(record: Record, topic: str) -> str:
-    """One line of JSON. The value is the record's own text, so that no number loses a digit."""
+    """One line of JSON. The value is the record's own text, so that no number loses a digit.
+
+    The document `null` comes with its bytes too, so that it is no tombstone.
+    """
     value = None if record.value is None else compact(record.value)
     fields: dict[str, Any] = {
         "topic": topic,
@@ -52,7 +55,8 @@ def as_json(record: Record, topic: str) -> str:
     fields |= _text_field("key", record.key)
     head = present.dumps(fields)[:-1]
     tail = present.dumps({"headers": [[name, _header(raw)] for name, raw in record.headers]})[1:]
-    encoded = "" if record.value is None or value is not None else f',"value_base64":"{_base64(record.value)}"'
+    plain = record.value is None or value not in (None, "null")
+    encoded = "" if plain else f',"value_base64":"{_base64(record.value or b"")}"'
     return f'{head},"value":{value or "null"}{encoded},{tail}'
 
 

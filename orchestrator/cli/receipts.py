@@ -76,22 +76,14 @@ def deliver(producer: Producer, outs: Iterable[Outgoing], show: Callable[[Record
     Raises BrokerError when some were refused, or when nothing was acknowledged for `PATIENCE` seconds: those
     still on their way then may have been written or not.
     """
-    from orchestrator.kafka.interrupt import uninterrupted
-
     receipts = Receipts(show)
-    try:
-        for out in outs:
-            producer.send(out, receipts.expect(out), receipts.stalled)
-            _wait(producer, receipts, _WINDOW)
-            if receipts.stalled():
-                break
-        _wait(producer, receipts, 0)
-    finally:
-        lost = receipts.missing
-        with uninterrupted():
-            producer.close(0)
-    receipts.show()
-    _judge(receipts, lost)
+    for out in outs:
+        producer.send(out, receipts.expect(out), receipts.stalled)
+        _wait(producer, receipts, _WINDOW)
+        if receipts.stalled():
+            break
+    _wait(producer, receipts, 0)
+    _judge(receipts)
 
 
 def _wait(producer: Producer, receipts: Receipts, most: int) -> None:
@@ -106,10 +98,10 @@ def _wait(producer: Producer, receipts: Receipts, most: int) -> None:
     receipts.show()
 
 
-def _judge(receipts: Receipts, lost: int) -> None:
-    if lost:
+def _judge(receipts: Receipts) -> None:
+    if receipts.missing:
         raise BrokerError(
-            f"Kafka did not acknowledge {lost} of {receipts.sent} events within {PATIENCE:g} s",
+            f"Kafka did not acknowledge {receipts.missing} of {receipts.sent} events within {PATIENCE:g} s",
             "they may have been written or not; `kpipe tail` shows what is there",
         )
     if receipts.failures:

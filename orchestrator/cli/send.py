@@ -79,15 +79,23 @@ def command(
 
 def _deliver(app: App, pipeline: Pipeline, topic: Topic, partition: int | None, outs: Iterable[Outgoing]) -> None:
     from orchestrator.cli.receipts import deliver
+    from orchestrator.kafka.interrupt import uninterrupted
     from orchestrator.kafka.producer import Producer
     from orchestrator.kafka.properties import client_properties
 
-    with app.reader(pipeline) as cluster:
-        _check_place(cluster, topic, partition)
     properties = client_properties(
         pipeline.kafka, "producer", app.bootstrap(pipeline), message_max_bytes=_largest(topic)
     )
-    deliver(Producer(properties), outs, _printer(app, topic))
+    # The producer comes first: it fetches its id for idempotence (500 ms when it is asked to send at once)
+    # while the reader looks at the topic.
+    producer = Producer(properties)
+    try:
+        with app.reader(pipeline) as cluster:
+            _check_place(cluster, topic, partition)
+        deliver(producer, outs, _printer(app, topic))
+    finally:
+        with uninterrupted():
+            producer.close(0)
 
 
 def _topic(app: App, pipeline: Pipeline, name: str, template: EventTemplate | None) -> Topic:

@@ -53,7 +53,7 @@ class Reader:
     answer in time or refuses, and `UsageError` for a property that no client can have.
     """
 
-    def __init__(self, properties: Mapping[str, Any], timeout: float = 10.0) -> None:
+    def __init__(self, properties: Mapping[str, Any], timeout: float = 6.0) -> None:
         self._address = str(properties.get("bootstrap.servers", ""))
         self._timeout = timeout
         self._last_error: KafkaError | None = None
