@@ -28,7 +28,7 @@ from confluent_kafka.admin import (
 from orchestrator.config.model import KafkaSettings
 from orchestrator.errors import BrokerError
 from orchestrator.kafka.properties import client_properties
-from orchestrator.kafka.trouble import NOT_TRUSTED, UNREACHABLE, cannot_use, wrong_property
+from orchestrator.kafka.trouble import NOT_TRUSTED, UNREACHABLE, cannot_use, reason_of, wrong_property
 from orchestrator.records import ClusterState, Refusal, TopicPartition, TopicSpec, TopicState
 
 K = TypeVar("K")
@@ -165,7 +165,7 @@ class ClusterAdmin:
 
     def _results(self, futures: Mapping[str, Future[Any]]) -> Results:
         return {
-            name: Refusal(answer.name(), answer.str()) if isinstance(answer, KafkaError) else None
+            name: Refusal(answer.name(), reason_of(answer)) if isinstance(answer, KafkaError) else None
             for name, answer in self._all(futures).items()
         }
 
@@ -230,7 +230,7 @@ def _state(described: Iterable[tuple[str, Any, Any]]) -> ClusterState:
         if error is None:
             topics[name] = _topic_state(name, topic.partitions, configs)
         elif error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
-            unknown[name] = error.str()
+            unknown[name] = reason_of(error)
     return ClusterState(topics, unknown)
 
 

@@ -31,13 +31,20 @@ NOT_TRUSTED = frozenset(
 )
 
 # librdkafka prefixes the broker's name and appends how long the connection was in which state.
-_PREFIX = re.compile(r"^\S+/(bootstrap|\d+): ")
+_PREFIX = re.compile(r"^(\S+/(bootstrap|\d+)|Broker|Local): ")
 _SUFFIX = re.compile(r" \(after \d+ms in state \w+\)$")
+
+
+def reason_of(error: KafkaError) -> str:
+    """What went wrong in the broker's or librdkafka's words, without the decoration meant for its log."""
+    if error.code() == KafkaError._TIMED_OUT:
+        return "no answer in time"
+    return _SUFFIX.sub("", _PREFIX.sub("", error.str()))
 
 
 def cannot_use(bootstrap: str, error: KafkaError) -> BrokerError:
     """The error for a cluster at `bootstrap` that `error` keeps us from."""
-    reason = _SUFFIX.sub("", _PREFIX.sub("", error.str()))
+    reason = reason_of(error)
     if error.code() in NOT_TRUSTED:
         return BrokerError(
             f"Kafka at {bootstrap} did not let us in: {reason}",
