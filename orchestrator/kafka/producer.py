@@ -15,6 +15,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import Producer as RdProducer
 
 from orchestrator.errors import BrokerError
+from orchestrator.kafka.trouble import wrong_property
 from orchestrator.records import Outgoing
 
 #: How long one wait for room in librdkafka's queue lasts before the caller's `should_stop` is asked again (seconds).
@@ -68,13 +69,11 @@ class Producer:
     """
 
     def __init__(self, properties: Mapping[str, Any]) -> None:
-        """Raises BrokerError when librdkafka refuses the properties (an unknown or contradictory one)."""
+        """Raises UsageError when librdkafka refuses the properties (an unknown or contradictory one)."""
         try:
             self._rd = RdProducer(dict(properties))
-        except KafkaException as e:
-            raise BrokerError(
-                f"the Kafka producer refused its settings: {e.args[0].str()}", "see `kafka:` in the pipeline file"
-            ) from e
+        except (KafkaException, TypeError, ValueError) as problem:
+            raise wrong_property(problem) from problem
 
     def send(
         self,
