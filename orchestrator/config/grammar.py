@@ -74,6 +74,7 @@ def types(parts: Iterable[Schema]) -> set[str]:
     return found
 
 
+@cache
 def default(*path: str) -> Any:
     """The default that the grammar states for `path`; raises KeyError where it states none."""
     for part in at(path):

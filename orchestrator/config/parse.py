@@ -156,8 +156,14 @@ class _Composer:
             self._find(mark, "tag", f"the YAML tag {shown} is not supported", "remove the tag")
 
     def _text(self, text: str, mark: Mark) -> str:
-        if "\0" in text or any("\ud800" <= char <= "\udfff" for char in text):
-            self._find(mark, "text", "the text holds a NUL or half of a surrogate pair", "remove the escape")
+        try:
+            # JSON, which is YAML too, writes characters beyond U+FFFF as the two halves of a surrogate pair.
+            text = text.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            self._find(mark, "text", "the text has half of a surrogate pair", "remove the escape")
+            return ""
+        if "\0" in text:
+            self._find(mark, "text", "the text has a NUL character", "remove the escape")
             return ""
         return text
 
@@ -174,7 +180,7 @@ class _Composer:
             key = self._node(event, depth + 1)
             value = self._node(self._next(), depth + 1)
             if isinstance(key, Scalar) and key.plain and key.text == "<<":
-                merged.extend(self._merged(value))
+                merged.extend(self._merged(key.mark, value))
             else:
                 self._add(entries, key, value)
         for source in merged:
@@ -196,14 +202,12 @@ class _Composer:
         else:
             entries[key.text] = Entry(key.mark, value)
 
-    def _merged(self, value: Node) -> list[Mapping[str, Entry]]:
+    def _merged(self, mark: Mark, value: Node) -> list[Mapping[str, Entry]]:
         """What `<<` brings in: earlier sources win over later ones, and the mapping's own keys over all."""
         sources = value.items if isinstance(value, ListNode) else (value,)
         for source in sources:
             if not isinstance(source, MapNode):
-                self._find(
-                    source.mark, "merge-key", f"`<<` merges mappings, got {_kind(source)}", "write `<<: *anchor`"
-                )
+                self._find(mark, "merge-key", f"`<<` merges mappings, got {_kind(source)}", "write `<<: *anchor`")
         return [source.entries for source in sources if isinstance(source, MapNode)]
 
     def _unreadable(self, text: str, error: yaml.reader.ReaderError) -> _Abort:

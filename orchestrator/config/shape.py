@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -87,7 +88,7 @@ def _type_hint(wrong: _Wrong) -> str:
         return unit_hint(wrong.part, wrong.value, wrong.doc.shown(wrong.value))
     if wanted == "string" and isinstance(wrong.value, (int, float)):
         return "put it in quotes"
-    if wanted == "integer" and isinstance(wrong.value, str) and wrong.value.isdigit():
+    if wanted == "integer" and isinstance(wrong.value, str) and re.fullmatch("[1-9][0-9]{0,8}", wrong.value):
         return "remove the quotes"
     if wanted == "boolean" and str(wrong.value).lower() in ("yes", "on", "no", "off"):
         return f"write `{'true' if str(wrong.value).lower() in ('yes', 'on') else 'false'}`"
@@ -198,6 +199,8 @@ def _names(wrong: _Wrong) -> None:
 
 
 def _one_kind(wrong: _Wrong) -> None:
+    if not isinstance(wrong.value, dict):
+        return  # its type is a finding already
     kinds = [kind for kind in _KINDS if kind in wrong.value]
     wanted = "a handler is exactly one of `python`, `exec`, `http` and `service`"
     found = f"this one has {' and '.join(f'`{kind}`' for kind in kinds)}" if kinds else "this one has none of them"
