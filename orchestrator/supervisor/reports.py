@@ -41,7 +41,10 @@ class Report:
 
 def parse(line: bytes) -> Report:
     """Raises `ValueError` for anything that is not one of the four."""
-    body = json.loads(line)
+    try:
+        body = json.loads(line)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
     if not isinstance(body, dict):
         raise ValueError("not an object")
     match body.get("type"):

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 #: Seconds between SIGTERM and SIGKILL for what is left when the program or the supervisor is gone.
-GRACE = 1.0
+GRACE = 0.8
 #: Milliseconds between two looks at a process group, where no signal tells that it is empty.
 PAUSE = 50
 
