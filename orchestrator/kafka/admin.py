@@ -25,9 +25,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from orchestrator.config.model import KafkaSettings
 from orchestrator.errors import BrokerError
-from orchestrator.kafka.properties import client_properties
 from orchestrator.kafka.trouble import NOT_TRUSTED, UNREACHABLE, cannot_use, reason_of, wrong_property
 from orchestrator.records import ClusterState, Refusal, TopicPartition, TopicSpec, TopicState
 
@@ -196,21 +194,6 @@ class ClusterAdmin:
         # "All brokers down" follows the reason why, and would hide it.
         if error.code() != KafkaError._ALL_BROKERS_DOWN:
             self._last_error = error
-
-
-def ping(bootstrap: str, properties: Mapping[str, Any] | None = None, *, timeout: float = 2.0) -> bool:
-    """Whether a Kafka cluster answers at `bootstrap` within `timeout` seconds.
-
-    `properties` are an admin client's (security, mostly); kpipe's defaults unless given. Raises UsageError when
-    one of them is wrong.
-    """
-    given = client_properties(KafkaSettings(), "admin", bootstrap) if properties is None else properties
-    admin = ClusterAdmin({**given, "bootstrap.servers": bootstrap}, timeout=timeout)
-    try:
-        admin.cluster()
-    except BrokerError:
-        return False
-    return True
 
 
 def _answer(future: Future[Any]) -> Any:

@@ -15,7 +15,7 @@ from confluent_kafka.admin import ConfigEntry, ConfigResource
 
 from orchestrator.config.model import KafkaSettings
 from orchestrator.errors import BrokerError, UsageError
-from orchestrator.kafka.admin import ClusterAdmin, ping
+from orchestrator.kafka.admin import ClusterAdmin
 from orchestrator.kafka.properties import client_properties
 from orchestrator.records import ClusterState
 
@@ -74,10 +74,6 @@ def test_a_wrong_property_is_the_users_error(client: Mapping[str, str]) -> None:
     with pytest.raises(UsageError, match=next(iter(client))) as caught:
         admin("127.0.0.1:1", client)
     assert "CONFIGURATION.md" in caught.value.hint
-
-
-def test_ping_of_nothing_is_false(closed_port: int) -> None:
-    assert ping(f"127.0.0.1:{closed_port}", timeout=0.5) is False
 
 
 class Answers:
