@@ -23,7 +23,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from handlers.money import survives
-from handlers.readmodel import utc
+from handlers.times import utc
 from handlers.web import ERRORS, BadRequest, ExactJSON, read_json, serve
 from orchestrator import Publisher
 from orchestrator.errors import BrokerError, ContractError
@@ -54,7 +54,7 @@ def create_app(
         except ContractError as error:
             _refuse(error.violations)
         except BrokerError as error:
-            return ExactJSON({"error": f"The order was not accepted: {error.message}"}, 503, {"Retry-After": "1"})
+            return ExactJSON({"error": f"The order could not be confirmed: {error.message}"}, 503, {"Retry-After": "1"})
         created = {"status": "created", "message": "Order created successfully"}
         return ExactJSON({"orderId": order["orderId"], "eventId": order["eventId"], **created}, 201)
 

@@ -8,12 +8,12 @@ it.
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
 from uuid import UUID, uuid5
 
 from handlers.money import exact
+from handlers.times import record_time
 from orchestrator import Emit, Event, Unavailable
 
 DEFAULT_LIMIT = "100.00"
@@ -40,7 +40,7 @@ def authorize(event: Event) -> Emit | None:
         "amount": amount,
         "status": status,
         **verdict,
-        "processedAt": _record_time(event),
+        "processedAt": record_time(event),
     }
     return Emit("payments.authorized" if authorized else "payments.rejected", payment)
 
@@ -52,8 +52,3 @@ def _limit(text: str) -> Decimal:
     except ValueError:
         # A wrong setting is nobody's order's fault: wait for it to be put right instead of failing orders.
         raise Unavailable(f"PAYMENT_LIMIT={text!r} is not an amount such as {DEFAULT_LIMIT}") from None
-
-
-def _record_time(event: Event) -> datetime:
-    """When the order was written to Kafka: the same at every delivery, as the clock on the wall is not."""
-    return datetime.fromtimestamp(max(0, event.timestamp) / 1000, UTC)

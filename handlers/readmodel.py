@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from handlers.money import exact
@@ -38,11 +37,6 @@ class Fact:
     type: str
     at: str
     body: Mapping[str, Any] = field(default_factory=dict)
-
-
-def utc(moment: datetime) -> str:
-    """`2026-01-15T10:30:00.120Z`"""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def view(order_id: str, facts: Iterable[Fact]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,9 @@ from handlers.readmodel import (
     PAYMENT_AUTHORIZED,
     PAYMENT_REJECTED,
     Fact,
-    utc,
 )
 from handlers.store import Store, path_from_environment
+from handlers.times import record_time, utc
 from orchestrator import Event, Unavailable
 
 _log = logging.getLogger("tracking")
@@ -44,8 +44,8 @@ def track(event: Event) -> None:
         return
     try:
         _store(path_from_environment()).add(fact)
-    except sqlite3.OperationalError as error:
-        # Disk full, file locked for long: the event is fine, so wait instead of giving it up.
+    except (sqlite3.DatabaseError, OSError) as error:
+        # Disk full, file locked or broken: no event is at fault, so wait instead of giving this one up.
         raise Unavailable(f"the read model cannot be written: {error}") from error
 
 
@@ -59,7 +59,7 @@ def _order_event(event: Event) -> Fact | None:
     if value is None:  # a tombstone says nothing about an order's way
         return None
     kind = _TYPES[event.topic]
-    moment = value.get("createdAt" if kind == ORDER_CREATED else "processedAt")
+    moment = value["createdAt" if kind == ORDER_CREATED else "processedAt"]
     body = {name: value[name] for name in _SHOWN if name in value}
     body["amount"] = str(exact(value["amount"]))
     return Fact(value["eventId"], value["orderId"], kind, _moment(moment, event), body)
@@ -76,7 +76,7 @@ def _letter(event: Event) -> Fact | None:
     # Offsets start again when a cluster is wiped; with the time they name one letter for good.
     identity = f"{origin}@{event.timestamp}"
     body = {"reason": "unknown" if letter is None else letter.reason}
-    return Fact(identity, order_id, DEAD_LETTERED, _moment(None, event), body)
+    return Fact(identity, order_id, DEAD_LETTERED, record_time(event), body)
 
 
 def _order_id(event: Event) -> str | None:
@@ -90,9 +90,9 @@ def _is_id(found: Any) -> bool:
     return isinstance(found, str) and 0 < len(found) <= _LONGEST_ID
 
 
-def _moment(text: Any, event: Event) -> str:
-    """`text` in UTC; where it is none that Python can read (a leap second), the record's time."""
+def _moment(text: str, event: Event) -> str:
+    """`text` in UTC; the record's time where Python cannot read it, as with a leap second."""
     try:
         return utc(datetime.fromisoformat(text.upper()))
-    except (AttributeError, ValueError, OverflowError):
-        return utc(datetime.fromtimestamp(max(0, event.timestamp) / 1000, UTC))
+    except (ValueError, OverflowError):
+        return record_time(event)

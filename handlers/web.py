@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import sys
 from collections.abc import Callable, Mapping
 from decimal import Decimal
@@ -101,9 +102,14 @@ ERRORS: Mapping[Any, Any] = {HTTPException: _http_error, BadRequest: _bad_reques
 
 def serve(name: str, make_app: Callable[[], Starlette], port: int) -> None:
     """Serve until SIGTERM: on loopback at `port`, unless HOST and PORT say otherwise."""
+    wanted = os.environ.get("PORT") or str(port)
+    if not wanted.isascii() or not wanted.isdigit() or int(wanted) > 65_535:
+        sys.exit(f"{name}: PORT={wanted} is not a port number")
     try:
         app = make_app()
     except KpipeError as error:
         sys.exit(f"{name}: {error.message}. {error.hint}")
-    host, port = os.environ.get("HOST") or "127.0.0.1", int(os.environ.get("PORT") or port)
-    uvicorn.run(app, host=host, port=port, access_log=False, server_header=False)
+    except (OSError, sqlite3.Error) as error:
+        sys.exit(f"{name}: {error}")
+    host = os.environ.get("HOST") or "127.0.0.1"
+    uvicorn.run(app, host=host, port=int(wanted), access_log=False, server_header=False)

@@ -246,9 +246,7 @@ def _allowed(pipeline: Pipeline, handler: str | None) -> frozenset[str] | None:
     return frozenset(pipeline.handlers[handler].produces)
 
 
-def _properties(
-    pipeline: Pipeline, allowed: frozenset[str] | None, bootstrap: str, timeout: float
-) -> dict[str, Any]:
+def _properties(pipeline: Pipeline, allowed: frozenset[str] | None, bootstrap: str, timeout: float) -> dict[str, Any]:
     topics = (topic for topic in pipeline.topics.values() if allowed is None or topic.name in allowed)
     largest = max(map(_largest_record, topics), default=_KAFKA_RECORD_LIMIT)
     common = client_properties(pipeline.kafka, "producer", bootstrap, message_max_bytes=largest)

@@ -1,0 +1,122 @@
+"""Publisher's own rules, with a Kafka client that does what the test says."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.config.model import Handler, KafkaSettings, Pipeline, Topic
+from orchestrator.errors import BrokerError, ContractError, KpipeError
+from orchestrator.kafka.producer import OnDelivery, SendFailure
+from orchestrator.records import Outgoing
+from orchestrator.worker import service
+
+Answer = Callable[[OnDelivery], None]
+
+
+class Client:
+    """Stands in for `kafka.producer.Producer`: reports come from `poll`, as with the real one."""
+
+    made: list[Client]
+    answer: Answer
+
+    def __init__(self, properties: Mapping[str, Any]) -> None:
+        self.properties = properties
+        self.waiting: list[OnDelivery] = []
+        self.polled_by: set[str] = set()
+        self.made.append(self)
+
+    def send(self, record: Outgoing, on_delivery: OnDelivery, should_stop: Callable[[], bool]) -> None:
+        self.waiting.append(on_delivery)
+
+    def poll(self, timeout: float) -> None:
+        self.polled_by.add(threading.current_thread().name)
+        while self.waiting:
+            Client.answer(self.waiting.pop())
+        time.sleep(0.001)
+
+    def close(self, timeout: float) -> int:
+        return len(self.waiting)
+
+
+@pytest.fixture(autouse=True)
+def client(monkeypatch: pytest.MonkeyPatch) -> None:
+    Client.made = []
+    Client.answer = staticmethod(lambda report: report(None, 1, 7))  # type: ignore[assignment]
+    monkeypatch.setattr(service, "Producer", Client)
+
+
+def pipeline(**limits: str) -> Pipeline:
+    topics = {
+        name: Topic(name, name, 1, 1, {"max.message.bytes": limit} if limit else {})
+        for name, limit in {"events": "", **limits}.items()
+    }
+    handlers = {"api": Handler("api", "service", "true", "p.api", produces=("events",))}
+    return Pipeline("p", "", Path(), KafkaSettings(producer={"message.timeout.ms": "9"}), topics, {}, handlers)
+
+
+@pytest.fixture
+def publisher() -> Iterator[service.Publisher]:
+    with service.Publisher(2.5, pipeline=pipeline(big="5000000"), bootstrap="localhost:1", environ={}) as publisher:
+        yield publisher
+
+
+def failing(code: str, **flags: bool) -> Answer:
+    return staticmethod(lambda report: report(SendFailure(code, "it said", **flags), -1, -1))  # type: ignore[return-value]
+
+
+def test_reports_are_served_by_a_thread_of_its_own(publisher: service.Publisher) -> None:
+    assert publisher.publish("events", {}) == ("events", 1, 7)
+    assert Client.made[0].polled_by == {"kpipe-publisher"}
+
+
+def test_the_deadline_is_the_clients_too_so_that_nothing_is_sent_after_it(publisher: service.Publisher) -> None:
+    assert Client.made[0].properties["message.timeout.ms"] == "2500"
+    assert Client.made[0].properties["acks"] == "all"
+
+
+@pytest.mark.parametrize(("handler", "largest"), [(None, "5000000"), ("api", "1048588")])
+def test_records_may_be_as_large_as_the_topics_take(handler: str | None, largest: str) -> None:
+    pipe = pipeline(big="5000000")
+    with service.Publisher(pipeline=pipe, bootstrap="localhost:1", handler=handler, environ={}):
+        assert Client.made[0].properties["message.max.bytes"] == largest
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "said"),
+    [
+        (failing("_MSG_TIMED_OUT"), BrokerError, "within 2.5 s"),
+        (failing("_PURGE_QUEUE", purged=True), BrokerError, "too many events"),
+        (failing("TOPIC_AUTHORIZATION_FAILED"), BrokerError, "it said"),
+        (failing("MSG_SIZE_TOO_LARGE", permanent=True), ContractError, "it said"),
+    ],
+)
+def test_what_a_failure_is_to_the_caller(
+    publisher: service.Publisher, answer: Answer, kind: type[KpipeError], said: str
+) -> None:
+    Client.answer = answer  # type: ignore[assignment]
+    with pytest.raises(kind, match=said):
+        publisher.publish("events", {})
+
+
+def test_a_producer_that_librdkafka_gave_up_is_replaced(publisher: service.Publisher) -> None:
+    works, Client.answer = Client.answer, failing("_FATAL", fatal=True)  # type: ignore[method-assign]
+    with pytest.raises(BrokerError):
+        publisher.publish("events", {})
+    Client.answer = works  # type: ignore[method-assign]
+    assert publisher.publish("events", {}).offset == 7
+    assert len(Client.made) == 2
+
+
+def test_a_client_that_never_reports_does_not_hold_the_caller(
+    monkeypatch: pytest.MonkeyPatch, publisher: service.Publisher
+) -> None:
+    monkeypatch.setattr(service, "_GRACE", -2.4)
+    Client.answer = staticmethod(lambda report: None)  # type: ignore[assignment]
+    with pytest.raises(BrokerError, match="did not report"):
+        publisher.publish("events", {})
