@@ -72,7 +72,7 @@ def command(
     planned = drafts(template, pipeline.base, body, fields, allow_raw=no_validate)
     # All of the first round are made, and so validated, before any is sent; further rounds differ from it in
     # generated fields only.
-    first = [_outgoing(common, draft) for draft in planned]
+    first = [_first(common, draft, number, len(planned)) for number, draft in enumerate(planned, 1)]
     more = (_outgoing(common, draft) for _ in range(count - 1) for draft in planned)
     _deliver(app, pipeline, topic, partition, chain(first, more))
 
@@ -139,16 +139,22 @@ def _as_it_is(topic: Topic, value: Any, key: bytes | None) -> Outgoing:
 
 def _outgoing(common: _Common, draft: Draft) -> Outgoing:
     """One record, valid or sent as it is. Raises ContractError with every violation."""
+    out = common.encode(draft.value(), common.key)
+    now = time.time_ns() // 1_000_000
+    return out._replace(headers=common.headers, partition=common.partition, timestamp=now)
+
+
+def _first(common: _Common, draft: Draft, number: int, of: int) -> Outgoing:
+    """`_outgoing` while nothing is sent yet; an error says which of several events it is about."""
     try:
-        out = common.encode(draft.value(), common.key)
+        return _outgoing(common, draft)
     except ContractError as broken:
+        which = "the event" if of == 1 else f"event {number} of {of}"
         raise ContractError(
-            f"the event breaks the contract of {common.topic.name}",
+            f"{which} breaks the contract of {common.topic.name}",
             broken.violations,
             "nothing was sent; --no-validate sends it as it is",
         ) from None
-    now = time.time_ns() // 1_000_000
-    return out._replace(headers=common.headers, partition=common.partition, timestamp=now)
 
 
 def _check_place(cluster: Reader, topic: Topic, partition: int | None) -> None:

@@ -111,7 +111,10 @@ class Reader:
         open_ = {tp for tp in starts if stops is None or starts[tp] < stops[tp]}
         if not open_:
             return
-        self._rd.assign([RdPartition(tp.topic, tp.partition, starts[tp]) for tp in open_])
+        assigned = [RdPartition(tp.topic, tp.partition, starts[tp]) for tp in open_]
+        self._rd.assign(assigned)
+        # A partition that an earlier `read` paused at its stop stays paused over an assignment.
+        self._rd.resume(assigned)
         heard = time.monotonic()
         while open_:
             messages = self._take()
