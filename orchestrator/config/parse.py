@@ -28,6 +28,8 @@ class _Place(Protocol):
     """A mark of PyYAML, from its own reader or from libyaml: counts from 0."""
 
     @property
+    def index(self) -> int: ...
+    @property
     def line(self) -> int: ...
     @property
     def column(self) -> int: ...
@@ -82,7 +84,7 @@ class _Composer:
         except yaml.reader.ReaderError as error:
             raise self._unreadable(text, error) from None
         except yaml.MarkedYAMLError as error:
-            raise self._syntax(error) from None
+            raise self._syntax(text, error) from None
         except (ValueError, OverflowError):
             # PyYAML's scanner lets chr() and int() fail on escapes and directives that are out of range.
             raise _abort(self._last, "yaml", "not valid YAML: a number or an escape is out of range") from None
@@ -215,12 +217,15 @@ class _Composer:
         mark = Mark(self.file, before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1)
         return _abort(mark, "yaml", "not valid YAML: a control character", "remove it")
 
-    def _syntax(self, error: yaml.MarkedYAMLError) -> _Abort:
+    def _syntax(self, text: str, error: yaml.MarkedYAMLError) -> _Abort:
         place = error.problem_mark or error.context_mark
         mark = self._mark(place)
         problem = error.problem or error.context or "it cannot be read"
         if "'\\t'" in problem:
             return _abort(mark, "yaml", "not valid YAML: a tab where only spaces may be", "indent with spaces")
+        if place is not None and text[max(place.index - 1, 0) :].startswith("${"):
+            hint = "put the reference in quotes, or write the mapping without { }"
+            return _abort(mark, "yaml", "not valid YAML: `${` inside of { } or [ ]", hint)
         context = f" ({error.context})" if error.context and error.problem else ""
         return _abort(mark, "yaml", f"not valid YAML: {problem}{context}")
 

@@ -173,7 +173,7 @@ def _required(wrong: _Wrong) -> None:
     if wrong.path[:1] == ("handlers",) and _depends_on_kind(name, wrong.value):
         return
     text = "a handler that is not a service needs `consumes`" if name == "consumes" else f"`{name}` is missing"
-    described_in = grammar.below([wrong.part], name)
+    described_in = grammar.below(grammar.at(wrong.path), name)
     hint = str(described_in[0].get("description", "")) if described_in else ""
     wrong.find("missing-key", text, hint, key=True)
 

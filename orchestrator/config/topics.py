@@ -20,7 +20,7 @@ LETTER_HEADROOM = 64_000
 
 _DURATION = re.compile(r"[0-9]+(ms|s|m|h|d)", re.ASCII)
 _SIZE = re.compile(r"[0-9]+[KMGT]?i?B", re.ASCII)
-_WHOLE = re.compile(r"-?[0-9]+", re.ASCII)
+_WHOLE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 
 
 def config_text(value: object) -> str:

@@ -73,6 +73,11 @@ def found(folder: Path, content: Any, environ: Mapping[str, str] | None = None) 
     return list(loaded(folder, content, environ).findings)
 
 
+def column(content: Any, snippet: str) -> int:
+    """The column in which the last `snippet` of a document begins."""
+    return yaml_text(content).rindex(snippet) + 1
+
+
 def only(findings: list[Finding]) -> Finding:
     """The one finding there is."""
     assert len(findings) == 1, findings

@@ -15,6 +15,8 @@ from orchestrator.config.nodes import Path
 #: Keywords that can bring in properties from elsewhere: then a field that is not listed may still exist.
 _OPEN = frozenset(("$ref", "$dynamicRef", "allOf", "anyOf", "oneOf", "if", "patternProperties", "dependentSchemas"))
 
+_UNREADABLE = object()
+
 
 def check(facts: Facts) -> None:
     """Reads every schema and example once."""
@@ -32,7 +34,7 @@ def check(facts: Facts) -> None:
 
 
 def _json(facts: Facts, path: Path, name: str) -> Any:
-    """The file's JSON, or None with a finding."""
+    """The file's JSON, or `_UNREADABLE` with a finding."""
     shown = facts.shown(name)
     try:
         return orjson.loads((facts.base / name).read_bytes())
@@ -43,13 +45,13 @@ def _json(facts: Facts, path: Path, name: str) -> Any:
         reason = getattr(error, "strerror", None) or "not a path"
         hint = "paths begin at the folder of the (first) pipeline file"
         facts.doc.find("missing-file", path, f"cannot read {shown}: {reason}", hint)
-    return None
+    return _UNREADABLE
 
 
 def _schema(facts: Facts, path: Path, name: str) -> Any:
     """The file's JSON Schema, or None with a finding."""
     found = _json(facts, path, name)
-    if found is None:
+    if found is _UNREADABLE:
         return None
     try:
         jsonschema_rs.meta.validate(found)
