@@ -14,10 +14,11 @@ GROUND = 0
 
 
 class Ending(NamedTuple):
-    """Why `up` ends. `code` is its exit code; the reason is for the person at the terminal."""
+    """Why `up` ends. `code` is its exit code; reason and hint are for the person at the terminal."""
 
     code: int
     reason: str
+    hint: str = ""
 
 
 def ending(children: Sequence[tuple[ChildSpec, Life]]) -> Ending | None:
@@ -38,9 +39,16 @@ def ending(children: Sequence[tuple[ChildSpec, Life]]) -> Ending | None:
 
 def failure(spec: ChildSpec, life: Life) -> Ending | None:
     """What this child adds to the exit code: a failure for good, or an end that was not an orderly stop."""
-    if life.state in FAILURES:
-        return Ending(spec.failure_code, f"{spec.name}: {life.state}")
+    how = life.exit.text if life.exit else "it did not run"
+    if life.state is State.FAILED_TO_START:
+        why = life.refusal.message if life.refusal else how
+        return Ending(
+            spec.failure_code, f"{spec.name} could not start: {why}", life.refusal.hint if life.refusal else ""
+        )
+    if life.state is State.CRASH_LOOP:
+        return Ending(spec.failure_code, f"{spec.name} failed {len(life.failures)} times in a row ({how})")
+    if life.state is State.FAILED:
+        return Ending(spec.failure_code, f"{spec.name} failed ({how})")
     if life.state is State.STOPPED and life.terminated and (life.exit is None or not life.exit.orderly):
-        how = life.exit.text if life.exit else "it could not be killed"
         return Ending(spec.failure_code, f"{spec.name} did not stop in order ({how})")
     return None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,8 @@ Show = Callable[[str, Stream, Sequence[Line]], None]
 SLOW_AFTER = 30.0
 #: A status line longer than this is not one.
 _LONGEST_REPORT = 1_048_576
+#: So many of its newest lines are kept at hand.
+_TAIL = 50
 
 
 class Keeper:
@@ -50,6 +53,7 @@ class Keeper:
         self.status = Status()
         self.pid: int | None = None
         self.last_error: str | None = None
+        self.tail: deque[str] = deque(maxlen=_TAIL)
         self._rules = replace(rules, restart=spec.restart, must_start=spec.must_start, stop_timeout=spec.stop_timeout)
         self._hear, self._show, self._changed, self._broken = hear, show, changed, broken
         self._chance = chance
@@ -103,6 +107,7 @@ class Keeper:
             return
         self._out, self._err, self._said = LineBuffer(), LineBuffer(), b""
         self._status_works = True
+        self.tail.clear()
         self.status = Status()
         self._slow = self._loop.call_later(SLOW_AFTER, self._is_slow)
         ears = Ears(
@@ -188,6 +193,7 @@ class Keeper:
             if self._log_works:
                 self._hear(facts.LogTrouble(self.spec.name, error.strerror or str(error)))
             self._log_works = False
+        self.tail.extend(line.text for line in lines[-_TAIL:])
         self._show(self.spec.name, stream, lines)
 
     def _set_timer(self) -> None:

@@ -54,6 +54,11 @@ class Supervisor:
         return self._stop
 
     @property
+    def failure(self) -> Ending | None:
+        """The failure that decides the exit code, if one does."""
+        return self._failure
+
+    @property
     def code(self) -> int:
         """The exit code: that of the first failure or of what asked to stop, whichever came first."""
         first, then = (self._failure, self._stop)

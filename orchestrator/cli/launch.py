@@ -1,0 +1,179 @@
+"""From a pipeline to the children that run it: argv, environment, pipes, and the order of starting and stopping."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from os import pathsep
+from pathlib import Path
+
+from orchestrator.cli.shared import did_you_mean
+from orchestrator.config.model import NO_DLQ, Handler, Pipeline
+from orchestrator.errors import HandlerError, UsageError
+from orchestrator.supervisor import ports
+from orchestrator.supervisor.ending import GROUND
+from orchestrator.supervisor.spec import ChildSpec, Probe
+
+WORKER = (sys.executable, "-m", "orchestrator.worker.entry")
+_PYTHONS = ("python", "python3")
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all children share: the pipeline's files (absolute), Kafka's address, our own environment."""
+
+    pipeline: Pipeline
+    files: tuple[Path, ...]
+    bootstrap: str
+    environ: Mapping[str, str]
+
+
+def chosen(pipeline: Pipeline, names: Sequence[str]) -> tuple[Handler, ...]:
+    """The named handlers in the file's order; all of them without names. Raises `UsageError`."""
+    for name in names:
+        if name not in pipeline.handlers:
+            hint = did_you_mean(name, pipeline.handlers) or f"it has {', '.join(pipeline.handlers)}"
+            raise UsageError(f"the pipeline file declares no handler `{name}`", hint)
+    return tuple(handler for handler in pipeline.handlers.values() if not names or handler.name in names)
+
+
+def children(handlers: Sequence[Handler], around: Surroundings) -> tuple[ChildSpec, ...]:
+    """One child per replica."""
+    stage = stages(around.pipeline)
+    return tuple(
+        _service(handler, around, name, slot, stage[handler.name])
+        if handler.kind == "service"
+        else _worker(handler, around, name, slot, stage[handler.name])
+        for handler in handlers
+        for slot, name in enumerate(names(handler))
+    )
+
+
+def check_before_start(handlers: Sequence[Handler], pipeline: Pipeline, environ: Mapping[str, str]) -> None:
+    """What can be known to fail before anything is started. Raises `HandlerError`."""
+    for handler in handlers:
+        if handler.kind == "service":
+            _check_module(handler, _argv(handler), pipeline.base, {**environ, **handler.env})
+        if handler.port is not None and ports.in_use(handler.port):
+            holder = ports.holder(handler.port)
+            raise HandlerError(
+                f"port {handler.port} of `{handler.name}` is already in use{f' by {holder}' if holder else ''}",
+                "stop what uses it, or give the handler another `port`",
+            )
+
+
+def stages(pipeline: Pipeline) -> dict[str, int]:
+    """Handler -> how far it is from the end of the flow, from 1: what nobody consumes from is 1.
+
+    What stands later in the flow starts earlier and stops later. A handler in a loop counts once.
+    """
+    return {name: GROUND + _distance(pipeline, name, frozenset()) for name in pipeline.handlers}
+
+
+def _distance(pipeline: Pipeline, name: str, seen: frozenset[str]) -> int:
+    seen |= {name}
+    after = {h.name for topic in _written(pipeline, name) for h in pipeline.handlers_of(topic)}
+    return 1 + max((_distance(pipeline, other, seen) for other in after - seen), default=0)
+
+
+def _written(pipeline: Pipeline, name: str) -> Iterator[str]:
+    handler = pipeline.handlers[name]
+    yield from handler.produces
+    for topic in handler.consumes:
+        for dlq in (pipeline.dlq_of(handler, topic), pipeline.topics[topic].dlq):
+            if dlq and dlq != NO_DLQ:
+                yield dlq
+
+
+def names(handler: Handler) -> list[str]:
+    """The names of its replicas: the handler's own when it has one."""
+    # No handler's name has a dot, so a replica never has the name of another handler.
+    return [handler.name] if handler.replicas == 1 else [f"{handler.name}.{slot}" for slot in range(handler.replicas)]
+
+
+def _worker(handler: Handler, around: Surroundings, name: str, slot: int, stage: int) -> ChildSpec:
+    pipeline = around.pipeline
+    config = {
+        "tree": pipeline.tree,
+        "base": str(pipeline.base),
+        "bootstrap": around.bootstrap,
+        "handler": handler.name,
+        "slot": slot,
+    }
+    return ChildSpec(
+        name, WORKER, pipeline.base, _environment(handler, around), group=handler.name, slot=slot,
+        config=json.dumps(config).encode(), reports=True, stage=stage, stop_timeout=handler.stop_timeout,
+        # A worker drains with whatever it started still alive.
+        signal_group=False, restart=handler.restart, essential=handler.essential,
+    )  # fmt: skip
+
+
+def _service(handler: Handler, around: Surroundings, name: str, slot: int, stage: int) -> ChildSpec:
+    env = _environment(handler, around)
+    leading = [str(around.pipeline.base), *filter(None, [env.get("PYTHONPATH")])]
+    return ChildSpec(
+        name, _argv(handler), around.pipeline.base, {**env, "PYTHONPATH": pathsep.join(leading)}, group=handler.name,
+        slot=slot, probe=Probe(port=handler.port, path=handler.ready.http), port=handler.port, stage=stage,
+        stop_timeout=handler.stop_timeout, restart=handler.restart, essential=handler.essential,
+    )  # fmt: skip
+
+
+def _environment(handler: Handler, around: Surroundings) -> dict[str, str]:
+    """Ours, what `orchestrator.Publisher` looks for, and the handler's own `env` on top."""
+    env = dict(around.environ)
+    if sys.prefix != sys.base_prefix:
+        # kpipe in a virtual environment that nobody activated: its programs are those of the handlers, too.
+        env["PATH"] = pathsep.join([str(Path(sys.executable).parent), env.get("PATH", "")])
+    return {
+        **env,
+        "PYTHONUNBUFFERED": "1",  # else Python keeps what is printed until it has 8 KB of it
+        "KPIPE_PIPELINE_FILES": pathsep.join(map(str, around.files)),
+        "KPIPE_BOOTSTRAP": around.bootstrap,
+        "KPIPE_HANDLER": handler.name,
+        **handler.env,
+    }
+
+
+def _argv(handler: Handler) -> tuple[str, ...]:
+    """The words of a service's command, as a shell would split them; `python` is the one that runs kpipe."""
+    try:
+        words = shlex.split(handler.target) if isinstance(handler.target, str) else list(handler.target)
+    except ValueError as error:
+        raise UsageError(f"the command of `{handler.name}` cannot be split into words: {error}") from error
+    if not words:
+        raise UsageError(f"the command of `{handler.name}` is empty")
+    return (sys.executable if words[0] in _PYTHONS else words[0], *words[1:])
+
+
+def _check_module(handler: Handler, argv: Sequence[str], base: Path, environ: Mapping[str, str]) -> None:
+    """`python -m module` and `python file.py` that name nothing: Python would say so five times, and late."""
+    if argv[0] != sys.executable or len(argv) < 2:
+        return
+    if argv[1] == "-m" and len(argv) > 2 and not _has_module(argv[2], base, environ):
+        raise HandlerError(
+            f"`{handler.name}` could not start: there is no module {argv[2]}",
+            f"check the `service` of `{handler.name}`; modules are looked for in {base} first",
+        )
+    if argv[1].endswith(".py") and not (base / argv[1]).is_file():
+        raise HandlerError(f"`{handler.name}` could not start: there is no file {base / argv[1]}")
+
+
+def _has_module(name: str, base: Path, environ: Mapping[str, str]) -> bool:
+    """Whether Python would find it, without importing anything of it; true when that cannot be told."""
+    from importlib.machinery import PathFinder
+
+    places = [str(base), *filter(None, environ.get("PYTHONPATH", "").split(pathsep)), *sys.path]
+    top, *rest = name.split(".")
+    others = (finder.find_spec(top, None) for finder in sys.meta_path if finder is not PathFinder)
+    found = PathFinder.find_spec(top, places) or next(filter(None, others), None)
+    try:
+        for part in rest:
+            if found is None or found.submodule_search_locations is None:
+                return False
+            found = PathFinder.find_spec(f"{found.name}.{part}", list(found.submodule_search_locations))
+    except KeyError:  # a namespace package in a namespace package: its place is only known once it is imported
+        return True
+    return found is not None

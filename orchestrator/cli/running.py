@@ -1,0 +1,52 @@
+"""The pipeline that runs in this folder, for the commands that talk to it. They need no valid pipeline file."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from orchestrator.cli.context import App
+from orchestrator.errors import KpipeError
+from orchestrator.supervisor.client import NoAnswer, ask
+from orchestrator.supervisor.place import Holder, find_socket, holder
+
+#: A running `up` has its socket from the first second on, save while it fetches Kafka.
+_STARTING_SECONDS = 3.0
+_LOOK_EVERY = 0.05
+
+
+def state_dir(app: App) -> Path:
+    """Where `kpipe up` with the same files keeps its state."""
+    return app.files[0].absolute().parent / ".kpipe"
+
+
+def running(folder: Path) -> Holder | None:
+    """The `kpipe up` of this folder, or None."""
+    return holder(folder)
+
+
+def ask_it(folder: Path, method: str, target: str) -> Any:
+    """What the running `up` answers; None when it ends meanwhile. Raises `NoAnswer`."""
+    deadline = time.monotonic() + _STARTING_SECONDS
+    while True:
+        try:
+            return ask(find_socket(folder), method, target)
+        except NoAnswer:
+            if holder(folder) is None:
+                return None
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(_LOOK_EVERY)
+
+
+def wait_until_gone(folder: Path, seconds: float, was: Holder) -> None:
+    """Return when the running `up` has ended. Raises `KpipeError` after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while (now := holder(folder)) is not None and now.pid in (0, was.pid):
+        if time.monotonic() > deadline:
+            raise KpipeError(
+                f"the pipeline ({was.text}) has not stopped within {seconds:.0f} s",
+                f"`kill -9 {was.pid}` ends it and everything it started",
+            )
+        time.sleep(_LOOK_EVERY)

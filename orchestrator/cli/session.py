@@ -1,0 +1,267 @@
+"""One `kpipe up`, from the lock to the exit code.
+
+The order of things: lock · what can be checked without starting anything · Kafka · topics · handlers · until somebody
+or something asks for the end · handlers in reverse, Kafka last · lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from orchestrator.cli import launch, report
+from orchestrator.cli.console import Console
+from orchestrator.cli.ground import Ground
+from orchestrator.cli.main import EXIT_CLOSED_OUTPUT
+from orchestrator.config.model import Handler, Pipeline
+from orchestrator.errors import EXIT_BROKER, EXIT_OK, EXIT_UNEXPECTED, BrokerError, HandlerError
+from orchestrator.supervisor import facts, view
+from orchestrator.supervisor.background import in_background
+from orchestrator.supervisor.control import Answer, serve
+from orchestrator.supervisor.ending import GROUND, Ending
+from orchestrator.supervisor.facts import Fact
+from orchestrator.supervisor.lines import Line
+from orchestrator.supervisor.logs import LogFile, Stream
+from orchestrator.supervisor.loop import Supervisor
+from orchestrator.supervisor.place import Lock, claim_socket
+from orchestrator.supervisor.policy import OVER
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: What an orderly stop may take beyond the stop timeouts of its stages (seconds).
+_STOP_MARGIN = 15.0
+#: How long the search for the reason of a failed start may hold up the stop (seconds).
+_LAST_WORDS = 5.0
+_QUIET = (facts.Started, facts.Stopping)
+
+
+@dataclass(frozen=True)
+class Order:
+    """What this `up` was asked to do."""
+
+    pipeline: Pipeline
+    files: tuple[Path, ...]
+    handlers: tuple[Handler, ...]
+    sync: bool
+    json: bool
+
+
+def run(order: Order, ground: Ground) -> int:
+    """Run it to its end; returns the exit code. Raises `KpipeError` for what went wrong."""
+    keep_standard_streams()
+    began = datetime.now(UTC)
+    lock = Lock(order.pipeline.state_dir, began)
+    try:
+        launch.check_before_start(order.handlers, order.pipeline, os.environ)
+        with _signals_end_it():
+            ground.prepare()
+        try:
+            return asyncio.run(Session(order, ground, began).run())
+        finally:
+            ground.finish()
+    finally:
+        lock.close()
+
+
+class Session:
+    """The part that runs on the event loop."""
+
+    def __init__(self, order: Order, ground: Ground, began: datetime) -> None:
+        self._order = order
+        self._ground = ground
+        self._began = began
+        self._bootstrap = ""
+        self._trouble: BaseException | None = None
+        self._state_dir = order.pipeline.state_dir
+        self._diary = LogFile(self._state_dir / "logs" / "_up.log")
+
+    async def run(self) -> int:
+        """Until everything has stopped."""
+        self._loop = asyncio.get_running_loop()
+        names = [name for handler in self._order.handlers for name in launch.names(handler)]
+        self._console = Console([*names, *self._ground.names], self._nobody_reads)
+        self._supervisor = Supervisor(self._state_dir / "logs", hear=self._hear, show=self._show)
+        self._loop.set_exception_handler(self._unexpected)
+        for number in _SIGNALS:
+            self._loop.add_signal_handler(number, self._signalled, number)
+        try:
+            control = await serve(claim_socket(self._state_dir), self._routes())
+            async with control:
+                await self._up_and_down()
+        finally:
+            self._console.close()
+            self._diary.close()
+        return self._verdict()
+
+    async def _up_and_down(self) -> None:
+        up = self._loop.create_task(self._bring_up())
+        up.add_done_callback(self._brought_up)
+        why = await self._supervisor.asked_to_stop()
+        if why.reason:
+            self._say(f"stopping: {why.reason}")
+        if self._supervisor.failure is not None:
+            # If it is Kafka that ended, then `up` is just finding out why.
+            await asyncio.wait({up}, timeout=_LAST_WORDS)
+        up.cancel()
+        await asyncio.wait({up})
+        await self._supervisor.over()
+        if final := report.final_text(self._handlers()):
+            self._say(final)
+
+    def _brought_up(self, up: asyncio.Task[None]) -> None:
+        if up.cancelled() or (error := up.exception()) is None:
+            return
+        if self._supervisor.stopping is None or self._supervisor.failure is not None:
+            self._trouble = error
+            self._supervisor.stop(Ending(getattr(error, "exit_code", EXIT_UNEXPECTED), ""))
+
+    async def _bring_up(self) -> None:
+        """Kafka, topics, handlers; returns when all of them are ready."""
+        self._bootstrap = await self._ground.start(self._supervisor)
+        if self._order.sync:
+            await in_background(self._sync)
+        around = launch.Surroundings(self._order.pipeline, self._order.files, self._bootstrap, os.environ)
+        self._supervisor.start(launch.children(self._order.handlers, around))
+        if await self._supervisor.settled():
+            seconds = (datetime.now(UTC) - self._began).total_seconds()
+            self._say(report.ready_text(self._order.pipeline, self._order.handlers, self._bootstrap, seconds))
+
+    def _sync(self) -> None:
+        from orchestrator.kafka.admin import ClusterAdmin
+        from orchestrator.kafka.properties import client_properties
+        from orchestrator.provisioning.apply import sync_for_up
+
+        properties = client_properties(self._order.pipeline.kafka, "admin", self._bootstrap)
+        plan = sync_for_up(self._order.pipeline, ClusterAdmin(properties))
+        if plan.changes:
+            self._loop.call_soon_threadsafe(self._say, f"topics: {_summary(plan)}")
+
+    def _verdict(self) -> int:
+        """The exit code, or the error that explains it."""
+        if self._trouble is not None and self._supervisor.failure is None:
+            raise self._trouble
+        failure = self._supervisor.failure
+        if failure is None:
+            return self._supervisor.code
+        if failure.code == EXIT_BROKER:
+            raise self._trouble or BrokerError(failure.reason, failure.hint)
+        raise HandlerError(failure.reason, failure.hint or f"the logs are in {self._state_dir / 'logs'}")
+
+    # What comes in: signals, the control socket, the end of the reader, bugs.
+
+    def _signalled(self, number: signal.Signals) -> None:
+        why = Ending(128 + number, f"{number.name} (again: kill at once)")
+        if self._supervisor.stopping is None:
+            self._supervisor.stop(why)
+        else:
+            self._say(f"{number.name}: killing what is left")
+            self._supervisor.kill(why)
+
+    def _nobody_reads(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: everything has stopped
+            self._loop.call_soon_threadsafe(
+                self._supervisor.stop, Ending(EXIT_CLOSED_OUTPUT, "nobody reads the output any more")
+            )
+
+    def _unexpected(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        self._supervisor.broken(context.get("exception") or RuntimeError(context["message"]))
+
+    def _routes(self) -> dict[tuple[str, str], Any]:
+        return {("GET", "/v1/ps"): self._ps, ("POST", "/v1/down"): self._down}
+
+    def _ps(self) -> Answer:
+        body = {
+            "pid": os.getpid(),
+            "since": self._began.isoformat(),
+            "pipeline": self._order.pipeline.name,
+            "bootstrap": self._bootstrap,
+            "handlers": self._handlers(),
+        }
+        return Answer(200, body)
+
+    def _down(self) -> Answer:
+        self._supervisor.stop(Ending(EXIT_OK, "`kpipe down`"))
+        running = [k.spec for k in self._supervisor.keepers if k.life.state not in OVER]
+        stages = {s.stage: max(o.stop_timeout for o in running if o.stage == s.stage) for s in running}
+        return Answer(202, {"stopping": True, "within": sum(stages.values()) + _STOP_MARGIN})
+
+    def _handlers(self) -> list[dict[str, Any]]:
+        kept = [keeper for keeper in self._supervisor.keepers if keeper.spec.stage != GROUND]
+        return view.handlers(kept, self._loop.time())
+
+    # What goes out: facts, lines, our own words.
+
+    def _hear(self, fact: Fact) -> None:
+        if isinstance(fact, facts.Started):
+            self._ground.started(fact.name, fact.pid)
+        self._note(fact.text())
+        if self._order.json:
+            self._console.output(_json(report.fact_json(fact)))
+        elif not isinstance(fact, _QUIET):
+            self._console.say(fact.text(), *(("yellow",) if _is_trouble(fact) else ()))
+
+    def _show(self, name: str, stream: Stream, lines: Sequence[Line]) -> None:
+        if self._order.json:
+            text = "".join(_json(report.line_json(name, stream, line)) for line in lines)
+            self._console.output(text, len(lines))
+        else:
+            self._console.lines(name, lines)
+
+    def _say(self, text: str) -> None:
+        self._note(text)
+        if not self._order.json:
+            self._console.say(text)
+
+    def _note(self, text: str) -> None:
+        """Keep it under `.kpipe/logs` as well. A full disk is told by the handlers' own logs."""
+        with contextlib.suppress(OSError):
+            self._diary.write("stderr", [Line(line) for line in text.split("\n")])
+
+
+def keep_standard_streams() -> None:
+    """Started with a standard stream closed, a pipe to a child would get its number, and the child lose it."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(fd)
+
+
+@contextlib.contextmanager
+def _signals_end_it() -> Iterator[None]:
+    """Until the event loop takes them over, signals end the process through its `finally` blocks."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _is_trouble(fact: Fact) -> bool:
+    calm = (facts.Started, facts.Ready, facts.Finished, facts.Stopping)
+    return not isinstance(fact, calm) and not (isinstance(fact, facts.Stopped) and fact.exit.orderly)
+
+
+def _summary(plan: Any) -> str:
+    words = {"create": "created", "grow": "grown", "config": "changed"}
+    counts = {word: len({c.topic for c in plan.of(action)}) for action, word in words.items()}
+    return ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+
+
+def _json(body: dict[str, Any]) -> str:
+    import json
+
+    from orchestrator.cli import present
+
+    return present.json_safe(json.dumps(body, ensure_ascii=False)) + "\n"

@@ -1,0 +1,69 @@
+"""`kpipe up`: the whole pipeline in the foreground."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from orchestrator.cli import present
+from orchestrator.cli.context import App
+from orchestrator.errors import FindingsError
+
+if TYPE_CHECKING:
+    from orchestrator.brokers import Progress
+    from orchestrator.config.model import Pipeline
+
+
+@click.command("up")
+@click.argument("handlers", nargs=-1, metavar="[HANDLER]...")
+@click.option(
+    "--kafka",
+    type=click.Choice(["local", "docker"]),
+    help="How to run Kafka when kafka.bootstrap is empty.  [default: local]",
+)
+@click.option("--no-sync", is_flag=True, help="Leave the topics as they are.")
+@click.pass_obj
+def command(app: App, handlers: tuple[str, ...], kafka: str | None, no_sync: bool) -> int:
+    """Start Kafka, bring the topics up to date, start the handlers, and show what they print.
+
+    With names, only these handlers. It stays in the foreground: Ctrl-C (or `kpipe down` elsewhere) stops the
+    handlers in order, what produces first, and then the Kafka that it started; a second Ctrl-C kills them.
+
+    A handler that crashes is started again, later each time; after five failures within a minute it rests and the
+    others run on. One that cannot start ends everything. Ends with 5 when a handler failed, 4 without Kafka.
+    """
+    import os
+
+    from orchestrator.cli.ground import ground_for
+    from orchestrator.cli.launch import chosen
+    from orchestrator.cli.session import Order, run
+    from orchestrator.kafka.ping import ping
+    from orchestrator.kafka.properties import client_properties
+
+    pipeline = _load(app)
+    selected = chosen(pipeline, handlers)
+
+    def answers(bootstrap: str) -> bool:
+        return ping(bootstrap, client_properties(pipeline.kafka, "admin", bootstrap))
+
+    ground = ground_for(pipeline, kafka, answers, os.environ, _progress)
+    files = tuple(path.absolute() for path in app.files)
+    return run(Order(pipeline, files, selected, not no_sync, app.json), ground)
+
+
+def _load(app: App) -> Pipeline:
+    """The pipeline, with its warnings shown. Raises `FindingsError` for it and for its schemas."""
+    from orchestrator.contracts import load_contracts
+
+    loaded = app.read()
+    if loaded.pipeline is None:
+        raise FindingsError(loaded.findings)
+    for finding in loaded.findings:
+        present.say(present.finding_text(finding))
+    load_contracts(loaded.pipeline)
+    return loaded.pipeline
+
+
+def _progress(step: Progress) -> None:
+    present.say(present.safe(step.text))
