@@ -23,13 +23,16 @@ _NOW = "2000-01-01T00:00:00.000Z"
 
 
 @click.command("validate")
+@click.option("--print-schema", is_flag=True, help="Print the JSON Schema of the pipeline file, for editors, and end.")
 @click.pass_obj
-def command(app: App) -> int:
+def command(app: App, print_schema: bool) -> int:
     """Check the pipeline file and everything it names, and show all findings at once.
 
     Reads the file and its overlays, the schemas and the examples; asks no Kafka. Ends with 0 when there is no
     error (warnings are shown), else with 2. With --json each finding is one JSON line.
     """
+    if print_schema:
+        return _print_schema()
     loaded = app.read()
     findings = [*loaded.findings, *_contract_findings(loaded)]
     for finding in findings:
@@ -41,6 +44,15 @@ def command(app: App) -> int:
     if not app.json:
         _summarize(app, loaded.pipeline, findings, errors)
     return EXIT_USAGE if errors else EXIT_OK
+
+
+def _print_schema() -> int:
+    import json
+
+    from orchestrator.config import grammar
+
+    present.data(json.dumps(grammar.schema(), indent=2, ensure_ascii=False))
+    return EXIT_OK
 
 
 def _summarize(app: App, pipeline: Pipeline | None, findings: Sequence[Finding], errors: int) -> None:

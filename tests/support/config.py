@@ -11,6 +11,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from orchestrator.config import Loaded, load
+from orchestrator.config.codes import CODES
 from orchestrator.records import Finding
 
 #: A valid document without files, with some of everything.
@@ -70,7 +71,9 @@ def loaded(folder: Path, content: Any, environ: Mapping[str, str] | None = None)
 
 def found(folder: Path, content: Any, environ: Mapping[str, str] | None = None) -> list[Finding]:
     """The findings of a pipeline file with this content."""
-    return list(loaded(folder, content, environ).findings)
+    findings = list(loaded(folder, content, environ).findings)
+    assert {finding.code for finding in findings} <= CODES.keys()
+    return findings
 
 
 def column(content: Any, snippet: str) -> int:

@@ -10,6 +10,7 @@ from orchestrator.config.owned import owned_reason
 from orchestrator.config.topics import config_text
 
 KINDS = ("client", "consumer", "producer", "admin")
+_NUMBER = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,6})?", re.ASCII)
 _SERVER = re.compile(r"([A-Za-z_]+://)?(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\],]+)(:(?P<port>[0-9]{1,5}))?", re.ASCII)
 
 
@@ -34,13 +35,13 @@ def _check_property(facts: Facts, kind: str, name: str, value: str) -> None:
     reason = "it takes a function, not a value" if name.endswith("_cb") or name == "logger" else owned_reason(name)
     if reason is not None:
         facts.doc.find("owned-property", path, f"kpipe sets `{name}` itself: {reason}", "remove it", key=True)
-    elif name.endswith(".ms") and value == facts.doc.shown(value) and (plain := _milliseconds(value)) is not None:
-        message = f"`{name}` is a property of librdkafka, which knows no units"
-        facts.doc.find("unit", path, message, f"write {plain}")
+    elif name.endswith(".ms") and not _NUMBER.fullmatch(value):
+        message = f"`{name}` is a property of librdkafka and has to be a number, got {facts.shown(value)}"
+        facts.doc.find("unit", path, message, _milliseconds(value) if value == facts.doc.shown(value) else "")
 
 
-def _milliseconds(text: str) -> int | None:
+def _milliseconds(text: str) -> str:
     try:
-        return units.milliseconds(text)
+        return f"librdkafka knows no units: write {units.milliseconds(text)}"
     except ValueError:
-        return None
+        return ""

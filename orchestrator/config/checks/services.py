@@ -37,11 +37,15 @@ def _check_command(facts: Facts, name: str) -> None:
     command = facts.doc.get("handlers", name, "service")
     if command is None:
         return
+    path = ("handlers", name, "service")
     try:
-        shlex.split(command)
+        words = shlex.split(command)
     except ValueError:
         message = f"handlers.{name}.service: a quote or a backslash in the command has no end"
-        facts.doc.find("command", ("handlers", name, "service"), message, "it is split like a shell does")
+        facts.doc.find("command", path, message, "it is split like a shell does")
+    else:
+        if not words[0]:
+            facts.doc.find("command", path, f"handlers.{name}.service: the command has no program")
 
 
 def _check_port(facts: Facts, name: str, ports: dict[int, str]) -> None:

@@ -86,18 +86,14 @@ def _check_backoff(facts: Facts, name: str, options: Mapping[str, Any]) -> None:
 
 
 def _check_drain(facts: Facts, name: str, options: Mapping[str, Any]) -> None:
-    """On a rebalance the worker drains inside of poll(): past the interval its group would throw it out."""
-    drain, interval = (
-        units.seconds(options["stop-timeout"]),
-        _property(facts, "max.poll.interval.ms", MAX_POLL_INTERVAL_MS),
-    )
-    if drain * 1000 >= interval:
-        message = (
-            f"`{name}`: `stop-timeout` has to be shorter than `max.poll.interval.ms` ({_milliseconds(facts, interval)})"
-        )
-        facts.doc.find(
-            "timing", _place(facts, name, "stop-timeout"), message, "the group would count the worker as dead"
-        )
+    """On a rebalance the worker drains inside of poll(), for half of the interval past which its group drops it."""
+    interval = _property(facts, "max.poll.interval.ms", MAX_POLL_INTERVAL_MS)
+    if units.seconds(options["timeout"]) * 1000 <= interval / 2:
+        return
+    budget = facts.doc.shown(units.show_duration(interval // 2))
+    message = f"an event that `{name}` handles for more than {budget} is abandoned by a rebalance and handled again"
+    hint = "a shorter `timeout`, or a `max.poll.interval.ms` of twice its length under kafka.consumer"
+    facts.doc.warn("timing", _place(facts, name, "timeout"), message, hint)
 
 
 def _check_session(facts: Facts) -> None:
@@ -116,11 +112,6 @@ def _property(facts: Facts, name: str, default: int) -> int:
         if text.isascii() and text.isdigit() and len(text) < 12:
             return int(text)
     return default
-
-
-def _milliseconds(facts: Facts, value: int) -> str:
-    shown = facts.doc.shown(value)
-    return units.show_duration(value) if shown == str(value) else shown
 
 
 def _place(facts: Facts, name: str, *option: str) -> Path:

@@ -200,7 +200,9 @@ def test_replicas_cannot_share_a_port(tmp_path: Path) -> None:
     assert codes(tmp_path, handlers={"s": {"service": "x", "replicas": 2}}) == []
 
 
-@pytest.mark.parametrize(("command", "expected"), [("a 'b c'", []), ("a 'b", ["command"]), ("a \\", ["command"])])
+@pytest.mark.parametrize(
+    ("command", "expected"), [("a 'b c'", []), ("a 'b", ["command"]), ("a \\", ["command"]), ("''", ["command"])]
+)
 def test_a_command_has_to_be_splittable(tmp_path: Path, command: str, expected: list[str]) -> None:
     assert codes(tmp_path, handlers={"s": {"service": command}}) == expected
 
@@ -272,7 +274,9 @@ def test_properties_that_kpipe_owns(tmp_path: Path, kind: str, name: str) -> Non
 def test_other_properties_are_free_but_know_no_units(tmp_path: Path) -> None:
     assert codes(tmp_path, kafka={"client": {"security.protocol": "SSL", "socket.timeout.ms": 1000}}) == []
     finding = only(found(tmp_path, document(kafka={"client": {"socket.timeout.ms": "2s"}})))
-    assert (finding.code, finding.hint) == ("unit", "write 2000")
+    assert finding.code == "unit" and finding.hint.endswith("write 2000")
+    assert codes(tmp_path, kafka={"consumer": {"max.poll.interval.ms": "soon"}}) == ["unit"]
+    assert codes(tmp_path, kafka={"producer": {"linger.ms": 0.5}}) == []
 
 
 @pytest.mark.parametrize(
@@ -308,7 +312,10 @@ def test_a_topic_that_deletes_nothing_by_time_has_time(tmp_path: Path, topic: An
 
 
 def test_an_unlimited_timeout_proves_nothing(tmp_path: Path) -> None:
-    assert timing(tmp_path, {"retention": "1h"}, timeout="unlimited") == []
+    findings = found(
+        tmp_path, document(topics={"t": {"retention": "1h"}}, handlers={"h": handler(timeout="unlimited")})
+    )
+    assert [finding.severity for finding in findings] == ["warning"]
 
 
 def test_many_attempts_are_counted_quickly(tmp_path: Path) -> None:
@@ -328,12 +335,14 @@ def test_the_longest_wait_is_not_shorter_than_the_first(tmp_path: Path) -> None:
     assert timing(tmp_path, {}, retry={"backoff": "31s", "max-backoff": "31s"}) == []
 
 
-def test_draining_has_to_end_before_the_group_gives_up(tmp_path: Path) -> None:
-    assert timing(tmp_path, {}, **{"stop-timeout": "5m"}) == ["timing"]
-    assert timing(tmp_path, {}, **{"stop-timeout": "299s"}) == []
+def test_an_event_that_outlasts_a_rebalance_is_a_warning(tmp_path: Path) -> None:
+    topic = {"retention": "unlimited"}
+    assert timing(tmp_path, topic, timeout="151s") == timing(tmp_path, topic, timeout="unlimited") == ["timing"]
+    assert timing(tmp_path, topic, timeout="150s") == []
     for kind in ("client", "consumer"):
-        kafka = {kind: {"max.poll.interval.ms": 30000}}
-        assert codes(tmp_path, kafka=kafka, topics={"t": {}}, handlers={"h": handler()}) == ["timing"]
+        kafka = {kind: {"max.poll.interval.ms": 59999}}
+        finding = only(found(tmp_path, document(kafka=kafka, topics={"t": {}}, handlers={"h": handler()})))
+        assert (finding.code, finding.severity) == ("timing", "warning")
 
 
 def test_the_poll_interval_is_not_shorter_than_the_session(tmp_path: Path) -> None:

@@ -1,0 +1,65 @@
+"""The codes of findings: stable names for scripts, with what each stands for. Messages may change, codes do not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+CODES: Mapping[str, str] = MappingProxyType(
+    {
+        # The file and its YAML
+        "missing-file": "a file cannot be read",
+        "encoding": "the file is not UTF-8",
+        "yaml": "the file is not YAML",
+        "empty": "the file holds nothing",
+        "documents": "the file holds more than one YAML document",
+        "too-large": "the file is too large, or its aliases make it so",
+        "too-deep": "the document is nested too deeply",
+        "tag": "a YAML tag that is not supported",
+        "alias": "an alias without its anchor",
+        "merge-key": "`<<` with something that is no mapping",
+        "key": "a key that is no text",
+        "duplicate-key": "a key that is there twice",
+        "text": "text with characters that it cannot have",
+        "interpolation": "a `${…}` that cannot be replaced",
+        # The grammar
+        "version": "another version of the format",
+        "unknown-key": "a key that the format does not have",
+        "missing-key": "a key that has to be there",
+        "misplaced-key": "a key that does not apply to this kind of handler",
+        "type": "a value of the wrong type",
+        "value": "a value that is not allowed",
+        "unit": "a duration or size without its unit, or with a wrong one",
+        "name": "a name that is not allowed",
+        "handler-kind": "a handler that is not exactly one of `python`, `exec`, `http` and `service`",
+        "not-yet": "an option that this version does not support",
+        # Topics and DLQs
+        "topic-name": "a name that Kafka does not take",
+        "topic-collision": "two names that Kafka takes for the same",
+        "unknown-topic": "a topic that nothing declares",
+        "conflict": "one config said in two ways",
+        "replication": "more replicas required in sync than there are",
+        "no-dlq": "a consumed topic without a DLQ",
+        "dlq-circle": "DLQs that lead back to their source",
+        "dlq-unused": "a DLQ that never gets an event (warning)",
+        "dlq-schema": "a topic with a schema that is named as a DLQ",
+        "dlq-output": "a handler that writes to a DLQ",
+        "dlq-size": "a DLQ whose records may be too small for its letters (warning)",
+        # Handlers and events
+        "group": "two handlers in one consumer group",
+        "replicas": "more replicas than partitions (warning)",
+        "port": "a port that is used twice",
+        "command": "a command that cannot be split into words",
+        "env": "an environment variable that kpipe sets itself",
+        "event-name": "an event with the name of a topic that it does not go to",
+        # Kafka and time
+        "bootstrap": "an address that is none",
+        "owned-property": "a property of Kafka's clients that kpipe sets itself",
+        "timing": "times that cannot work together",
+        # What the file names
+        "json": "a file that is not JSON",
+        "schema": "a file that is not a JSON Schema",
+        "unknown-field": "a field that the schema does not know (warning)",
+        "example": "an example that breaks its topic's contract",
+    }
+)

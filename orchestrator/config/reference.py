@@ -1,0 +1,109 @@
+"""The reference of the pipeline file, in Markdown, made from its grammar, its codes and what is not there yet."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from orchestrator.config import grammar, wording
+from orchestrator.config.checks.notyet import NOT_YET
+from orchestrator.config.codes import CODES
+from orchestrator.config.owned import ALIASES, OWNED
+
+#: Heading of each part and its place in a document; `NAME` is what the file's author chooses.
+_PARTS = (
+    ("Top level", ()),
+    ("`kafka`", ("kafka",)),
+    ("`defaults.topic`", ("defaults", "topic")),
+    ("`defaults.dlq`", ("defaults", "dlq")),
+    ("`topics.NAME`", ("topics", "NAME")),
+    ("`events.NAME`", ("events", "NAME")),
+    ("`handlers.NAME`", ("handlers", "NAME")),
+    ("`handlers.NAME.retry`", ("handlers", "NAME", "retry")),
+    ("`handlers.NAME.dedup`", ("handlers", "NAME", "dedup")),
+    ("`handlers.NAME.ready`", ("handlers", "NAME", "ready")),
+)
+
+
+def reference() -> str:
+    """All tables, ready to stand in docs/pipeline-file.md."""
+    blocks = [_table(title, path) for title, path in _PARTS]
+    return "\n\n".join([*blocks, _handler_defaults(), _not_yet(), _codes()]) + "\n"
+
+
+def owned() -> str:
+    """The properties of Kafka's clients that are kpipe's, ready to stand in docs/pipeline-file.md."""
+    also: dict[str, list[str]] = {}
+    for alias, name in ALIASES.items():
+        also.setdefault(name, []).append(alias)
+    rows = [
+        f"| {', '.join(f'`{each}`' for each in (name, *also.get(name, [])))} | {reason} |"
+        for name, reason in OWNED.items()
+    ]
+    return "| property | why |\n|---|---|\n" + "\n".join(rows) + "\n"
+
+
+def _table(title: str, path: tuple[str, ...]) -> str:
+    rows = ["| key | value | default | meaning |", "|---|---|---|---|"]
+    for part in grammar.at(path):
+        required = part.get("required", [])
+        for name, inner in part.get("properties", {}).items():
+            cells = (f"`{name}`", _value(inner), _default(inner, name in required), _meaning(name, inner))
+            rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return f"### {title}\n\n" + "\n".join(rows)
+
+
+def _value(part: grammar.Schema) -> str:
+    return " or ".join(dict.fromkeys(_kind(branch) for branch in grammar.branches(part)))
+
+
+def _kind(part: grammar.Schema) -> str:
+    if "const" in part:
+        return f"`{part['const']}`"
+    if "enum" in part:
+        return wording.either(part["enum"])
+    if "x-kpipe-unit" in part:
+        return str(part["x-kpipe-unit"]) + (" or `unlimited`" if "unlimited" in part["pattern"] else "")
+    if "x-kpipe-expected" in part and "propertyNames" not in part:
+        return str(part["x-kpipe-expected"])
+    if part.get("type") == "array":
+        return "list of text"
+    if part.get("type") == "integer" and "maximum" in part:
+        return f"{part['minimum']} to {part['maximum']}"
+    return wording.expected(part).removeprefix("a ")
+
+
+def _default(part: grammar.Schema, required: bool) -> str:
+    resolved = grammar.resolve(part)
+    if "default" not in resolved:
+        return "required" if required else ""
+    value: Any = resolved["default"]
+    return f"`{value}`" if isinstance(value, str) and value else f"`{json.dumps(value)}`"
+
+
+def _meaning(name: str, part: grammar.Schema) -> str:
+    text = str(grammar.resolve(part)["description"])
+    absent = any(row.option == name and not row.works for row in NOT_YET)
+    return f"{text} *Not supported yet.*" if absent else text
+
+
+def _handler_defaults() -> str:
+    names = ", ".join(f"`{name}`" for name in _names(("defaults", "handler")))
+    return f"### `defaults.handler`\n\nAny of these options of a handler: {names}."
+
+
+def _names(path: tuple[str, ...]) -> Iterator[str]:
+    for part in grammar.at(path):
+        yield from part.get("properties", {})
+
+
+def _not_yet() -> str:
+    rows = [f"- {row.what} not supported." for row in NOT_YET]
+    text = "The format has options that this version of kpipe does not support. Using one is an error (`not-yet`):"
+    return "### Not supported yet\n\n" + text + "\n\n" + "\n".join(rows)
+
+
+def _codes() -> str:
+    rows = [f"| `{code}` | {meaning} |" for code, meaning in CODES.items()]
+    return "### Codes of findings\n\n| code | stands for |\n|---|---|\n" + "\n".join(rows)
