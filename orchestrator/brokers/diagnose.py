@@ -24,7 +24,7 @@ _REASONS: tuple[tuple[str, str, str], ...] = (
     (
         r"No space left on device|Disk quota exceeded",
         "the disk is full",
-        "free some space; `kpipe down -v` deletes this project's Kafka data",
+        "free some space",
     ),
     (
         r"Failed to acquire lock on file|A Kafka instance in another process or thread is using",
@@ -35,6 +35,11 @@ _REASONS: tuple[tuple[str, str, str], ...] = (
         r"Read-only file system|Permission denied|AccessDeniedException",
         "its data folder cannot be written",
         "check who owns the folder .kpipe and what is in it",
+    ),
+    (
+        r"CorruptRecordException|InconsistentClusterIdException|InconsistentBrokerMetadataException",
+        "its data folder is damaged",
+        "move the folder .kpipe/broker/data away: Kafka starts empty then",
     ),
 )
 _PORT = re.compile(r"Address already in use|failed to bind to [\w.\[\]:]*:\d+")

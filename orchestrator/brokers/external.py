@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.brokers.model import BrokerKind, BrokerStatus, Ping
+from orchestrator.brokers.model import BrokerKind, BrokerState, BrokerStatus, Ping
 from orchestrator.errors import BrokerError, UsageError
 
 
@@ -30,5 +30,5 @@ class ExternalBroker:
         )
 
     def status(self) -> BrokerStatus:
-        state = "running" if self._ping(self._bootstrap) else "unreachable"
+        state: BrokerState = "running" if self._ping(self._bootstrap) else "unreachable"
         return BrokerStatus("external", state, self._bootstrap)

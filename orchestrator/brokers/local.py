@@ -25,6 +25,7 @@ from orchestrator.brokers.model import (
     AlreadyRunning,
     BrokerKind,
     BrokerRecord,
+    BrokerState,
     BrokerStatus,
     LaunchSpec,
     Notify,
@@ -34,9 +35,9 @@ from orchestrator.brokers.model import (
     StartedBy,
     quiet,
 )
-from orchestrator.brokers.ports import LOOPBACK, choose_ports
+from orchestrator.brokers.ports import LOOPBACK, accepts, choose_ports, remembered_ports
 from orchestrator.brokers.settings import DATA, LOG_FILE, log4j2_properties, server_properties
-from orchestrator.errors import BrokerError, UsageError, WaitTimeout
+from orchestrator.errors import BrokerError, UsageError
 
 _POLL_SECONDS = 0.1
 _STARTS = 3
@@ -73,7 +74,7 @@ class LocalBroker:
         if pid is None:
             return None
         # Its starter was killed before it could write the record, or somebody deleted the file.
-        return BrokerRecord(storage.last_address(self._home), "local", pid, "broker", storage.cluster_id(self._home))
+        return BrokerRecord(self._last_address(), "local", pid, "broker", storage.cluster_id(self._home))
 
     def prepare(self) -> LaunchSpec:
         """Java, Kafka (fetched if need be), ports, configuration, formatted storage: ready to be run.
@@ -85,6 +86,7 @@ class LocalBroker:
             found = self.running()
             if found:
                 raise AlreadyRunning(found)
+            self._refuse_a_second_kafka()
             return self._prepared()
         except BaseException:
             self.release()
@@ -97,6 +99,14 @@ class LocalBroker:
         records.write(self._state, made)
         return made
 
+    def answers(self, spec: LaunchSpec) -> bool:
+        """Whether Kafka answers at `spec.address`, and is the one that was started there."""
+        port = _port(spec.address)
+        if not accepts(port) or not self._ping(spec.address):
+            return False
+        pid = process.find_broker(self._home)
+        return pid is not None and process.listens(pid, port)
+
     def wait_ready(
         self,
         spec: LaunchSpec,
@@ -106,33 +116,32 @@ class LocalBroker:
     ) -> None:
         """Return when Kafka answers at `spec.address`.
 
-        `alive` says whether the started process still runs, `output` what it printed. Raises `BrokerError` with
-        the reason from Kafka's log when it ended, `WaitTimeout` after `timeout` seconds.
+        `alive` says whether the started process still runs, `output` what it printed. Raises `BrokerError`: with
+        the reason from Kafka's log when it ended, or when `timeout` seconds are over.
         """
         deadline = time.monotonic() + timeout
         try:
-            while not self._ping(spec.address):
+            while not self.answers(spec):
                 if not alive():
                     raise diagnose.explain(spec, output())
                 if time.monotonic() > deadline:
-                    raise WaitTimeout(
-                        f"Kafka did not answer at {spec.address} within {timeout:g} s", f"its log: {spec.log}"
-                    )
+                    raise _too_slow(spec.address, timeout, spec.log)
                 time.sleep(_POLL_SECONDS)
         finally:
             self.release()
 
     def start(self, timeout: float = 60.0) -> str:
         """Run it by itself: it outlives this process. Returns its address; fine when it runs already."""
-        for attempt in range(1, _STARTS + 1):
+        taken: BrokerError | None = None
+        for _ in range(_STARTS):
             try:
                 return self._start_once(timeout)
             except AlreadyRunning as found:
-                return self._adopt(found.record, timeout)
-            except PortTaken:
-                if attempt == _STARTS:
-                    raise
-        raise AssertionError("unreachable")
+                if self._adopted(found.record, timeout):
+                    return found.record.address
+            except PortTaken as problem:
+                taken = problem
+        raise taken or BrokerError("Kafka ended as soon as it was found running", f"its log: {self._logs / LOG_FILE}")
 
     def stop(self, timeout: float = 30.0) -> bool:
         """SIGTERM and wait; after `timeout` seconds SIGKILL. False when nothing ran.
@@ -159,9 +168,10 @@ class LocalBroker:
         data, log = self._home / DATA, self._logs / LOG_FILE
         if found is None:
             return BrokerStatus("local", "stopped", data=data, log=log)
-        state = "running" if self._ping(found.address) else "unreachable"
+        answers = bool(found.address) and self._ping(found.address)
+        state: BrokerState = "running" if answers else "unreachable"
         return BrokerStatus(
-            "local", state, found.address, found.pid, found.started_by, found.version or None,
+            "local", state, found.address or None, found.pid, found.started_by, found.version or None,
             found.cluster_id or None, data, log,
         )  # fmt: skip
 
@@ -175,13 +185,26 @@ class LocalBroker:
         """Delete this project's Kafka data. Raises `BrokerError` while the broker runs."""
         if self.running():
             raise BrokerError("the local Kafka still runs: its data can't be deleted", "`kpipe broker stop` first")
-        shutil.rmtree(self._home, ignore_errors=True)
+        try:
+            shutil.rmtree(self._home / DATA)
+        except FileNotFoundError:
+            pass
+        except OSError as problem:
+            raise BrokerError(f"Kafka's data can't be deleted: {problem}") from problem
 
     def release(self) -> None:
         """Let other commands start this broker again: for a runner that gave up between its steps."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    def _refuse_a_second_kafka(self) -> None:
+        known = records.read(self._state)
+        if known and known.kind == "docker" and self._ping(known.address):
+            raise UsageError(
+                f"this project's Kafka runs in Docker already (at {known.address})",
+                "use `--kafka docker`, or stop that one with `kpipe broker stop`",
+            )
 
     def _take_lock(self) -> None:
         if self._lock is None:
@@ -195,6 +218,7 @@ class LocalBroker:
         kafka = provide_kafka(self._environ, self._notify)
         self._home.mkdir(parents=True, exist_ok=True)
         self._logs.mkdir(parents=True, exist_ok=True)
+        storage.check_unused(self._home)
         ports = choose_ports(self._home / storage.PORTS)
         environment = child_environment(self._environ)
         (self._home / "log4j2.properties").write_text(log4j2_properties(), "ascii")
@@ -232,18 +256,33 @@ class LocalBroker:
             raise
         return spec.address
 
-    def _adopt(self, found: BrokerRecord, timeout: float) -> str:
-        """A broker that runs already: make sure that it is on record and that it answers."""
+    def _adopted(self, found: BrokerRecord, timeout: float) -> bool:
+        """See to it that a broker which runs already is on record and answers; False when it ended meanwhile."""
+        if not found.address:
+            raise BrokerError(
+                f"this project's Kafka runs (process {found.pid}), but where it listens is not known any more",
+                "`kpipe broker stop` ends it",
+            )
         if records.read(self._state) != found:
             records.write(self._state, found)
         deadline = time.monotonic() + timeout
-        while not self._ping(found.address):
+        while not (accepts(_port(found.address)) and self._ping(found.address)):
             if self.running() is None:
-                return self._start_once(timeout)
+                return False
             if time.monotonic() > deadline:
-                raise WaitTimeout(
-                    f"Kafka runs (process {found.pid}) but does not answer at {found.address}",
-                    f"`kpipe broker stop`, then start it again; its log: {self._logs / LOG_FILE}",
-                )
+                raise _too_slow(found.address, timeout, self._logs / LOG_FILE)
             time.sleep(_POLL_SECONDS)
-        return found.address
+        return True
+
+    def _last_address(self) -> str:
+        """Where this project's broker was last told to listen; "" when that was deleted."""
+        ports = remembered_ports(self._home / storage.PORTS)
+        return f"{LOOPBACK}:{ports.broker}" if ports else ""
+
+
+def _port(address: str) -> int:
+    return int(address.rpartition(":")[2])
+
+
+def _too_slow(address: str, timeout: float, log: Path) -> BrokerError:
+    return BrokerError(f"Kafka did not answer at {address} within {timeout:g} s", f"its log: {log}")

@@ -26,7 +26,7 @@ class Ports(NamedTuple):
 
 def choose_ports(remembered: Path) -> Ports:
     """Free ports, remembered in that file, so that other programs' settings stay right between runs."""
-    ports = _read(remembered)
+    ports = remembered_ports(remembered)
     if ports is None or not all(map(is_free, ports)):
         ports = Ports(*_two_free())
         remembered.write_text(json.dumps(ports._asdict()), "utf-8")
@@ -35,11 +35,9 @@ def choose_ports(remembered: Path) -> Ports:
 
 def is_free(port: int) -> bool:
     """Whether a server could listen there now."""
-    with socket.socket() as probe:
-        # BSD and macOS would let a second server bind next to one on 0.0.0.0: look for that one first.
-        probe.settimeout(0.5)
-        if probe.connect_ex((LOOPBACK, port)) == 0:
-            return False
+    # BSD and macOS would let a second server bind next to one on 0.0.0.0: look for that one first.
+    if accepts(port):
+        return False
     with socket.socket() as probe:
         # Java's server sockets set it too: connections of the last run in TIME_WAIT are no obstacle.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -50,6 +48,23 @@ def is_free(port: int) -> bool:
     return True
 
 
+def accepts(port: int) -> bool:
+    """Whether some server listens there."""
+    with socket.socket() as probe:
+        probe.settimeout(0.5)
+        return probe.connect_ex((LOOPBACK, port)) == 0
+
+
+def remembered_ports(path: Path) -> Ports | None:
+    """What `choose_ports` wrote there; None when there is nothing that makes sense."""
+    try:
+        saved: Any = json.loads(path.read_text("utf-8"))
+        ports = Ports(int(saved["broker"]), int(saved["controller"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return ports if all(0 < port < 65536 for port in ports) and ports[0] != ports[1] else None
+
+
 def _two_free() -> list[int]:
     found: list[int] = []
     for port in random.sample(_RANGE, _ATTEMPTS):
@@ -58,12 +73,3 @@ def _two_free() -> list[int]:
         if len(found) == len(Ports._fields):
             return found
     raise BrokerError(f"no free port between {_RANGE.start} and {_RANGE.stop} for the local Kafka")
-
-
-def _read(path: Path) -> Ports | None:
-    try:
-        saved: Any = json.loads(path.read_text("utf-8"))
-        ports = Ports(int(saved["broker"]), int(saved["controller"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return ports if all(0 < port < 65536 for port in ports) and ports[0] != ports[1] else None

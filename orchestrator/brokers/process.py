@@ -53,6 +53,17 @@ def find_broker(home: Path) -> int | None:
     return None
 
 
+def listens(pid: int, port: int) -> bool:
+    """Whether it is this process, and no other program, that listens on `port`."""
+    import psutil
+
+    try:
+        sockets = psutil.Process(pid).net_connections("inet")
+    except psutil.NoSuchProcess:
+        return False
+    return any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in sockets)
+
+
 def end(pid: int, home: Path, timeout: float) -> bool:
     """SIGTERM, and SIGKILL after `timeout` seconds. True when Kafka had the time to close its logs."""
     import psutil

@@ -38,6 +38,9 @@ SHARED: Mapping[str, str] = {
     "offsets.retention.minutes": "43200",
     # The log cleaner takes this much heap at once: 128 MB unless told otherwise.
     "log.cleaner.dedupe.buffer.size": "16777216",
+    # The controller's sign of life, 500 ms unless told otherwise: with one node nobody listens to it, and it
+    # is half of what an idle broker does.
+    "metadata.max.idle.interval.ms": "10000",
     # Threads that a laptop's load never fills.
     "num.network.threads": "2",
     "num.io.threads": "4",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import json
+import fcntl
 import shutil
 import subprocess
 import uuid
@@ -13,7 +13,7 @@ from pathlib import Path
 from orchestrator.brokers.distribution import Kafka
 from orchestrator.brokers.jvm import format_argv
 from orchestrator.brokers.model import Notify, Progress
-from orchestrator.brokers.ports import LOOPBACK, Ports
+from orchestrator.brokers.ports import Ports
 from orchestrator.brokers.settings import DATA, server_properties
 from orchestrator.errors import BrokerError
 
@@ -36,7 +36,7 @@ def format_once(
     if (home / DATA).exists() and any((home / DATA).iterdir()):
         raise BrokerError(
             f"{home / DATA} holds data but no {_META}: Kafka can't tell what it is",
-            "`kpipe down -v` deletes this project's Kafka data, then start again",
+            "move that folder away: Kafka starts empty then",
         )
     notify(Progress("Preparing Kafka's data folder"))
     shutil.rmtree(home / _UNFINISHED, ignore_errors=True)
@@ -74,7 +74,19 @@ def cluster_id(home: Path) -> str:
     return next((line.partition("=")[2] for line in lines if line.startswith("cluster.id=")), "")
 
 
-def last_address(home: Path) -> str:
-    """Where the broker of `home` was last told to listen."""
-    saved = json.loads((home / PORTS).read_text("utf-8"))
-    return f"{LOOPBACK}:{int(saved['broker'])}"
+def check_unused(home: Path) -> None:
+    """Raise `BrokerError` when some process has the data folder open.
+
+    Kafka takes the same lock (a POSIX record lock on `.lock`), but only after it began to repair the metadata
+    log: a second Kafka would damage the data under the first one before it ends with an error.
+    """
+    try:
+        with (home / DATA / ".lock").open("r+b") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return
+    except (BlockingIOError, PermissionError) as problem:
+        raise BrokerError(
+            f"Kafka's data folder {home / DATA} is in use by another process",
+            "stop that process first; it may be a Kafka of this folder under its former name",
+        ) from problem
