@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from orchestrator.brokers.docker import DockerBroker
 from orchestrator.brokers.external import ExternalBroker
 from orchestrator.brokers.local import LocalBroker
 from orchestrator.brokers.model import (
@@ -28,6 +29,7 @@ __all__ = [
     "BrokerRecord",
     "BrokerState",
     "BrokerStatus",
+    "DockerBroker",
     "ExternalBroker",
     "LaunchSpec",
     "LocalBroker",

@@ -42,6 +42,7 @@ class _Look:
 
     color = True
     json = False
+    in_place = False  # whether the last line on stderr is one that the next replaces
 
 
 def configure(*, color: bool, json: bool) -> None:
@@ -126,6 +127,19 @@ def say(text: str) -> None:
     _to_stderr(text)
 
 
+def in_place(text: str) -> None:
+    """A line on stderr that the next one replaces, for progress; shown only where `animated` says so."""
+    if animated():
+        sys.stderr.write(f"\r\x1b[2K{text}")
+        sys.stderr.flush()
+        _Look.in_place = bool(text)
+
+
+def animated() -> bool:
+    """Whether stderr is a terminal on which things may move."""
+    return colored(sys.stderr)
+
+
 def error(problem: KpipeError) -> None:
     """An error and what to do about it; with `--json` one line of JSON (docs/json.md)."""
     if _Look.json:
@@ -184,8 +198,9 @@ def paint(text: str, *styles: Style, stream: IO[str] | None = None) -> str:
 def _to_stderr(text: str) -> None:
     # What is on stdout comes first, so that the two read in order where both are the same terminal.
     sys.stdout.flush()
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(("\r\x1b[2K" if _Look.in_place else "") + text + "\n")
     sys.stderr.flush()
+    _Look.in_place = False
 
 
 def _as_json(problem: KpipeError) -> dict[str, object]:
