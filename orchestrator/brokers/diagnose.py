@@ -42,6 +42,8 @@ _REASONS: tuple[tuple[str, str, str], ...] = (
         "move the folder .kpipe/broker/data away: Kafka starts empty then",
     ),
 )
+_EXCEPTION = re.compile(r"^(?:Caused by: )?(?:[\w$]+\.)+\w+(?:Exception|Error): .")
+_ERROR = re.compile(r" (?:FATAL|ERROR) |^Error\b")
 _PORT = re.compile(r"Address already in use|failed to bind to [\w.\[\]:]*:\d+")
 
 
@@ -72,9 +74,10 @@ def _log_of(spec: LaunchSpec) -> str:
 
 
 def _last_words(text: str) -> str:
+    """The last exception, else the last error, else the last line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    for marker in (" FATAL ", " ERROR ", "Caused by:", "Error", "rror:"):
-        named = [line for line in lines if marker in line]
+    for pattern in (_EXCEPTION, _ERROR):
+        named = [line for line in lines if pattern.search(line)]
         if named:
             return _short(named[-1])
     return _short(lines[-1]) if lines else "it ended without a word"

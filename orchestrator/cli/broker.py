@@ -43,6 +43,7 @@ def start(app: App, kafka: str | None, timeout: float) -> int:
 
     The first time it fetches Kafka (see `kpipe broker fetch`).
     """
+    app.load()  # with a mistake in the file, which Kafka it means can't be known
     broker = _broker(app, kafka)
     running = broker.status().state == "running"
     address = broker.start(timeout)
