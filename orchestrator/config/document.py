@@ -7,7 +7,13 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 from orchestrator.config.nodes import MapNode, Mark, Node, Path, child, scalars
+from orchestrator.config.wording import clipped
 from orchestrator.records import Finding
+
+#: Comparing two words takes a tenth of a millisecond: enough of them for all that a person would read.
+MAX_COMPARISONS = 10_000
+#: No message is longer, whatever names the file holds.
+MAX_MESSAGE = 500
 
 
 class Document:
@@ -23,6 +29,7 @@ class Document:
         self.file = file
         self.findings: list[Finding] = []
         self._refused: set[Path] = set()
+        self._compared = 0
         self._sources = {} if root is None else _sources(root)
         self._names = {name for section in ("topics", "events", "handlers") for name in self.section(section)}
 
@@ -38,7 +45,8 @@ class Document:
     ) -> None:
         """Notes one finding at the value of `path`, or at its key."""
         mark = self.mark(path, key=key)
-        self.findings.append(Finding(severity, code, mark.file, mark.line, mark.column, message, hint))
+        texts = (clipped(message, MAX_MESSAGE), clipped(hint, MAX_MESSAGE))
+        self.findings.append(Finding(severity, code, mark.file, mark.line, mark.column, *texts))
 
     def warn(self, code: str, path: Path, message: str, hint: str = "", *, key: bool = False) -> None:
         self.find(code, path, message, hint, key=key, severity="warning")
@@ -70,6 +78,9 @@ class Document:
     def suggestion(self, word: str, known: Iterable[str]) -> str:
         """`did you mean …?` when one of the known words is close, else nothing."""
         candidates = [name for name in known if name not in self._sources]
+        self._compared += len(candidates)
+        if self._compared > MAX_COMPARISONS:
+            return ""
         close = difflib.get_close_matches(word, candidates, n=1, cutoff=0.6)
         return f"did you mean `{close[0]}`?" if close else ""
 

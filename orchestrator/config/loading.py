@@ -15,7 +15,7 @@ from orchestrator.config.model import Pipeline
 from orchestrator.config.nodes import MapNode, Mark
 from orchestrator.config.nodes import Path as Place
 from orchestrator.config.overlay import merge
-from orchestrator.config.parse import parse
+from orchestrator.config.parse import MAX_BYTES, parse
 from orchestrator.config.values import plain
 from orchestrator.records import Finding
 
@@ -62,7 +62,8 @@ def load(files: Sequence[Path], environ: Mapping[str, str]) -> Loaded:
 
 def _read(file: Path) -> tuple[MapNode | None, list[Finding]]:
     try:
-        raw = file.read_bytes()
+        with file.open("rb") as stream:
+            raw = stream.read(MAX_BYTES + 1)
     except OSError as error:
         reason = error.strerror or "unknown reason"
         hint = "`-f FILE` names another one" if isinstance(error, FileNotFoundError) else ""

@@ -20,10 +20,10 @@ class KafkaSettings:
     """`bootstrap` is "" when kpipe runs the broker. The mappings are librdkafka properties as strings."""
 
     bootstrap: str = ""
-    client: Mapping[str, str] = field(default_factory=dict)
-    consumer: Mapping[str, str] = field(default_factory=dict)
-    producer: Mapping[str, str] = field(default_factory=dict)
-    admin: Mapping[str, str] = field(default_factory=dict)
+    client: Mapping[str, str] = field(repr=False, default_factory=dict)
+    consumer: Mapping[str, str] = field(repr=False, default_factory=dict)
+    producer: Mapping[str, str] = field(repr=False, default_factory=dict)
+    admin: Mapping[str, str] = field(repr=False, default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class Handler:
     ready: Ready = field(default_factory=Ready)
     restart: bool = True
     stop_timeout: float = 30.0
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(repr=False, default_factory=dict)
     essential: bool = False
 
 

@@ -15,7 +15,7 @@ from orchestrator.config.nodes import Entry, ListNode, MapNode, Mark, Node, Scal
 from orchestrator.records import Finding
 
 MAX_BYTES = 1_000_000
-MAX_NODES = 50_000
+MAX_NODES = 20_000
 MAX_DEPTH = 40
 
 _TAG = "tag:yaml.org,2002:"
@@ -76,6 +76,7 @@ class _Composer:
         self._anchors: dict[str, Node] = {}
         self._events: Iterator[yaml.Event] = iter(())
         self._last = Mark(file)
+        self._count = 0
 
     def document(self, text: str) -> MapNode:
         self._events = iter(yaml.parse(text, Loader=yaml.SafeLoader))
@@ -123,6 +124,9 @@ class _Composer:
 
     def _node(self, event: yaml.Event, depth: int) -> Node:
         mark = self._mark(event.start_mark)
+        self._count += 1
+        if self._count > MAX_NODES:
+            raise _abort(mark, "too-large", f"more than {MAX_NODES} values")
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event, mark)
         if depth > MAX_DEPTH:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -148,12 +149,13 @@ def _length(wrong: _Wrong) -> None:
 
 
 def _unique(wrong: _Wrong) -> None:
-    seen: list[Any] = []
+    seen: set[str] = set()
     for index, item in enumerate(wrong.value):
-        if item in seen:
+        text = json.dumps(item, sort_keys=True)
+        if text in seen:
             place = (*wrong.path, index)
             wrong.find("value", f"`{clipped(wrong.doc.shown(item))}` is in the list twice", "remove one", path=place)
-        seen.append(item)
+        seen.add(text)
 
 
 def _unknown(wrong: _Wrong) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from orchestrator.config.checks.facts import Facts
@@ -43,10 +43,13 @@ def _edges(facts: Facts) -> Iterator[_Edge]:
 
 def _check_circles(facts: Facts, edges: list[_Edge]) -> set[Path]:
     """Findings for DLQs that lead back to where the event came from; returns the places that are part of one."""
+    onward: dict[str, list[str]] = {}
+    for edge in edges:
+        onward.setdefault(edge.source, []).append(edge.dlq)
     circles: set[frozenset[str]] = set()
     places: set[Path] = set()
     for edge in edges:
-        way = _way(edges, edge.dlq, edge.source)
+        way = _way(onward, edge.dlq, edge.source)
         if way is None:
             continue
         places.add(edge.path)
@@ -60,16 +63,16 @@ def _check_circles(facts: Facts, edges: list[_Edge]) -> set[Path]:
     return places
 
 
-def _way(edges: list[_Edge], start: str, end: str) -> tuple[str, ...] | None:
+def _way(onward: Mapping[str, list[str]], start: str, end: str) -> tuple[str, ...] | None:
     """The topics from `start` to `end` along the DLQs, both included; None when no way leads there."""
     ways: dict[str, tuple[str, ...]] = {start: (start,)}
     queue = [start]
     while queue and end not in ways:
         here = queue.pop(0)
-        for edge in edges:
-            if edge.source == here and edge.dlq not in ways:
-                ways[edge.dlq] = (*ways[here], edge.dlq)
-                queue.append(edge.dlq)
+        for dlq in onward.get(here, ()):
+            if dlq not in ways:
+                ways[dlq] = (*ways[here], dlq)
+                queue.append(dlq)
     return ways.get(end)
 
 
@@ -91,7 +94,7 @@ def _check_use(facts: Facts, circles: set[Path]) -> None:
     """A DLQ has letters only: their values broke a contract, so it has none, and no handler writes to it."""
     for name, topic in facts.doc.section("topics").items():
         if "schema" in topic and _is_dlq(facts, name):
-            named = next(path for path, dlq in facts.dlq_paths if dlq == name)
+            named = facts.dlq_named[name]
             if named in circles:
                 continue
             message = f"{facts.shown(name)} has a schema, so it cannot be a DLQ"

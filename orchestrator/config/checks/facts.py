@@ -17,14 +17,16 @@ from orchestrator.config.topics import resolve_topics
 class Facts:
     """`topics` are resolved, derived DLQs included; `handlers` as they stand in the tree.
 
-    `dlq_paths` has every place that names a DLQ: path and name, topics first.
+    `dlq_named` has the first place that names each DLQ; topics come first. `uncertain` says that a refused value may
+    have named more topics than are known.
     """
 
     doc: Document
     base: FilePath
     topics: Mapping[str, Topic]
     handlers: Mapping[str, dict[str, Any]]
-    dlq_paths: tuple[tuple[Path, str], ...]
+    dlq_named: Mapping[str, Path]
+    uncertain: bool
 
     @property
     def streams(self) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -40,7 +42,10 @@ class Facts:
 
 def gather(doc: Document, base: FilePath) -> Facts:
     """The facts of a document whose shape was checked."""
-    return Facts(doc, base, resolve_topics(doc.tree, base), doc.section("handlers"), tuple(_dlq_paths(doc)))
+    named: dict[str, Path] = {}
+    for path, name in _dlq_paths(doc):
+        named.setdefault(name, path)
+    return Facts(doc, base, resolve_topics(doc.tree, base), doc.section("handlers"), named, _uncertain(doc))
 
 
 def _dlq_paths(doc: Document) -> Iterator[tuple[Path, str]]:
@@ -55,3 +60,11 @@ def _dlq_paths(doc: Document) -> Iterator[tuple[Path, str]]:
 def _named(path: Path, holder: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
     if holder.get("dlq", NO_DLQ) != NO_DLQ:
         yield path, holder["dlq"]
+
+
+def _uncertain(doc: Document) -> bool:
+    return (
+        doc.refused("topics")
+        or doc.refused("defaults", "handler", "dlq")
+        or any(doc.refused(section, name, "dlq") for section in ("topics", "handlers") for name in doc.section(section))
+    )

@@ -27,18 +27,10 @@ def _named_topics(facts: Facts) -> Iterator[tuple[Path, str]]:
 
 def check_topic(facts: Facts, path: Path, topic: str) -> None:
     """The topic that `path` names has to exist: declared, or a DLQ that is named somewhere."""
-    if topic in facts.topics or _uncertain(facts):
+    if topic in facts.topics or facts.uncertain:
         return
     hint = facts.doc.suggestion(topic, facts.topics) or f"declare it: topics: {{{facts.doc.shown(topic)}: {{…}}}}"
     facts.doc.find("unknown-topic", path, f"nothing declares the topic {facts.shown(topic)}", hint)
-
-
-def _uncertain(facts: Facts) -> bool:
-    """Whether a refused value may have declared more topics than are known."""
-    doc = facts.doc
-    return doc.refused("topics") or any(
-        doc.refused(section, name, "dlq") for section in ("topics", "handlers") for name in doc.section(section)
-    )
 
 
 def _check_groups(facts: Facts) -> None:

@@ -31,7 +31,7 @@ def check(facts: Facts) -> None:
 def _place(facts: Facts, topic: Topic) -> tuple[Path, bool]:
     """Where the topic gets its name: its declaration, or the first place that names the DLQ."""
     if topic.derived:
-        return next((path, False) for path, name in facts.dlq_paths if name == topic.name)
+        return facts.dlq_named[topic.name], False
     return ("topics", topic.name), True
 
 

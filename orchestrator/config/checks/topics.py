@@ -86,5 +86,5 @@ def _config_path(facts: Facts, topic: Topic, key: str) -> Path:
         if key in facts.doc.section(*(str(step) for step in holder), "configs"):
             return (*holder, "configs", key)
     if topic.derived:
-        return next(path for path, name in facts.dlq_paths if name == topic.name)
+        return facts.dlq_named[topic.name]
     return own
