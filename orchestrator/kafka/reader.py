@@ -37,12 +37,17 @@ _OWN: Mapping[str, str] = {
     # The end of a partition whose last offsets are transaction markers shows only after this wait (librdkafka
     # reports it when a fetch comes back empty); its default of 500 ms would be felt.
     "fetch.wait.max.ms": "100",
+    # A topic that is deleted while it is read is noticed within so long; librdkafka waits 30 s for one that it
+    # does not know to appear.
+    "topic.metadata.refresh.interval.ms": "5000",
+    "topic.metadata.propagation.max.ms": "5000",
     # Bounded memory, however slowly the records are taken.
     "queued.max.messages.kbytes": "16384",
 }
 #: No group is used, so being refused one does not matter.
 _IGNORED = frozenset({KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.COORDINATOR_NOT_AVAILABLE})
 _GONE = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
+_FATAL = _GONE | NOT_TRUSTED | {KafkaError.TOPIC_AUTHORIZATION_FAILED}
 
 
 class Reader:
@@ -57,6 +62,7 @@ class Reader:
         self._address = str(properties.get("bootstrap.servers", ""))
         self._timeout = timeout
         self._last_error: KafkaError | None = None
+        self._fatal: KafkaError | None = None
         #: Whether every broker is away at the moment, as far as is known; `read` goes on when one is back.
         self.away = False
         try:
@@ -116,8 +122,11 @@ class Reader:
         # A partition that an earlier `read` paused at its stop stays paused over an assignment.
         self._rd.resume(assigned)
         heard = time.monotonic()
+        self._fatal = None
         while open_:
             messages = self._take()
+            if self._fatal is not None:
+                raise self._refused(self._fatal)
             if messages:
                 heard, self.away = time.monotonic(), False
             elif stops is not None and time.monotonic() - heard > self._timeout:
@@ -138,7 +147,7 @@ class Reader:
             tp = TopicPartition(message.topic() or "", message.partition() or 0)
             error = message.error()
             if error is not None:
-                self._judge(error, tp)
+                self._judge(error)
                 at_end = error.code() == KafkaError._PARTITION_EOF
                 position = (message.offset() or 0) if at_end else -1
             else:
@@ -151,16 +160,18 @@ class Reader:
                 self._rd.pause([RdPartition(*tp)])
         return records
 
-    def _judge(self, error: KafkaError, tp: TopicPartition) -> None:
+    def _judge(self, error: KafkaError) -> None:
         """Raise for what waiting cannot cure."""
-        code = error.code()
-        if code == KafkaError._PARTITION_EOF or code in _IGNORED:
+        if error.code() == KafkaError._PARTITION_EOF:
             return
-        if code in _GONE:
-            raise BrokerError(f"{tp.topic}[{tp.partition}] is gone: it was deleted on the cluster")
-        if code in NOT_TRUSTED or not (code in UNREACHABLE or error.retriable()):
-            raise cannot_use(self._address, error)
+        if error.code() not in UNREACHABLE and not error.retriable():
+            raise self._refused(error)
         self._last_error = error
+
+    def _refused(self, error: KafkaError) -> BrokerError:
+        if error.code() in _GONE:
+            return BrokerError(f"cannot read on: {error.str()}", "was the topic deleted on the cluster?")
+        return cannot_use(self._address, error)
 
     def _offsets(self, partitions: Iterable[TopicPartition], when: int) -> dict[TopicPartition, int]:
         # In a ListOffsets request -1 asks for the end and -2 for the beginning, as timestamps that no record
@@ -201,8 +212,11 @@ class Reader:
         return cannot_use(self._address, self._last_error or error)
 
     def _on_error(self, error: KafkaError) -> None:
+        # confluent-kafka hands nearly all errors to this callback, those of single partitions included.
         if error.code() == KafkaError._ALL_BROKERS_DOWN:
             self.away = True  # which says less than the refused connection or login before it
+        elif error.code() in _FATAL:
+            self._fatal = self._last_error = error
         elif error.code() not in _IGNORED:
             self._last_error = error
 
