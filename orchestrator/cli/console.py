@@ -1,7 +1,7 @@
-"""The terminal of `kpipe up`: lines of many children and of kpipe itself, in one order, never in anybody's way.
+"""The terminal of `kpipe up`: lines of many children and of kpipe itself, never in anybody's way.
 
-A thread writes; whoever has something to show only puts it into a queue. So a terminal that is stopped (Ctrl-S), slow
-or gone holds up neither the handlers nor their supervisor. What the queue cannot take is left out here, with a line
+Threads write; whoever has something to show only puts it into a queue. So a terminal that is stopped (Ctrl-S), slow or
+gone holds up neither the handlers nor their supervisor. Output that a queue has no room for is left out, with a line
 that says so; the logs under `.kpipe/logs` have everything.
 """
 
@@ -19,9 +19,9 @@ from orchestrator.cli import present
 from orchestrator.cli.present import Style
 from orchestrator.supervisor.lines import Line
 
-#: Bytes that may wait for a slow terminal before output of handlers is left out.
+#: Bytes that may wait for a slow reader before output of handlers is left out.
 ROOM = 8_000_000
-#: Seconds that a terminal gets at the end for what still waits, since it last took something.
+#: Seconds that a reader gets at the end for what still waits, since it last took something.
 PATIENCE = 2.0
 #: kpipe's own name in front of its lines.
 SELF = "kpipe"
@@ -31,80 +31,92 @@ _COLORS: tuple[Style, ...] = ("cyan", "yellow", "green", "magenta", "blue")
 
 
 class Console:
-    """Lines go to stdout, what kpipe says to stderr.
+    """Lines of children go to stdout, what kpipe says to stderr.
 
-    `gone` is called, in the writing thread, when nobody reads stdout any more.
+    `gone` is called, in a writing thread, when nobody reads stdout any more.
     """
 
     def __init__(self, names: Sequence[str], gone: Callable[[], None], *, room: int = ROOM) -> None:
-        self._gone = gone
         self._room = room
         self._width = max(map(len, (*names, SELF)))
-        self._colors = {name: _COLORS[at % len(_COLORS)] for at, name in enumerate(names)}
-        self._prefixes = {name: self._prefix(name) for name in names}
-        self._queue: deque[tuple[int, bytes]] = deque()
-        self._waiting = 0
+        self._prefixes = {
+            name: present.paint(f"{name:<{self._width}} | ", _COLORS[at % len(_COLORS)], stream=sys.stdout)
+            for at, name in enumerate(names)
+        }
         self._left_out = 0
-        self._closing = False
-        self._closed: set[int] = set()
-        self._progress = time.monotonic()
-        self._change = threading.Condition()
-        self._thread = threading.Thread(target=self._write_all, name="kpipe-console", daemon=True)
-        self._thread.start()
+        self._out = Writer(lambda fd: gone() if fd == _STDOUT else None)
+        # Where both are the same terminal, what was said first is to be read first.
+        self._err = self._out if _same(_STDOUT, _STDERR) else Writer(lambda fd: None)
 
     def lines(self, name: str, lines: Sequence[Line]) -> None:
         """Output of a child."""
         prefix = self._prefixes[name]
-        text = "".join(f"{prefix}{line.text}{' …' if line.partial else ''}\n" for line in lines)
-        self.output(text, len(lines))
+        self.output("".join(f"{prefix}{line.text}{' …' if line.partial else ''}\n" for line in lines), len(lines))
 
     def output(self, text: str, lines: int = 1) -> None:
-        """Data: to stdout, unless there is no room for it."""
-        data = text.encode("utf-8", "backslashreplace")
-        with self._change:
-            if self._waiting + len(data) > self._room:
-                self._left_out += lines
-                return
-            if self._left_out:
-                self._tell_left_out()
-            self._put(_STDOUT, data)
+        """Data: to stdout, unless too much waits for that already."""
+        if self._out.waiting > self._room:
+            self._left_out += lines
+            return
+        self._tell_left_out()
+        self._out.put(_STDOUT, text)
 
     def say(self, text: str, *styles: Style) -> None:
-        """What kpipe has to say, in one or several lines: to stderr. It always has room."""
+        """What kpipe has to say, in one or several lines: to stderr."""
         prefix = present.paint(f"{SELF:<{self._width}} | ", "bold", stream=sys.stderr)
-        shown = "".join(
-            f"{prefix}{present.paint(present.safe(line), *styles, stream=sys.stderr)}\n" for line in text.split("\n")
-        )
-        with self._change:
-            self._put(_STDERR, shown.encode("utf-8", "backslashreplace"))
+        painted = (present.paint(present.safe(line), *styles, stream=sys.stderr) for line in text.split("\n"))
+        self._err.put(_STDERR, "".join(f"{prefix}{line}\n" for line in painted))
 
     def close(self) -> None:
         """Write what waits, as long as somebody takes it."""
+        self._tell_left_out()
+        self._out.close()
+        if self._err is not self._out:
+            self._err.close()
+
+    def _tell_left_out(self) -> None:
+        if self._left_out:
+            missing, self._left_out = self._left_out, 0
+            self.say(f"… {missing} lines are not shown here: their reader is too slow; .kpipe/logs has them", "yellow")
+
+
+class Writer:
+    """Writes to file descriptors in the order of `put`, in a thread. `gone` hears of those that nobody reads."""
+
+    def __init__(self, gone: Callable[[int], None]) -> None:
+        self._gone = gone
+        self._queue: deque[tuple[int, bytes]] = deque()
+        self._waiting = 0
+        self._closing = False
+        self._dead: set[int] = set()
+        self._progress = time.monotonic()
+        self._change = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="kpipe-console", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that are not written yet."""
+        return self._waiting
+
+    def put(self, fd: int, text: str) -> None:
+        data = text.encode("utf-8", "backslashreplace")
         with self._change:
-            if self._left_out:
-                self._tell_left_out()
+            if fd not in self._dead:
+                self._queue.append((fd, data))
+                self._waiting += len(data)
+                self._change.notify()
+
+    def close(self) -> None:
+        """Return when everything is written, or nothing of it was taken for a while."""
+        with self._change:
             self._closing = True
             self._progress = time.monotonic()
             self._change.notify()
         while self._thread.is_alive() and time.monotonic() - self._progress < PATIENCE:
             self._thread.join(0.05)
 
-    def _prefix(self, name: str) -> str:
-        return present.paint(f"{name:<{self._width}} | ", self._colors[name], stream=sys.stdout)
-
-    def _tell_left_out(self) -> None:
-        missing, self._left_out = self._left_out, 0
-        self._put(
-            _STDERR, f"{SELF:<{self._width}} | … {missing} lines are not shown here; .kpipe/logs has them\n".encode()
-        )
-
-    def _put(self, fd: int, data: bytes) -> None:
-        if fd not in self._closed:
-            self._queue.append((fd, data))
-            self._waiting += len(data)
-            self._change.notify()
-
-    def _write_all(self) -> None:
+    def _run(self) -> None:
         while True:
             with self._change:
                 while not self._queue and not self._closing:
@@ -112,14 +124,13 @@ class Console:
                 if not self._queue:
                     return
                 fd, data = self._queue.popleft()
-            self._write(fd, data)
+            self._write(fd, memoryview(data))
             with self._change:
                 self._waiting -= len(data)
 
-    def _write(self, fd: int, data: bytes) -> None:
-        left = memoryview(data)
+    def _write(self, fd: int, left: memoryview) -> None:
         try:
-            while left and fd not in self._closed:
+            while left and fd not in self._dead:
                 try:
                     left = left[os.write(fd, left[:65_536]) :]
                 except BlockingIOError:  # somebody else made this terminal non-blocking
@@ -127,6 +138,12 @@ class Console:
                     continue
                 self._progress = time.monotonic()
         except OSError:  # EPIPE of a pipe, EIO of a terminal that was closed
-            self._closed.add(fd)
-            if fd == _STDOUT:
-                self._gone()
+            self._dead.add(fd)
+            self._gone(fd)
+
+
+def _same(one: int, other: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(one), os.fstat(other))
+    except OSError:
+        return False

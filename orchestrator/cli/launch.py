@@ -114,6 +114,9 @@ def _worker(handler: Handler, around: Surroundings, name: str, slot: int, stage:
 def _service(handler: Handler, around: Surroundings, name: str, slot: int, stage: int) -> ChildSpec:
     env = _environment(handler, around)
     leading = [str(around.pipeline.base), *filter(None, [env.get("PYTHONPATH")])]
+    if handler.port is not None:
+        # What process managers and hosting platforms set, and servers look for.
+        env["PORT"] = handler.env.get("PORT", str(handler.port))
     return ChildSpec(
         name, _argv(handler), around.pipeline.base, {**env, "PYTHONPATH": pathsep.join(leading)}, group=handler.name,
         slot=slot, probe=Probe(port=handler.port, path=handler.ready.http), port=handler.port, stage=stage,
@@ -139,12 +142,7 @@ def _environment(handler: Handler, around: Surroundings) -> dict[str, str]:
 
 def _argv(handler: Handler) -> tuple[str, ...]:
     """The words of a service's command, as a shell would split them; `python` is the one that runs kpipe."""
-    try:
-        words = shlex.split(handler.target) if isinstance(handler.target, str) else list(handler.target)
-    except ValueError as error:
-        raise UsageError(f"the command of `{handler.name}` cannot be split into words: {error}") from error
-    if not words:
-        raise UsageError(f"the command of `{handler.name}` is empty")
+    words = shlex.split(handler.target) if isinstance(handler.target, str) else list(handler.target)
     return (sys.executable if words[0] in _PYTHONS else words[0], *words[1:])
 
 

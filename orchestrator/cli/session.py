@@ -80,6 +80,7 @@ class Session:
         self._began = began
         self._bootstrap = ""
         self._trouble: BaseException | None = None
+        self._refused = False
         self._state_dir = order.pipeline.state_dir
         self._diary = LogFile(self._state_dir / "logs" / "_up.log")
 
@@ -93,9 +94,12 @@ class Session:
         for number in _SIGNALS:
             self._loop.add_signal_handler(number, self._signalled, number)
         try:
-            control = await serve(claim_socket(self._state_dir), self._routes())
-            async with control:
-                await self._up_and_down()
+            path = claim_socket(self._state_dir)
+            try:
+                async with await serve(path, self._routes()):
+                    await self._up_and_down()
+            finally:
+                path.unlink(missing_ok=True)
         finally:
             self._console.close()
             self._diary.close()
@@ -205,8 +209,15 @@ class Session:
         self._note(fact.text())
         if self._order.json:
             self._console.output(_json(report.fact_json(fact)))
-        elif not isinstance(fact, _QUIET):
+        elif self._is_worth_a_line(fact):
             self._console.say(fact.text(), *(("yellow",) if _is_trouble(fact) else ()))
+
+    def _is_worth_a_line(self, fact: Fact) -> bool:
+        if isinstance(fact, facts.CouldNotStart) and not fact.again:
+            # That ends everything, and the error at the end is about it; a second one would go unsaid.
+            first, self._refused = not self._refused, True
+            return not first
+        return not isinstance(fact, _QUIET)
 
     def _show(self, name: str, stream: Stream, lines: Sequence[Line]) -> None:
         if self._order.json:

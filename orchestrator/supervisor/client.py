@@ -11,7 +11,7 @@ from typing import Any
 
 from orchestrator.errors import KpipeError
 
-_PATIENCE = 10.0
+_PATIENCE = 5.0
 
 
 class NoAnswer(KpipeError):

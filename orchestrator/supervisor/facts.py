@@ -46,13 +46,14 @@ class NotReady:
 
 @dataclass(frozen=True, slots=True)
 class Slow:
-    """It has been starting for `after` seconds."""
+    """It has been starting for `after` seconds; `missing` is what would make it ready."""
 
     name: str
     after: float
+    missing: str
 
     def text(self) -> str:
-        return f"{self.name}: still not ready after {self.after:.0f} s"
+        return f"{self.name}: still not ready after {self.after:.0f} s: waiting until {self.missing}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +88,11 @@ class GaveUp:
 
 @dataclass(frozen=True, slots=True)
 class CouldNotStart:
-    """Starting it again cannot help."""
+    """Starting it again cannot help. `again` when it had run before."""
 
     name: str
     refusal: Refusal
+    again: bool = False
 
     def text(self) -> str:
         hint = f" ({self.refusal.hint})" if self.refusal.hint else ""

@@ -209,7 +209,7 @@ class Keeper:
         self._apply(policy.tick(self.life, max(self.now, self.life.due or 0.0), self._rules))
 
     def _is_slow(self) -> None:
-        self._hear(facts.Slow(self.spec.name, SLOW_AFTER))
+        self._hear(facts.Slow(self.spec.name, SLOW_AFTER, self.spec.readiness))
 
     def _tell(self, before: Life, life: Life) -> None:
         if life.state is not before.state and (fact := self._fact(before, life)) is not None:
@@ -230,7 +230,7 @@ class Keeper:
                 failures = len(life.failures) if life.state is State.CRASH_LOOP else 1
                 return facts.GaveUp(name, exit, self._last_words, failures, self._rules.loop_window)
             case State.FAILED_TO_START:
-                return facts.CouldNotStart(name, life.refusal or Refusal("it could not start"))
+                return facts.CouldNotStart(name, life.refusal or Refusal("it did not say why"), life.restarts > 0)
             case State.STOPPING:
                 return facts.Stopping(name, self.spec.stop_timeout)
             case State.STOPPED if before.state is State.STOPPING:

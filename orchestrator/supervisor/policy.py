@@ -186,7 +186,7 @@ def ended(life: Life, exit: Exit, now: float, chance: float, rules: Rules) -> St
     if verdict is Move.RETRY:
         moved = replace(moved, due=now + backoff(streak, chance, rules))
     if verdict is Move.REFUSED and life.refusal is None:
-        moved = replace(moved, refusal=Refusal(f"it could not start ({exit.text})"))
+        moved = replace(moved, refusal=Refusal(exit.text))
     return Step(moved)
 
 

@@ -13,6 +13,8 @@ from orchestrator.supervisor.spec import Probe
 STARTING_PAUSE = 0.1
 READY_PAUSE = 10.0
 PATIENCE = 3.0
+#: A child of which nothing can be asked counts as ready once it has run for so many seconds.
+ALIVE_AFTER = 1.0
 #: A ready child is not ready any more after this many looks in a row that failed.
 MISSES = 3
 
@@ -22,6 +24,7 @@ _HOSTS = ("127.0.0.1", "::1")
 async def watch(probe: Probe, tell: Callable[[bool], None]) -> None:
     """Call `tell` whenever the answer changes, until cancelled."""
     if probe.check is None and probe.port is None:
+        await asyncio.sleep(ALIVE_AFTER)
         tell(True)
         return
     while not await passes(probe):

@@ -49,7 +49,7 @@ class Probe:
     """How to find out that a child without a status pipe is ready.
 
     `check` is called in a thread until it says yes; with `port` and `path`, GET answers 2xx; with `port` alone
-    it accepts a connection; with nothing, a child is ready as soon as it runs.
+    it accepts a connection; with nothing, a child is ready when it has run for a moment.
     """
 
     port: int | None = None
@@ -87,6 +87,17 @@ class ChildSpec:
     must_start: bool = False
     essential: bool = False
     failure_code: int = 5
+
+    @property
+    def readiness(self) -> str:
+        """What it is that makes it ready, to end the words "waiting until"."""
+        if self.reports:
+            return "it has joined its consumer group"
+        if self.probe.port is None:
+            return "it has run for a moment" if self.probe.check is None else "it answers"
+        if self.probe.path is None:
+            return f"it accepts connections on port {self.probe.port}"
+        return f"http://localhost:{self.probe.port}{self.probe.path} answers 2xx"
 
     @property
     def handler(self) -> str:
