@@ -4,7 +4,7 @@ Rules (DESIGN section 5, steps 6 and 13):
 - A lane exists only while an event in it is unsettled after its first pass; the happy path has no lanes.
 - Whoever's lane exists queues behind it. The head alone may run; it is due at `due`.
 - A null key's lane is its partition's null lane: events without a key are ordered among themselves.
-- A copy of an event that is still in progress waits behind it, in the lane of the original.
+- A copy of an event that is still in progress waits at the head of its own lane until the original settled.
 """
 
 from __future__ import annotations

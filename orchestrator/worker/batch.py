@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Hashable
 
 from orchestrator.delivery.partition import Partition
 from orchestrator.delivery.pending import EventId, Pending
@@ -15,16 +15,19 @@ class Batch:
     """Events of one partition on their way to being settled, in order.
 
     `records` are those that settle once all receipts are in; the other collections name the exceptions among them by
-    their index. `held` are the offsets that went into lanes instead. `ids` are the event ids in progress.
+    their index. `held` are the offsets that went into lanes instead. `ids` are the event ids in progress. `given_up`
+    are the lanes whose later events wait for a letter's receipt: should the letter get lost with this process, the event runs
+    again, might end well, and must not come after its successors.
     """
 
-    __slots__ = ("buried", "failures", "held", "ids", "part", "records", "sent", "skipped")
+    __slots__ = ("buried", "failures", "given_up", "held", "ids", "part", "records", "sent", "skipped")
 
     def __init__(self, part: Partition) -> None:
         self.part = part
         self.records: list[Record] = []
         self.ids: dict[EventId, Record] = {}
         self.held: list[int] = []
+        self.given_up: set[Hashable] = set()
         self.buried: dict[int, Pending] = {}
         self.skipped: set[int] = set()
         self.failures: dict[int, SendFailure] = {}

@@ -111,7 +111,11 @@ class Intake:
         now = time.monotonic()
         if now >= self._commit_due:
             self._commit_due = now + COMMIT_SECONDS
-            self._consumer.commit(_requests(self._ledger.uncommitted()), wait=False)
+            self.commit()
+
+    def commit(self) -> None:
+        """Commit what settled since the last time; a refusal is told later and repeated."""
+        self._consumer.commit(_requests(self._ledger.uncommitted()), wait=False)
 
     def _commit_failed(self, tps: Sequence[TopicPartition], why: str) -> None:
         self._ledger.commit_failed(tps)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from itertools import islice
 from typing import Any
 
@@ -33,6 +33,8 @@ from orchestrator.worker.source import Source
 #: A batch ends after so many events or seconds, so that settling never waits long for a slow handler.
 BATCH_EVENTS = 1_000
 BATCH_SECONDS = 0.25
+#: A copy whose original is in progress under another key looks again so often (seconds).
+COPY_WAIT_SECONDS = 0.05
 #: How long the thread sleeps when there is nothing to do and nothing is due (seconds).
 IDLE_SECONDS = 0.5
 
@@ -48,6 +50,7 @@ class Loop(threading.Thread):
         attempts: Attempts,
         receipts: Receipts,
         facts: Facts,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(name="handlers", daemon=True)
         self._handler = handler
@@ -56,6 +59,7 @@ class Loop(threading.Thread):
         self._attempts = attempts
         self._receipts = receipts
         self._facts = facts
+        self._clock = clock
         self._stopping = False
         #: What ended the thread though nobody asked it to.
         self.error: BaseException | None = None
@@ -69,18 +73,18 @@ class Loop(threading.Thread):
         try:
             while not self._stopping:
                 self._ledger.work.clear()
-                if not self._pass():
+                if not self.turn():
                     self._ledger.work.wait(self._patience())
         except BaseException as e:  # noqa: BLE001 - handed to the thread that polls, which ends the process with it
             self.error = e
         finally:
             self._attempts.close()
 
-    def _pass(self) -> bool:
+    def turn(self) -> bool:
         """Give every partition a turn; whether any had something to do."""
         busy = False
         for part in self._ledger.partitions:
-            lane = part.lanes.pop_due(time.monotonic())
+            lane = part.lanes.pop_due(self._clock())
             if lane is not None:
                 busy |= self._run_lane(part, lane)
             if part.fresh and part.room(BATCH_EVENTS):
@@ -92,7 +96,7 @@ class Loop(threading.Thread):
     def _patience(self) -> float:
         """Seconds until something is due by itself."""
         due = [at for part in self._ledger.partitions if (at := part.lanes.next_due()) is not None]
-        return max(0.0, min(IDLE_SECONDS, min(due) - time.monotonic())) if due else IDLE_SECONDS
+        return max(0.0, min(IDLE_SECONDS, min(due) - self._clock())) if due else IDLE_SECONDS
 
     # -- fresh events ---------------------------------------------------------------------------------------------
 
@@ -104,11 +108,11 @@ class Loop(threading.Thread):
         fresh = part.fresh
         room = part.room(BATCH_EVENTS)
         position = part.frontier.position
-        ends = time.monotonic() + BATCH_SECONDS
+        ends = self._clock() + BATCH_SECONDS
         while fresh and room and not part.draining and self._take(part, source, fresh[0], batch):
             position = fresh.popleft().offset + 1
             room -= 1
-            if time.monotonic() > ends:
+            if self._clock() > ends:
                 break
         if self._receipts.wait(batch, lambda: self._stopping):
             self._settle_fresh(part, source, batch, position)
@@ -130,9 +134,9 @@ class Loop(threading.Thread):
             batch.add(record)
             batch.mark_skipped()
             return True
-        lane = self._lane_before(part, record, event_id)
-        if lane is not None:
-            part.lanes.append(lane, Pending(record, value, event_id))
+        if batch.given_up and self._lane_key(record) in batch.given_up:
+            return False
+        if len(part.lanes) and self._wait_behind(part, Pending(record, value, event_id)):
             batch.held.append(record.offset)
             return True
         batch.add(record, event_id)
@@ -143,10 +147,12 @@ class Loop(threading.Thread):
 
     def _fail_fresh(self, part: Partition, source: Source, pending: Pending, failed: Failed, batch: Batch) -> None:
         parked = self._attempts.fail(source, pending, failed, batch)
-        if parked is not None:
+        if parked is None:
+            batch.given_up.add(self._lane_key(pending.record))
+        else:
             batch.take_back(pending.event_id)
             batch.held.append(pending.record.offset)
-            part.lanes.block(self._lane_key(pending.record), [pending], time.monotonic() + parked.delay)
+            part.lanes.block(self._lane_key(pending.record), [pending], self._clock() + parked.delay)
 
     def _settle_fresh(self, part: Partition, source: Source, batch: Batch, position: int) -> None:
         """Settle all but the events that went into lanes, those that go there now because of a receipt included."""
@@ -174,7 +180,7 @@ class Loop(threading.Thread):
             if failure is not None:
                 self._attempts.note_send_failure(pending, failure)
             lanes.setdefault(key, []).append(pending)
-        due = time.monotonic() + self._handler.retry.backoff
+        due = self._clock() + self._handler.retry.backoff
         for key, pendings in lanes.items():
             part.lanes.block(key, pendings, due)
         return {p.record.offset: p for pendings in lanes.values() for p in pendings}
@@ -193,16 +199,16 @@ class Loop(threading.Thread):
             return False
         batch = Batch(part)
         source = self._sources[part.tp.topic]
-        ends = time.monotonic() + BATCH_SECONDS
+        ends = self._clock() + BATCH_SECONDS
         due = 0.0
         for pending in islice(lane.queue, BATCH_EVENTS):
-            if part.draining or pending.event_id in batch.ids:
+            if part.draining or pending.event_id in batch.ids or batch.given_up:
                 break
             parked = self._resume(part, source, pending, batch)
             if parked is not None:
-                due = time.monotonic() + parked.delay
+                due = self._clock() + parked.delay
                 break
-            if time.monotonic() > ends:
+            if self._clock() > ends:
                 break
         if self._receipts.wait(batch, lambda: self._stopping):
             self._settle_lane(part, lane, batch, due)
@@ -216,6 +222,7 @@ class Loop(threading.Thread):
         value = judge(source, record) if pending.value is None else pending.value
         if pending.buried is not None:
             batch.add(record, pending.event_id)
+            batch.given_up.add(self._lane_key(record))
             self._attempts.send_letter(source, pending, batch)
         elif isinstance(value, Failed):
             batch.add(record)
@@ -223,6 +230,8 @@ class Loop(threading.Thread):
         elif pending.event_id is not None and self._is_copy(part, pending.event_id, record):
             batch.add(record)
             batch.mark_skipped()
+        elif self._original_runs_elsewhere(part, pending):
+            return Park(COPY_WAIT_SECONDS, spend=False)
         else:
             return self._retry(source, pending, value, batch)
         return None
@@ -233,6 +242,8 @@ class Loop(threading.Thread):
         parked = None if failed is None else self._attempts.fail(source, pending, failed, batch)
         if parked is not None:
             batch.take_back(pending.event_id)
+        elif failed is not None:
+            batch.given_up.add(self._lane_key(pending.record))
         return parked
 
     def _settle_lane(self, part: Partition, lane: Lane, batch: Batch, due: float) -> None:
@@ -241,7 +252,7 @@ class Loop(threading.Thread):
         settled, ended_as = batch.settled(until=first)
         if first < len(batch.records):
             self._attempts.note_send_failure(lane.queue[first], batch.failures[first])
-            due = time.monotonic() + self._handler.retry.backoff
+            due = self._clock() + self._handler.retry.backoff
 
         def move() -> None:
             for record in settled:
@@ -264,12 +275,21 @@ class Loop(threading.Thread):
     def _lane_key(self, record: Record) -> Hashable:
         return lane_of(record, self._handler.ordering)
 
-    def _lane_before(self, part: Partition, record: Record, event_id: EventId | None) -> Lane | None:
-        """The blocked lane that this event has to queue behind."""
-        if not len(part.lanes):
-            return None
-        original = None if event_id is None else part.lanes.lane_in_progress(event_id)
-        return original or part.lanes.get(self._lane_key(record))
+    def _wait_behind(self, part: Partition, pending: Pending) -> bool:
+        """Queue the event if its lane is blocked, or if it is a copy of one in progress in another lane."""
+        key = self._lane_key(pending.record)
+        lane = part.lanes.get(key)
+        if lane is not None:
+            part.lanes.append(lane, pending)
+        elif self._original_runs_elsewhere(part, pending):
+            part.lanes.block(key, [pending], self._clock() + COPY_WAIT_SECONDS)
+        else:
+            return False
+        return True
+
+    def _original_runs_elsewhere(self, part: Partition, pending: Pending) -> bool:
+        lane = None if pending.event_id is None else part.lanes.lane_in_progress(pending.event_id)
+        return lane is not None and lane.key != self._lane_key(pending.record)
 
     def _event_id(self, part: Partition, value: Any) -> EventId | None:
         dedup = self._handler.dedup

@@ -253,7 +253,7 @@ def test_settled_ranges_above_the_frontier_survive_a_kill(make: Make) -> None:
     project.send("in", [{"k": "stuck", "n": 0, "do": "raise"}, *({"k": f"g{i}", "n": i} for i in range(40))])
     with project.worker("h") as worker:
         until("the good ones", lambda: len(outs(project)) == 40)
-        until("the commit", lambda: sum("\"n\":[" in m for _, m in project.committed("h", "in").values()) == 2)
+        until("the commit", lambda: sum('"n":[' in m for _, m in project.committed("h", "in").values()) == 2)
         until(
             "all settled in the metadata",
             lambda: sum(sum(json.loads(m)["n"]) for _, m in project.committed("h", "in").values()) == 40,
@@ -282,9 +282,12 @@ def test_a_new_group_starts_where_it_says_and_commits_that_at_once(make: Make) -
 
 
 def test_a_handler_on_a_dlq_gets_the_letter_and_never_writes_one(make: Make) -> None:
-    yaml = YAML + """
+    yaml = (
+        YAML
+        + """
   watcher: {python: "watch:handle", consumes: [h.dlq, in.dlq], produces: [out], dlq: none, retry: {attempts: 2, backoff: 10ms}}
 """
+    )
     watch = """
         import pathlib
         from orchestrator import Emit

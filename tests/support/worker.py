@@ -71,9 +71,7 @@ class Project:
     ) -> None:
         """Produce JSON values (bytes as they are) and wait for their acknowledgement."""
         raw = ((v if isinstance(v, bytes) or v is None else json.dumps(v).encode(), key(v)) for v in values)
-        self.produce(
-            [Outgoing(self.name(topic), None if k is None else k.encode(), v, headers) for v, k in raw]
-        )
+        self.produce([Outgoing(self.name(topic), None if k is None else k.encode(), v, headers) for v, k in raw])
 
     def produce(self, outs: Iterable[Outgoing]) -> None:
         if self._producer is None:
@@ -100,9 +98,7 @@ class Project:
         from confluent_kafka import Consumer
         from confluent_kafka import TopicPartition as RdPartition
 
-        consumer = Consumer(
-            {"bootstrap.servers": self.bootstrap, "group.id": self.pipeline.handlers[handler].group}
-        )
+        consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": self.pipeline.handlers[handler].group})
         try:
             declared = self.pipeline.topics[topic]
             tps = [RdPartition(declared.kafka_name, p) for p in range(declared.partitions)]

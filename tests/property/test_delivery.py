@@ -1,0 +1,195 @@
+"""Any history of outcomes, receipts, rebalances and deaths: what must hold of the delivery core and the worker's loop.
+
+A history is a list of steps, drawn by Hypothesis, so that whatever breaks shrinks to the shortest list that breaks it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain, repeat
+from typing import Any, NamedTuple
+
+import hypothesis.strategies as st
+from hypothesis import HealthCheck, Phase, given, settings
+
+from orchestrator.delivery.checkpoint import read_checkpoint
+from orchestrator.kafka.producer import SendFailure
+from tests.support.simulation import OUTCOMES, Life, World
+
+PARTITIONS = (0, 1)
+REFUSALS = (
+    SendFailure("TOPIC_AUTHORIZATION_FAILED", "no"),
+    SendFailure("MSG_SIZE_TOO_LARGE", "big", permanent=True),
+    SendFailure("_FATAL", "fenced", fatal=True),
+)
+partitions = st.sampled_from(PARTITIONS)
+outcomes = st.lists(st.sampled_from(OUTCOMES), max_size=6)
+receipts = st.lists(st.sampled_from((None, None, *REFUSALS)), max_size=6)
+
+
+class Produce(NamedTuple):
+    """Events on one partition: (key, whether it is a copy of the newest id, how many offsets are left out)."""
+
+    partition: int
+    events: list[tuple[str | None, bool, int]]
+
+
+class Turn(NamedTuple):
+    """The poll delivers, the loop's thread gets a turn; a rebalance may come after the `cut`th thing that happens."""
+
+    deliver: int
+    outcomes: list[str]
+    receipts: list[SendFailure | None]
+    cut: int
+    how: str
+    which: int
+
+
+class Wait(NamedTuple):
+    seconds: float
+
+
+class Commit(NamedTuple):
+    pass
+
+
+class Rebalance(NamedTuple):
+    """A partition is revoked or lost, or comes back."""
+
+    partition: int
+    how: str
+
+
+class Restart(NamedTuple):
+    clean: bool
+
+
+steps = st.one_of(
+    st.builds(
+        Produce,
+        partitions,
+        st.lists(
+            st.tuples(st.sampled_from(["a", "b", "c", None]), st.booleans(), st.integers(0, 2)), min_size=1, max_size=6
+        ),
+    ),
+    st.builds(
+        Turn, st.integers(0, 6), outcomes, receipts, st.integers(0, 8), st.sampled_from(["revoke", "lose"]), partitions
+    ),
+    st.builds(Turn, st.integers(1, 6), outcomes, receipts, st.just(0), st.just(""), st.just(0)),
+    st.builds(Wait, st.sampled_from([0.5, 2.0, 10.0])),
+    st.builds(Commit),
+    st.builds(Rebalance, partitions, st.sampled_from(["revoke", "lose", "assign"])),
+    st.builds(Restart, st.booleans()),
+)
+
+
+class History:
+    """One consumer group with one live member at a time; members come, go and die."""
+
+    def __init__(self) -> None:
+        self.world = World()
+        self.life = Life(self.world)
+        self.life.assign(*PARTITIONS)
+        self.ids = 0
+
+    def take(self, step: Any) -> None:
+        match step:
+            case Produce(partition, events):
+                for key, copy, gap in events:
+                    self.ids += not copy
+                    self.world.append(partition, key, f"id{self.ids}" if self.ids % 4 else None, gap)
+            case Turn():
+                self.turn(step)
+            case Wait(seconds):
+                self.world.now += seconds
+            case Commit():
+                self.life.intake.commit()
+            case Rebalance(partition, how):
+                self.rebalance(partition, how)
+            case Restart(clean):
+                if clean:
+                    self.life.revoke(*list(self.life.read))
+                self.life = Life(self.world)
+                self.life.assign(*PARTITIONS)
+        self.check()
+
+    def turn(self, step: Turn) -> None:
+        world = self.world
+        runs = chain(step.outcomes, repeat("ok"))
+        failures = chain(step.receipts, repeat(None))
+        world.draw = lambda record: next(runs)
+        world.fails = lambda out: next(failures)
+        left = iter(range(step.cut))
+
+        def meanwhile() -> None:
+            if step.cut and next(left, None) is None:
+                self.rebalance(step.which, step.how)
+
+        world.meanwhile = meanwhile
+        for partition in list(self.life.read):
+            self.life.deliver(partition, step.deliver)
+        self.life.loop.turn()
+        world.meanwhile = lambda: None
+
+    def rebalance(self, partition: int, how: str) -> None:
+        if how == "assign" and partition not in self.life.read:
+            self.life.assign(partition)
+        elif how == "revoke" and partition in self.life.read:
+            self.life.revoke(partition)
+        elif how == "lose" and partition in self.life.read:
+            self.life.lose(partition)
+
+    def check(self) -> None:
+        for part in self.life.ledger.partitions:
+            assert part.in_flight == part.frontier.held + len(part.fresh), "received: settled, held or waiting"
+        for lane, offsets in self.lanes():
+            assert offsets == sorted(offsets), f"{lane} out of order: {offsets}"
+
+    def lanes(self) -> Iterator[tuple[tuple[int, bytes | None], list[int]]]:
+        """The events of each key in the order in which they first came to an end.
+
+        Left out: an event whose output turns out to be too large (it ends late, as a letter, when its successors have
+        been sent), and copies (a restart forgets the ids that were taken, so that a skipped copy may run after it).
+        """
+        by_offset = {(r.partition, r.offset): r for log in self.world.log.values() for r in log}
+        lanes: dict[tuple[int, bytes | None], list[int]] = {}
+        left_out = {(p, o) for _, p, o in self.world.too_large} | self.world.skipped
+        for partition, offset in dict.fromkeys(self.world.completed):
+            if (partition, offset) not in left_out:
+                lanes.setdefault((partition, by_offset[partition, offset].key), []).append(offset)
+        yield from lanes.items()
+
+    def finish(self) -> None:
+        """All goes well from here on: every event comes to an end, and is counted once."""
+        world = self.world
+        world.draw = lambda record: "ok"
+        world.fails = lambda out: None
+        self.life.assign(*(p for p in PARTITIONS if p not in self.life.read))
+        for _ in range(500):
+            world.now += 30
+            for p in PARTITIONS:
+                self.life.deliver(p, 100)
+            if not self.life.loop.turn() and not any(p.in_flight for p in self.life.ledger.partitions):
+                break
+        self.life.intake.commit()
+        self.check()
+        for p in PARTITIONS:
+            log = world.log[p]
+            offset, metadata = world.commits[p]
+            assert offset == (log[-1].offset + 1 if log else 0), "everything is settled"
+            assert read_checkpoint(offset, metadata).tally.settled == len(log), "and counted once"
+
+
+@settings(
+    max_examples=300,
+    deadline=None,
+    suppress_health_check=[HealthCheck.large_base_example, HealthCheck.data_too_large, HealthCheck.too_slow],
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+)
+@given(st.lists(steps, min_size=20, max_size=60))
+def test_any_history(history: list[Any]) -> None:
+    """No commit covers an unsettled event (checked at each commit), keys keep their order, and the sums are right."""
+    run = History()
+    for step in history:
+        run.take(step)
+    run.finish()

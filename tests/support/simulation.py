@@ -1,0 +1,252 @@
+"""The real worker loop, ledger and intake on a virtual clock, between a scripted group and a scripted broker.
+
+One thread drives everything, so that a history is a list of choices and a failure shrinks to a short one. Nothing of
+Kafka is imitated beyond what the loop can see: records arrive in order, receipts come or fail, offsets are committed.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from orchestrator.config.model import DedupPolicy, Handler, Pipeline, RetryPolicy, Topic
+from orchestrator.config.model import KafkaSettings
+from orchestrator.contracts import Contract
+from orchestrator.delivery.checkpoint import read_checkpoint
+from orchestrator.delivery.letters import Sender
+from orchestrator.delivery.outcome import Failed
+from orchestrator.event import Emit, Event
+from orchestrator.kafka.consumer import CommitRequest, Committed
+from orchestrator.kafka.producer import SendFailure
+from orchestrator.records import Outgoing, Record, TopicPartition
+from orchestrator.worker.attempt import Attempts
+from orchestrator.worker.batch import Batch
+from orchestrator.worker.facts import Facts
+from orchestrator.worker.intake import Intake
+from orchestrator.worker.ledger import Ledger
+from orchestrator.worker.loop import Loop
+from orchestrator.worker.outputs import Outputs
+from orchestrator.worker.source import sources_of
+
+logging.getLogger("kpipe.worker").setLevel(logging.CRITICAL)
+
+ATTEMPTS = 3
+OUTCOMES = ("ok", "silent", "retry", "reject", "unavailable", "undeclared")
+
+
+def pipeline() -> Pipeline:
+    def topic(name: str, **more: Any) -> Topic:
+        return Topic(name, name, partitions=2, replication=1, configs={}, **more)
+
+    handler = Handler(
+        name="h",
+        kind="python",
+        target="x:y",
+        group="g",
+        consumes=("in",),
+        produces=("out",),
+        dlq="h.dlq",
+        retry=RetryPolicy(attempts=ATTEMPTS, backoff=1.0, max_backoff=4.0),
+        dedup=DedupPolicy("id", 1e6),
+    )
+    topics = {t.name: t for t in (topic("in", dlq="in.dlq"), topic("out"), topic("in.dlq", is_dlq=True))}
+    topics["h.dlq"] = topic("h.dlq", is_dlq=True)
+    return Pipeline("p", "", Path(), KafkaSettings(), topics, {}, {"h": handler})
+
+
+@dataclass
+class World:
+    """What survives a worker: the log, the group's commits, and what the broker acknowledged."""
+
+    log: dict[int, list[Record]] = field(default_factory=lambda: defaultdict(list))
+    commits: dict[int, tuple[int, str]] = field(default_factory=dict)
+    #: (topic, partition, offset): where each acknowledged record went and which event caused it, in order.
+    acknowledged: list[tuple[str, int, int]] = field(default_factory=list)
+    #: Events that a run ended without anything to write, or that were skipped as copies.
+    silent: set[tuple[int, int]] = field(default_factory=set)
+    #: (partition, offset) of each event that came to an end, of whatever kind, in order.
+    completed: list[tuple[int, int]] = field(default_factory=list)
+    #: Events that were skipped as copies at least once.
+    skipped: set[tuple[int, int]] = field(default_factory=set)
+    #: What was too large once is too large for ever.
+    too_large: dict[tuple[str, int, int], SendFailure] = field(default_factory=dict)
+    #: Outcome of each run, drawn when it happens: (partition, offset, attempt) -> one of OUTCOMES.
+    draw: Callable[[Record], str] = lambda record: "ok"
+    fails: Callable[[Outgoing], SendFailure | None] = lambda out: None
+    #: Something that happens while a handler runs or receipts are out.
+    meanwhile: Callable[[], None] = lambda: None
+    now: float = 0.0
+
+    def append(self, partition: int, key: str | None, event_id: str | None, gap: int = 0) -> Record:
+        log = self.log[partition]
+        offset = (log[-1].offset + 1 if log else 0) + gap
+        value = {"id": event_id} if event_id is not None else {}
+        record = Record("in", partition, offset, 1_000 + offset, key and key.encode(), json.dumps(value).encode(), ())
+        log.append(record)
+        return record
+
+    def commit(self, requests: Sequence[CommitRequest]) -> None:
+        for request in requests:
+            self.commits[request.tp.partition] = (request.offset, request.metadata)
+            self.check_commit(request.tp.partition)
+
+    def check_commit(self, partition: int) -> None:
+        """No commit covers an unsettled event."""
+        offset, metadata = self.commits[partition]
+        checkpoint = read_checkpoint(offset, metadata)
+        acknowledged = {(p, o) for _, p, o in self.acknowledged}
+        for record in self.log[partition]:
+            covered = record.offset < offset or any(a <= record.offset < b for a, b in checkpoint.settled)
+            if covered and (partition, record.offset) not in acknowledged | self.silent:
+                raise AssertionError(f"the commit {checkpoint} covers unsettled {record}")
+
+
+class FakeConsumer:
+    """Only what `Intake` calls outside of `run`."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def on_commit_failure(self, told: object) -> None: ...
+
+    def commit(self, requests: Sequence[CommitRequest], *, wait: bool) -> None:
+        self.world.commit(requests)
+
+    def ends_of(self, tp: TopicPartition) -> tuple[int, int]:
+        log = self.world.log[tp.partition]
+        return (0, log[-1].offset + 1 if log else 0)
+
+
+class FakeReceipts:
+    """Acknowledges or refuses at the barrier, in order; an ended epoch loses what was not acknowledged.
+
+    A refusal of one record alone is permanent (too large). Any other is about the topic or the producer, and then the
+    rest of what was sent there fails with it, as it does in librdkafka.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.queue: list[tuple[Outgoing, int, Record]] = []
+
+    def send(self, out: Outgoing, batch: Batch) -> None:
+        self.queue.append((out, len(batch.records) - 1, batch.records[-1]))
+
+    def wait(self, batch: Batch, stopping: Callable[[], bool]) -> bool:
+        queue, self.queue = self.queue, []
+        down: dict[str, SendFailure] = {}
+        quiet = []
+        failed = set()
+        for index, record in enumerate(batch.records):
+            outs = [out for out, of, _ in queue if of == index]
+            for out in outs:
+                self.world.meanwhile()
+                if batch.over:
+                    return False
+                failure = self._failure(out, record, down)
+                batch.receipt(index, failure, -1, -1)
+                if failure is not None:
+                    failed.add(record.key)
+                else:
+                    self.world.acknowledged.append((out.topic, record.partition, record.offset))
+                    self.world.completed.append((record.partition, record.offset))
+            if not outs and record.key not in failed:
+                quiet.append((record.partition, record.offset))
+                (self.world.skipped.add if index in batch.skipped else self.world.completed.append)(quiet[-1])
+        self.world.silent.update(quiet)
+        return True
+
+    def _failure(self, out: Outgoing, record: Record, down: dict[str, SendFailure]) -> SendFailure | None:
+        place = (out.topic, record.partition, record.offset)
+        failure = self.world.too_large.get(place) or down.get(out.topic) or self.world.fails(out)
+        if failure is not None and failure.permanent:
+            if out.topic != "out":
+                return None  # a DLQ takes whatever its source took
+            self.world.too_large[place] = failure
+        elif failure is not None:
+            down.update(dict.fromkeys(("out", "in.dlq", "h.dlq") if failure.fatal else [out.topic], failure))
+        return failure
+
+
+class FakeRunner:
+    """A handler whose outcomes are drawn from the script."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def run(self, event: Event) -> list[Emit] | Failed:
+        self.world.meanwhile()
+        assert event.attempt <= ATTEMPTS, "more attempts than allowed"
+        record = event._record
+        outcome = self.world.draw(record)
+        if outcome == "ok":
+            return [Emit("out", {"of": record.offset})]
+        if outcome == "silent":
+            return []
+        if outcome == "undeclared":
+            return [Emit("elsewhere", {})]
+        return Failed(outcome, "scripted")  # type: ignore[arg-type]
+
+    def close(self) -> None: ...
+
+
+class Life:
+    """One worker process, from its start to its end or death."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        spec = pipeline()
+        handler = spec.handlers["h"]
+        contracts = {name: Contract(name) for name in spec.topics}
+        sources = sources_of(spec, handler, contracts)
+        self.ledger = Ledger()
+        facts = Facts()
+        receipts: Any = FakeReceipts(world)
+        runner: Any = FakeRunner(world)
+        attempts = Attempts(handler, runner, Outputs(spec, handler, contracts), receipts, Sender("g", "p", "h"), facts)
+        self.loop = Loop(handler, sources, self.ledger, attempts, receipts, facts, lambda: world.now)
+        consumer: Any = FakeConsumer(world)
+        self.intake = Intake(
+            handler,
+            sources,
+            self.ledger,
+            facts,
+            lambda _: consumer,
+            drain_budget=0.0,
+            on_assignment=lambda tps: None,
+            on_tick=lambda: None,
+        )
+        self.read: dict[int, int] = {}
+
+    def assign(self, *partitions: int) -> None:
+        committed = []
+        for p in partitions:
+            offset, metadata = self.world.commits.get(p, (None, None))
+            committed.append(Committed(TopicPartition("in", p), offset, metadata))
+        starts = self.intake.assigned(committed)
+        self.read.update({tp.partition: offset for tp, offset in starts.items()})
+
+    def revoke(self, *partitions: int) -> None:
+        self.intake.revoked([TopicPartition("in", p) for p in partitions])
+        for p in partitions:
+            self.read.pop(p, None)
+
+    def lose(self, *partitions: int) -> None:
+        self.intake.lost([TopicPartition("in", p) for p in partitions])
+        for p in partitions:
+            self.read.pop(p, None)
+
+    def deliver(self, partition: int, most: int) -> None:
+        """The poll brings up to `most` records; at the end of the log it says so."""
+        at = self.read[partition]
+        there = [r for r in self.world.log[partition] if r.offset >= at]
+        records = there[:most]
+        if records:
+            self.ledger.receive(records)
+            self.read[partition] = records[-1].offset + 1
+        if len(records) == len(there) and self.world.log[partition]:
+            self.ledger.reach_end(TopicPartition("in", partition), self.world.log[partition][-1].offset + 1)
