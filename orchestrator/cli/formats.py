@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 #: How much of a value a terminal gets (characters); pipes and files get all of it.
 _CLIP = 4_000
-_LETTERS: dict[str, Callable[[Record, str], bytes]] = {
+LETTERS: dict[str, Callable[[Record, str], bytes]] = {
     "t": lambda record, topic: topic.encode(),
     "p": lambda record, topic: b"%d" % record.partition,
     "o": lambda record, topic: b"%d" % record.offset,
@@ -109,7 +109,7 @@ def _part(found: re.Match[str]) -> _Part:
         return bytes.fromhex(byte)
     if escape is not None:
         return _known(_ESCAPES, escape, f"\\{escape}")
-    return b"%" if letter == "%" else _known(_LETTERS, letter, f"%{letter}")
+    return b"%" if letter == "%" else _known(LETTERS, letter, f"%{letter}")
 
 
 def _known(table: Mapping[str, _Part], name: str, shown: str) -> _Part:

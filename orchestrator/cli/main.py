@@ -10,7 +10,6 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import click
@@ -21,16 +20,16 @@ from orchestrator.cli.context import App
 from orchestrator.cli.shared import add_shared_options, shared_options
 from orchestrator.errors import EXIT_OK, EXIT_UNEXPECTED, KpipeError, UsageError
 
-#: Name -> module under `orchestrator.cli` and what `kpipe --help` says about it, in the order of that list.
-COMMANDS: dict[str, tuple[str, str]] = {
-    "up": ("up", "Start the whole pipeline: Kafka, topics, handlers."),
-    "down": ("down", "Stop the running pipeline."),
-    "ps": ("ps", "Show the handlers of the running pipeline."),
-    "validate": ("validate", "Check the pipeline file and its schemas."),
-    "topics": ("topics", "Create, change and list the topics."),
-    "broker": ("broker", "Start, stop or fetch the local Apache Kafka."),
-    "send": ("send", "Send an event."),
-    "tail": ("tail", "Show what is in topics."),
+#: What `kpipe --help` says about each command, in that order. A command's module has the command's name.
+COMMANDS = {
+    "up": "Start the whole pipeline: Kafka, topics, handlers.",
+    "down": "Stop the running pipeline.",
+    "ps": "Show the handlers of the running pipeline.",
+    "validate": "Check the pipeline file and its schemas.",
+    "topics": "Create, change and list the topics.",
+    "broker": "Start, stop or fetch the local Apache Kafka.",
+    "send": "Send an event.",
+    "tail": "Show what is in topics.",
 }
 
 # 128 + the signal's number, as shells report it: SIGINT and SIGPIPE.
@@ -42,20 +41,18 @@ class Root(click.Group):
     """A group whose commands are modules."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [name for name, (module, _) in COMMANDS.items() if find_spec(f"orchestrator.cli.{module}")]
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in self.list_commands(ctx):
+        if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"orchestrator.cli.{COMMANDS[cmd_name][0]}").command
-        command.short_help = COMMANDS[cmd_name][1]
+        command: click.Command = import_module(f"orchestrator.cli.{cmd_name}").command
+        command.short_help = COMMANDS[cmd_name]
         return add_shared_options(command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        rows = [(name, COMMANDS[name][1]) for name in self.list_commands(ctx)]
-        if rows:
-            with formatter.section("Commands"):
-                formatter.write_dl(rows)
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
