@@ -16,8 +16,8 @@ class Batch:
 
     `records` are those that settle once all receipts are in; the other collections name the exceptions among them by
     their index. `held` are the offsets that went into lanes instead. `ids` are the event ids in progress. `given_up`
-    are the lanes whose later events wait for a letter's receipt: should the letter get lost with this process, the event runs
-    again, might end well, and must not come after its successors.
+    are the lanes whose later events wait for a letter's receipt: should the letter get lost with this process, the
+    event runs again, might end well, and must not come after its successors.
     """
 
     __slots__ = ("buried", "failures", "given_up", "held", "ids", "part", "records", "sent", "skipped")
