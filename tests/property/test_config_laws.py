@@ -48,6 +48,7 @@ def merged(*trees: Any) -> Any:
 @given(path=st.sampled_from(scalar_paths(VALID)), value=TEXT)
 @example(path=("kafka", "bootstrap"), value="x\ntopics: {}\n- '\"{[")
 @example(path=("kafka", "bootstrap"), value="${B} $$ ${file:/etc/passwd}")
+@settings(deadline=None)
 def test_an_interpolated_value_is_that_text_and_nothing_else_changes(path: tuple[str | int, ...], value: str) -> None:
     root, findings = interpolate(nodes(put(VALID, path, "<${A}>")), {"A": value})
     assert findings == []
@@ -55,6 +56,7 @@ def test_an_interpolated_value_is_that_text_and_nothing_else_changes(path: tuple
 
 
 @given(value=TEXT)
+@settings(deadline=None)
 def test_doubled_dollars_write_any_text(value: str) -> None:
     root, findings = interpolate(nodes({"a": value.replace("$", "$$")}), {})
     assert findings == []
@@ -85,11 +87,13 @@ def test_what_comes_from_outside_is_in_no_finding(
 
 
 @given(st.integers(1, 10**14))
+@settings(deadline=None)
 def test_durations_round_trip(value: int) -> None:
     assert units.milliseconds(units.show_duration(value)) == value
 
 
 @given(st.integers(1, 10**18))
+@settings(deadline=None)
 def test_sizes_round_trip(value: int) -> None:
     assert units.size(units.show_size(value)) == value
 
@@ -97,6 +101,7 @@ def test_sizes_round_trip(value: int) -> None:
 @given(
     st.sampled_from(("duration", "span", "pause", "size")).flatmap(lambda name: st.tuples(st.just(name), _texts(name)))
 )
+@settings(deadline=None)
 def test_what_the_grammar_takes_has_a_value(case: tuple[str, str]) -> None:
     name, text = case
     value = units.size(text) if name == "size" else units.seconds(text)
@@ -108,16 +113,19 @@ def _texts(name: str) -> st.SearchStrategy[str]:
 
 
 @given(TREES)
+@settings(deadline=None)
 def test_an_empty_overlay_changes_nothing(tree: Any) -> None:
     assert merged(tree, {}) == merged({}, tree) == tree
 
 
 @given(TREES)
+@settings(deadline=None)
 def test_merging_twice_is_merging_once(tree: Any) -> None:
     assert merged(tree, tree) == tree
 
 
 @given(TREES, TREES, TREES)
+@settings(deadline=None)
 def test_overlays_may_be_merged_in_groups(a: Any, b: Any, c: Any) -> None:
     grouped = merge(nodes(a), merge(nodes(b), nodes(c)))
     assume(not _scalar_between(a, b, c))
@@ -134,6 +142,7 @@ def _scalar_between(a: Any, b: Any, c: Any) -> bool:
 
 
 @given(TREES, TREES)
+@settings(deadline=None)
 def test_the_last_file_wins_and_nothing_is_lost(a: Any, b: Any) -> None:
     result = merged(a, b)
     assert result.keys() == a.keys() | b.keys()
@@ -143,6 +152,7 @@ def test_the_last_file_wins_and_nothing_is_lost(a: Any, b: Any) -> None:
 
 
 @given(TREES, KEYS)
+@settings(deadline=None)
 def test_an_empty_value_removes_what_was_there(tree: Any, key: str) -> None:
     expected = {name: value for name, value in tree.items() if name != key}
     assert merged(tree, {key: None}) == (expected if key in tree else {**tree, key: None})

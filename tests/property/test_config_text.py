@@ -43,12 +43,13 @@ def assert_sound(loaded: Loaded) -> None:
 
 
 @given(st.binary(max_size=200))
+@settings(deadline=None)
 def test_any_bytes_give_findings(raw: bytes) -> None:
     assert_sound(read(raw))
 
 
 @given(st.lists(FRAGMENTS | st.text(max_size=5), max_size=25).map("".join))
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 def test_any_yaml_like_text_gives_findings(text: str) -> None:
     assert_sound(read(text.encode("utf-8", "surrogatepass")))
 
@@ -64,6 +65,7 @@ def test_any_misshapen_pipeline_gives_findings_from_file_and_from_tree(tree: dic
 
 
 @given(VALUES)
+@settings(deadline=None)
 def test_any_json_document_gives_findings(value: Any) -> None:
     assert_sound(read(yaml_text(value).encode()))
 
