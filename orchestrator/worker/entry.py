@@ -23,7 +23,7 @@ from orchestrator.contracts import load_contracts
 from orchestrator.delivery.letters import Sender
 from orchestrator.errors import FindingsError, HandlerError, KpipeError
 from orchestrator.kafka.consumer import GroupConsumer
-from orchestrator.kafka.properties import client_properties
+from orchestrator.kafka.properties import LIBRDKAFKA_LOG, client_properties
 from orchestrator.worker.attempt import Attempts
 from orchestrator.worker.facts import Facts, where
 from orchestrator.worker.intake import Intake
@@ -60,6 +60,7 @@ class WorkerConfig:
 def main() -> int:
     """Run one worker; returns its exit code."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
+    LIBRDKAFKA_LOG.addFilter(_worth_a_line)
     report = Report(_fd("KPIPE_STATUS_FD"))
     try:
         worker = Worker(read_config(), report)
@@ -70,6 +71,11 @@ def main() -> int:
     signal.signal(signal.SIGTERM, worker.on_signal)
     signal.signal(signal.SIGINT, worker.on_signal)
     return worker.run()
+
+
+def _worth_a_line(line: logging.LogRecord) -> bool:
+    """librdkafka's facility GETPID: a producer id is asked for until a broker that just started can give one."""
+    return not line.getMessage().startswith("GETPID")
 
 
 def read_config() -> WorkerConfig:
@@ -112,6 +118,8 @@ class Worker:
             drain_budget=budget,
             on_assignment=self._assigned,
             on_tick=self._tick,
+            on_leaving=self._send_status,
+            on_drained=self._send_status,
         )
         self._budget = budget
         self._status_due = 0.0
@@ -124,7 +132,6 @@ class Worker:
         self._loop.stop()
         self._loop.join(LEAVING_SECONDS)
         self._receipts.close(LEAVING_SECONDS)
-        self._send_status()
         if self._loop.error is not None:
             log.error("the worker failed", exc_info=self._loop.error)
             return 1

@@ -46,12 +46,15 @@ class Intake:
         drain_budget: float,
         on_assignment: Callable[[Sequence[TopicPartition] | None], None],
         on_tick: Callable[[], None],
+        on_leaving: Callable[[], None] = lambda: None,
+        on_drained: Callable[[], None] = lambda: None,
         limits: Limits = Limits(),  # noqa: B008 - a frozen value
     ) -> None:
         """`connect` makes the consumer, given this object as its `Assignments`.
 
         `on_assignment` hears the owned partitions after each change, None while they are taken away; `on_tick`
-        runs about ten times a second and may end the process. `drain_budget` is in seconds.
+        runs about ten times a second and may end the process; `on_drained` runs once, when the worker stops, while
+        it still owns its partitions. `drain_budget` is in seconds.
         """
         self._handler = handler
         self._sources = sources
@@ -60,6 +63,8 @@ class Intake:
         self._drain_budget = drain_budget
         self._on_assignment = on_assignment
         self._on_tick = on_tick
+        self._on_leaving = on_leaving
+        self._on_drained = on_drained
         self._limits = limits
         self._paused: frozenset[TopicPartition] = frozenset()
         self._commit_due = 0.0
@@ -192,6 +197,7 @@ class Intake:
         owned = [part.tp for part in self._ledger.partitions]
         if not self._ledger.drain(owned, self._drain_budget):
             log.warning("an event still runs past the drain budget of %.0f s; it will be run again", self._drain_budget)
+        self._on_drained()
         self._commit_last(self._ledger.close(owned))
         self._consumer.close()
 
