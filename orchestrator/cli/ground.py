@@ -1,26 +1,39 @@
 """The Kafka that `kpipe up` runs on: one that exists, or one that it starts and takes down again.
 
-Each kind does the same four steps: `prepare` before anything runs (may fetch, may be interrupted), `start` beside the
-event loop, `restarted` when its process has a new id, `finish` when everything else has stopped.
+Each kind does the same steps: `prepare` before anything runs (may fetch, may be interrupted), `start` beside the event
+loop, `started` whenever a child has a process, `finish` when everything else has stopped.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
-from orchestrator.brokers import AlreadyRunning, BrokerRecord, ExternalBroker, LaunchSpec, LocalBroker, Notify, Ping
+from orchestrator.brokers import (
+    AlreadyRunning,
+    BrokerRecord,
+    DockerBroker,
+    ExternalBroker,
+    LaunchSpec,
+    LocalBroker,
+    Notify,
+    Ping,
+    Progress,
+    recorded,
+)
 from orchestrator.config.model import Pipeline
-from orchestrator.errors import EXIT_BROKER, BrokerError, UsageError, WaitTimeout
+from orchestrator.errors import EXIT_BROKER, BrokerError, UsageError
 from orchestrator.supervisor.background import in_background
 from orchestrator.supervisor.ending import GROUND
 from orchestrator.supervisor.loop import Supervisor
 from orchestrator.supervisor.spec import ChildSpec, Probe
 
 START_SECONDS = 90.0
+DOCKER_SECONDS = 120.0
 STOP_SECONDS = 30.0
 #: A broker whose `up` was killed is killed by its shim within this time.
 _DYING_SECONDS = 5.0
@@ -32,7 +45,7 @@ class Ground(Protocol):
     names: tuple[str, ...]
 
     def prepare(self) -> None:
-        """Blocks. Raises `BrokerError`."""
+        """Blocks. Leaves nothing behind when it is interrupted. Raises `BrokerError`."""
         ...
 
     async def start(self, supervisor: Supervisor) -> str:
@@ -48,8 +61,15 @@ class Ground(Protocol):
         ...
 
 
-def ground_for(pipeline: Pipeline, kind: str | None, ping: Ping, environ: Mapping[str, str], notify: Notify) -> Ground:
-    """By the file and `--kafka` (`local`, `docker` or None). Raises `UsageError` when they contradict each other."""
+def ground_for(
+    pipeline: Pipeline,
+    kind: Literal["local", "docker"] | None,
+    ping: Ping,
+    environ: Mapping[str, str],
+    notify: Notify,
+) -> Ground:
+    """By the file, `--kafka`, and what runs already. Raises `UsageError` when they contradict each other."""
+    state = pipeline.state_dir
     if pipeline.kafka.bootstrap:
         if kind is not None:
             raise UsageError(
@@ -57,8 +77,11 @@ def ground_for(pipeline: Pipeline, kind: str | None, ping: Ping, environ: Mappin
                 "leave kafka.bootstrap empty for a Kafka that kpipe runs",
             )
         return ExternalGround(ExternalBroker(pipeline.kafka.bootstrap, ping))
+    known = recorded(state)
+    if (kind or (known.kind if known else "local")) == "docker":
+        return DockerGround(DockerBroker(state, ping, environ=environ, notify=notify, started_by="up"), known)
     name = "kafka" if "kafka" not in pipeline.handlers else "kafka_"
-    return LocalGround(LocalBroker(pipeline.state_dir, ping, environ=environ, notify=notify), name, ping)
+    return LocalGround(LocalBroker(state, ping, environ=environ, notify=notify), name, notify)
 
 
 class ExternalGround:
@@ -82,14 +105,48 @@ class ExternalGround:
         pass
 
 
+class DockerGround:
+    """A container: no child of ours, so it has to be stopped by hand, unless `kpipe broker start` started it."""
+
+    names: tuple[str, ...] = ()
+
+    def __init__(self, broker: DockerBroker, known: BrokerRecord | None) -> None:
+        self._broker = broker
+        self._adopted = known is not None and known.kind == "docker" and known.started_by == "broker"
+        self._address = ""
+
+    def prepare(self) -> None:
+        if self._adopted and self._broker.status().state == "running":
+            status = self._broker.status()
+            self._address = status.address or ""
+            return
+        self._adopted = False
+        try:
+            self._address = self._broker.start(DOCKER_SECONDS)
+        except BaseException:
+            with contextlib.suppress(BrokerError):  # without a Docker engine there is nothing to stop either
+                self.finish()
+            raise
+
+    async def start(self, supervisor: Supervisor) -> str:
+        return self._address
+
+    def started(self, name: str, pid: int) -> None:
+        pass
+
+    def finish(self) -> None:
+        if not self._adopted:
+            self._broker.stop(STOP_SECONDS)
+
+
 class LocalGround:
     """This project's own Kafka: a child of the supervisor, unless `kpipe broker start` already runs it."""
 
-    def __init__(self, broker: LocalBroker, name: str, ping: Ping) -> None:
+    def __init__(self, broker: LocalBroker, name: str, notify: Notify) -> None:
         self._broker = broker
+        self._notify = notify
         self._name = name
         self.names: tuple[str, ...] = (name,)
-        self._ping = ping
         self._launch: LaunchSpec | None = None
         self._orphan = False
 
@@ -103,7 +160,8 @@ class LocalGround:
             try:
                 self._launch = self._broker.prepare()
             except AlreadyRunning:  # `kpipe broker start` was faster
-                self._launch = None
+                return
+            self._notify(Progress(f"Starting Kafka {self._launch.version} at {self._launch.address}"))
 
     async def start(self, supervisor: Supervisor) -> str:
         if self._launch is None:
@@ -129,7 +187,7 @@ class LocalGround:
         try:
             ready = await asyncio.wait_for(supervisor.settled(), START_SECONDS)
         except TimeoutError as error:
-            raise WaitTimeout(
+            raise BrokerError(
                 f"Kafka did not answer at {launch.address} within {START_SECONDS:g} s", f"its log: {launch.log}"
             ) from error
         if not ready:
@@ -141,7 +199,7 @@ class LocalGround:
 
     def _spec(self, launch: LaunchSpec) -> ChildSpec:
         return ChildSpec(
-            self._name, launch.argv, launch.cwd, launch.env, probe=Probe(check=lambda: self._ping(launch.address)),
+            self._name, launch.argv, launch.cwd, launch.env, probe=Probe(check=lambda: self._broker.answers(launch)),
             stage=GROUND, stop_timeout=STOP_SECONDS, must_start=True, essential=True, failure_code=EXIT_BROKER,
         )  # fmt: skip
 
@@ -156,6 +214,8 @@ class LocalGround:
 
 def stop_left_over(state_dir: Path, environ: Mapping[str, str], ping: Ping) -> bool:
     """Stop a broker that an `up` started which is gone itself. True when there was one. Raises `BrokerError`."""
-    broker = LocalBroker(state_dir, ping, environ=environ)
-    found = broker.running()
-    return found is not None and found.started_by == "up" and broker.stop(STOP_SECONDS)
+    known = recorded(state_dir)
+    if known is None or known.started_by != "up":
+        return False
+    kind = DockerBroker if known.kind == "docker" else LocalBroker
+    return kind(state_dir, ping, environ=environ).stop(STOP_SECONDS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -11,7 +11,6 @@ from orchestrator.cli.context import App
 from orchestrator.errors import FindingsError
 
 if TYPE_CHECKING:
-    from orchestrator.brokers import Progress
     from orchestrator.config.model import Pipeline
 
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 )
 @click.option("--no-sync", is_flag=True, help="Leave the topics as they are.")
 @click.pass_obj
-def command(app: App, handlers: tuple[str, ...], kafka: str | None, no_sync: bool) -> int:
+def command(app: App, handlers: tuple[str, ...], kafka: Literal["local", "docker"] | None, no_sync: bool) -> int:
     """Start Kafka, bring the topics up to date, start the handlers, and show what they print.
 
     With names, only these handlers. It stays in the foreground: Ctrl-C (or `kpipe down` elsewhere) stops the
@@ -38,6 +37,7 @@ def command(app: App, handlers: tuple[str, ...], kafka: str | None, no_sync: boo
     from orchestrator.cli.ground import ground_for
     from orchestrator.cli.launch import chosen
     from orchestrator.cli.session import Order, run
+    from orchestrator.cli.steps import Steps
     from orchestrator.kafka.ping import ping
     from orchestrator.kafka.properties import client_properties
 
@@ -47,7 +47,7 @@ def command(app: App, handlers: tuple[str, ...], kafka: str | None, no_sync: boo
     def answers(bootstrap: str) -> bool:
         return ping(bootstrap, client_properties(pipeline.kafka, "admin", bootstrap))
 
-    ground = ground_for(pipeline, kafka, answers, os.environ, _progress)
+    ground = ground_for(pipeline, kafka, answers, os.environ, Steps())
     files = tuple(path.absolute() for path in app.files)
     return run(Order(pipeline, files, selected, not no_sync, app.json), ground)
 
@@ -63,7 +63,3 @@ def _load(app: App) -> Pipeline:
         present.say(present.finding_text(finding))
     load_contracts(loaded.pipeline)
     return loaded.pipeline
-
-
-def _progress(step: Progress) -> None:
-    present.say(present.safe(step.text))
