@@ -87,7 +87,7 @@ cli = Root(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code (README, "Exit codes")."""
+    """Run the command line and return its exit code (docs/cli.md)."""
     words = list(sys.argv[1:] if argv is None else argv)
     present.prepare()
     app = App()

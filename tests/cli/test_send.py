@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.orders import Orders, orders_in
-from tests.support.shell import kpipe, on_terminal
+from tests.support.shell import kpipe, on_terminal, running
 
 pytestmark = pytest.mark.kafka
 
@@ -243,3 +243,21 @@ def test_on_a_terminal_the_key_cannot_act(shop: Orders) -> None:
     assert code == 0
     assert b"\x1b" not in sent
     assert rb"key=\x1b]0;x\x07" in sent
+
+
+def test_ctrl_c_in_the_middle_is_quick(shop: Orders) -> None:
+    with running(shop.folder, "send", "order", "-n", "200000") as send:
+        send.line()
+        started = time.monotonic()
+        assert send.interrupt() == 130
+        assert time.monotonic() - started < 3
+
+
+def test_a_pipe_that_closes_ends_it_quietly(shop: Orders) -> None:
+    with running(shop.folder, "send", "order", "-n", "200000") as send:
+        send.line()
+        assert send.child.stdout is not None
+        send.child.stdout.close()
+        assert send.child.wait(15) == 141
+        assert send.child.stderr is not None
+        assert send.child.stderr.read() == b""
