@@ -91,7 +91,7 @@ class Session:
         self._console = Console([*names, *self._ground.names], self._nobody_reads)
         self._supervisor = Supervisor(self._state_dir / "logs", hear=self._hear, show=self._show)
         self._loop.set_exception_handler(self._unexpected)
-        for number in _SIGNALS:
+        for number in _heeded():
             self._loop.add_signal_handler(number, self._signalled, number)
         try:
             path = claim_socket(self._state_dir)
@@ -251,12 +251,17 @@ def _signals_end_it() -> Iterator[None]:
     def end(number: int, _frame: FrameType | None) -> None:
         sys.exit(128 + number)
 
-    before = {number: signal.signal(number, end) for number in _SIGNALS}
+    before = {number: signal.signal(number, end) for number in _heeded()}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _heeded() -> list[signal.Signals]:
+    """Whoever started us with a signal ignored (nohup, a shell's background job) wants it ignored."""
+    return [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def _is_trouble(fact: Fact) -> bool:

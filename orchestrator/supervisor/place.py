@@ -53,9 +53,15 @@ class Lock:
     """Held from before anything starts until everything has stopped. Close it to let go."""
 
     def __init__(self, state_dir: Path, since: datetime) -> None:
-        """Take it. Raises `KpipeError` naming the holder when another `up` runs."""
-        state_dir.mkdir(parents=True, exist_ok=True)
-        self._fd = os.open(state_dir / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """Take it. Raises `KpipeError`: another `up` runs, or the folder cannot be written."""
+        try:
+            state_dir.mkdir(parents=True, exist_ok=True)
+            self._fd = os.open(state_dir / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise KpipeError(
+                f"{state_dir} cannot be written: {error.strerror}",
+                "kpipe keeps its logs and its state in a folder .kpipe beside the pipeline file",
+            ) from error
         if not _within(_LOOKS, lambda: _flock(self._fd, fcntl.LOCK_EX)):
             running = _read(self._fd)
             os.close(self._fd)

@@ -325,6 +325,21 @@ def test_closed_standard_streams(tmp_path: Path, kafka: str) -> None:
     assert "idle" in (project.state / "logs" / "idle.log").read_text()
 
 
+def test_nohup_is_heeded(tmp_path: Path, kafka: str) -> None:
+    project = Project(tmp_path, kafka, {"idle": IDLE})
+    with project.up(before=["sh", "-c", 'trap "" HUP; exec "$@"', "sh"]) as up:
+        up.ready().signal(signal.SIGHUP)
+        up.signal(signal.SIGTERM)
+        assert up.ended() == 143, "the first one was ignored"
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path, kafka: str) -> None:
+    project = Project(tmp_path, kafka, {"idle": IDLE})
+    (tmp_path / ".kpipe").write_text("no folder")
+    done = project.kpipe("up")
+    assert done.returncode == 1 and "cannot be written" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_down_and_ps_need_no_valid_file(tmp_path: Path, kafka: str) -> None:
     project = Project(tmp_path, kafka, {"idle": IDLE})
     with project.up() as up:
