@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+from pathlib import Path
 
 from orchestrator.brokers.model import LaunchSpec, PortTaken
 from orchestrator.errors import BrokerError
 
 _TAIL_BYTES = 256 * 1024
+
+_DISK_FULL = ("the disk is full", "free some space")
+#: Less than this and nothing can be written, whatever the file system keeps for itself.
+_FULL_BYTES = 64 * 1024
 
 #: The first pattern found anywhere decides; specific ones first, since one failure drags others behind it.
 _REASONS: tuple[tuple[str, str, str], ...] = (
@@ -21,11 +28,7 @@ _REASONS: tuple[tuple[str, str, str], ...] = (
         "the Java heap is too small, or the machine has too little memory",
         "give it more with KAFKA_HEAP_OPTS=-Xmx512m, or free some memory",
     ),
-    (
-        r"No space left on device|Disk quota exceeded",
-        "the disk is full",
-        "free some space",
-    ),
+    (r"No space left on device|Disk quota exceeded", *_DISK_FULL),
     (
         r"Failed to acquire lock on file|A Kafka instance in another process or thread is using",
         "another process uses its data folder",
@@ -55,10 +58,30 @@ def explain(spec: LaunchSpec, output: str = "") -> BrokerError:
             f"Kafka did not start: a port it was given is in use (it should listen on {spec.address})",
             "run the command again: it takes another port",
         )
+    reason, hint = _reason(text)
+    if _is_full(spec.cwd):
+        # Then its log has no room for the reason either.
+        reason, hint = _DISK_FULL
+    return BrokerError(f"Kafka did not start: {reason}", f"{hint} (log: {spec.log})")
+
+
+def explain_tool(output: str, data: Path) -> BrokerError:
+    """The same for Kafka's storage tool, which should have prepared `data`."""
+    reason, hint = _reason(output)
+    return BrokerError(f"Kafka's data folder {data} could not be prepared: {reason}", hint)
+
+
+def explain_disk(folder: Path, problem: OSError) -> BrokerError:
+    """What to tell the user when kpipe itself could not write below `folder`."""
+    reason, hint = _reason(os.strerror(problem.errno) if problem.errno else str(problem))
+    return BrokerError(f"Kafka can't be prepared in {problem.filename or folder}: {reason}", hint)
+
+
+def _reason(text: str) -> tuple[str, str]:
     for pattern, reason, hint in _REASONS:
         if re.search(pattern, text):
-            return BrokerError(f"Kafka did not start: {reason}", f"{hint} (log: {spec.log})")
-    return BrokerError(f"Kafka did not start: {_last_words(text)}", f"its log says more: {spec.log}")
+            return reason, hint
+    return _last_words(text), "check that folder and Kafka's log"
 
 
 def _log_of(spec: LaunchSpec) -> str:
@@ -71,6 +94,13 @@ def _log_of(spec: LaunchSpec) -> str:
             return file.read().decode("utf-8", "replace")
     except OSError:
         return ""
+
+
+def _is_full(folder: Path) -> bool:
+    try:
+        return shutil.disk_usage(folder).free < _FULL_BYTES
+    except OSError:
+        return False
 
 
 def _last_words(text: str) -> str:

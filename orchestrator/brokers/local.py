@@ -81,13 +81,16 @@ class LocalBroker:
 
         Raises `AlreadyRunning`, or `BrokerError` when something can't be had.
         """
-        self._take_lock()
         try:
+            self._take_lock()
             found = self.running()
             if found:
                 raise AlreadyRunning(found)
             self._refuse_a_second_kafka()
             return self._prepared()
+        except OSError as problem:
+            self.release()
+            raise diagnose.explain_disk(self._state, problem) from problem
         except BaseException:
             self.release()
             raise

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from orchestrator.brokers.model import BrokerRecord
 from orchestrator.brokers.process import broker_runs
+from orchestrator.errors import BrokerError
 
 FILE = "broker.json"
 
@@ -42,19 +45,38 @@ def read(state_dir: Path) -> BrokerRecord | None:
 
 
 def write(state_dir: Path, record: BrokerRecord) -> None:
-    """Replace the file in one step, readable by this user only."""
-    state_dir.mkdir(parents=True, exist_ok=True)
+    """Replace the file in one step, readable by this user only. Raises `BrokerError`."""
     aside = state_dir / f".{FILE}.{secrets.token_hex(4)}"
+    with _problems_in(state_dir):
+        state_dir.mkdir(parents=True, exist_ok=True)
+        _replace(aside, state_dir / FILE, json.dumps(asdict(record)))
+
+
+def remove(state_dir: Path) -> None:
+    """Fine when there is none. Raises `BrokerError`."""
+    with _problems_in(state_dir):
+        try:
+            (state_dir / FILE).unlink(missing_ok=True)
+        except NotADirectoryError:
+            pass
+
+
+def _replace(aside: Path, target: Path, text: str) -> None:
     try:
-        with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            json.dump(asdict(record), file)
-        aside.replace(state_dir / FILE)
+        with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.write(text)
+        aside.replace(target)
     finally:
         aside.unlink(missing_ok=True)
 
 
-def remove(state_dir: Path) -> None:
-    (state_dir / FILE).unlink(missing_ok=True)
+@contextmanager
+def _problems_in(state_dir: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as problem:
+        reason = os.strerror(problem.errno) if problem.errno else str(problem)
+        raise BrokerError(f"{state_dir / FILE} can't be written: {reason}", "check who owns that folder") from problem
 
 
 def _checked(found: Any) -> BrokerRecord:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import fcntl
+import secrets
 import shutil
 import subprocess
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from orchestrator.brokers import diagnose
 from orchestrator.brokers.distribution import Kafka
 from orchestrator.brokers.jvm import format_argv
 from orchestrator.brokers.model import Notify, Progress
@@ -18,7 +20,7 @@ from orchestrator.brokers.settings import DATA, server_properties
 from orchestrator.errors import BrokerError
 
 PORTS = "ports.json"
-_UNFINISHED = "data.new"
+_UNFINISHED = "unfinished-"
 _META = "meta.properties"
 _TIMEOUT_SECONDS = 60.0
 
@@ -29,7 +31,7 @@ def format_once(
     """Make `home/data` a Kafka node's folder unless it is one.
 
     The tool works on a folder aside that gets its name afterwards, so that a run which was killed leaves
-    nothing that looks formatted.
+    nothing that looks formatted. That folder's name is new every time: the tool of such a run may still be at work.
     """
     if (home / DATA / _META).is_file():
         return
@@ -39,9 +41,20 @@ def format_once(
             "move that folder away: Kafka starts empty then",
         )
     notify(Progress("Preparing Kafka's data folder"))
-    shutil.rmtree(home / _UNFINISHED, ignore_errors=True)
-    (home / "format.properties").write_text(server_properties(ports, _UNFINISHED), "ascii")
-    argv = format_argv(java, kafka, new_cluster_id(), "format.properties")
+    _clean(home)
+    aside = home / f"{_UNFINISHED}{secrets.token_hex(4)}"
+    properties = aside.with_suffix(".properties")
+    properties.write_text(server_properties(ports, aside.name), "ascii")
+    _run_tool(format_argv(java, kafka, new_cluster_id(), properties.name), home, environment)
+    if not (aside / _META).is_file():
+        raise BrokerError(f"Kafka's storage tool made no {_META} for {home / DATA}")
+    if (home / DATA).exists():
+        (home / DATA).rmdir()
+    aside.rename(home / DATA)
+    _clean(home)
+
+
+def _run_tool(argv: Sequence[str], home: Path, environment: Mapping[str, str]) -> None:
     try:
         done = subprocess.run(
             argv, cwd=home, env=dict(environment), stdin=subprocess.DEVNULL, capture_output=True, text=True,
@@ -49,12 +62,17 @@ def format_once(
         )  # fmt: skip
     except subprocess.TimeoutExpired as problem:
         raise BrokerError(f"Kafka's storage tool did not end within {_TIMEOUT_SECONDS:g} s") from problem
-    if done.returncode != 0 or not (home / _UNFINISHED / _META).is_file():
-        said = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()
-        raise BrokerError(f"Kafka's data folder {home / DATA} could not be prepared: {said[0]}")
-    if (home / DATA).exists():
-        (home / DATA).rmdir()
-    (home / _UNFINISHED).rename(home / DATA)
+    if done.returncode != 0:
+        raise diagnose.explain_tool(done.stdout + done.stderr, home / DATA)
+
+
+def _clean(home: Path) -> None:
+    """Remove what unfinished runs left."""
+    for leftover in home.glob(f"{_UNFINISHED}*"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
 
 
 def new_cluster_id() -> str:

@@ -14,6 +14,7 @@ import pytest
 from orchestrator.brokers import BrokerRecord, recorded
 from orchestrator.brokers import record as records
 from orchestrator.brokers.process import alive, broker_runs, end, find_broker, mark
+from orchestrator.errors import BrokerError
 
 LOCAL = BrokerRecord("127.0.0.1:20001", "local", 1, "broker", "abc", "4.3.1")
 
@@ -44,6 +45,24 @@ def test_replaced_as_a_whole_whatever_the_umask(tmp_path: Path) -> None:
         os.umask(before)
     assert records.read(tmp_path) == replace(LOCAL, address="127.0.0.1:20003")
     assert stat.S_IMODE((tmp_path / "broker.json").stat().st_mode) == 0o600
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_of_somebody_else(tmp_path: Path) -> None:
+    records.write(tmp_path, LOCAL)
+    tmp_path.chmod(0o500)
+    with pytest.raises(BrokerError, match="Permission denied"):
+        records.remove(tmp_path)
+    with pytest.raises(BrokerError, match="Permission denied"):
+        records.write(tmp_path, LOCAL)
+
+
+def test_a_file_in_the_folders_place(tmp_path: Path) -> None:
+    (tmp_path / ".kpipe").touch()
+    assert recorded(tmp_path / ".kpipe") is None
+    records.remove(tmp_path / ".kpipe")
+    with pytest.raises(BrokerError, match=r"broker\.json can't be written"):
+        records.write(tmp_path / ".kpipe", LOCAL)
 
 
 def test_none_without_a_file(tmp_path: Path) -> None:
