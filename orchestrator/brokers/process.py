@@ -6,11 +6,14 @@ property (`mark`), which no other program has, so a process is ours exactly when
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import psutil
+
+_POLL_SECONDS = 0.02
 
 
 def mark(home: Path) -> str:
@@ -73,14 +76,22 @@ def end(pid: int, home: Path, timeout: float) -> bool:
         if mark(home) not in _command_line(process):
             return True
         process.terminate()
-        try:
-            process.wait(timeout)
-        except psutil.TimeoutExpired:
-            process.kill()
-            process.wait(timeout)
-            return False
+        if _ended(pid, timeout):
+            return True
+        process.kill()
     except psutil.NoSuchProcess:
-        pass
+        return True
+    _ended(pid, timeout)
+    return False
+
+
+def _ended(pid: int, timeout: float) -> bool:
+    """Wait until it is gone or a zombie: the one who would have to reap it may be slow, or never come (containers)."""
+    deadline = time.monotonic() + timeout
+    while alive(pid):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
     return True
 
 

@@ -139,5 +139,13 @@ def test_what_ignores_sigterm_is_killed(tmp_path: Path) -> None:
         assert not alive(stubborn.pid)
 
 
+def test_a_broker_that_nobody_reaps_has_ended(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", "print('up', flush=True); input()", mark(records.home(tmp_path))]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None and child.stdout.readline() == b"up\n"
+        assert end(child.pid, records.home(tmp_path), 20.0)
+        assert Path(f"/proc/{child.pid}").exists() or not Path("/proc").exists()
+
+
 def test_a_shim_is_not_taken_for_the_broker_itself(tmp_path: Path, pretender: subprocess.Popen[bytes]) -> None:
     assert find_broker(records.home(tmp_path)) is None
