@@ -67,6 +67,19 @@ class Compose:
     def running(self) -> bool:
         return SERVICE in self.run("ps", "--services", "--status", "running").split()
 
+    def images(self) -> list[str]:
+        """The names of the images that the file needs."""
+        return self.run("config", "--images").split()
+
+    def has_images(self) -> bool:
+        """Whether the engine has them all, without asking a registry."""
+        names = self.images()
+        try:
+            _docker(("image", "inspect", "--format", "{{.Id}}", *names), self._environ, _QUICK_SECONDS)
+        except BrokerError:
+            return False
+        return True
+
 
 def check_engine(environ: Mapping[str, str]) -> None:
     """Raise `BrokerError` unless there is a docker with compose, and an engine behind it."""

@@ -32,6 +32,7 @@ from orchestrator.errors import BrokerError, UsageError
 _OURS = Path(__file__).with_name("compose.yaml")
 _PORTS = "docker-ports.json"
 _POLL_SECONDS = 0.2
+_PULL_SECONDS = 1800.0
 #: Docker kills a container only after compose.yaml's stop_grace_period.
 _BESIDES_STOPPING = 30.0
 
@@ -94,6 +95,16 @@ class DockerBroker:
             compose.check_engine(self._environ)
             state = "unreachable" if self._compose().running() else "stopped"
         return BrokerStatus("docker", state, found.address, None, found.started_by, found.version or None)
+
+    def fetch(self) -> bool:
+        """Pull the image; False when it is there already. Raises `BrokerError`."""
+        compose.check_engine(self._environ)
+        project = self._compose()
+        if project.has_images():
+            return False
+        self._notify(Progress(f"Pulling {', '.join(project.images())}"))
+        project.run("pull", "--quiet", compose.SERVICE, timeout=_PULL_SECONDS)
+        return True
 
     def wipe(self) -> None:
         """Stop it if it runs and delete its volume, which is all of its data."""

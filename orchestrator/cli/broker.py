@@ -86,24 +86,39 @@ def status(app: App, kafka: str | None) -> int:
 
 
 @command.command("fetch")
+@click.option("--kafka", type=click.Choice(["local", "docker"]), default="local", show_default=True, help="Which one.")
 @click.pass_obj
-def fetch(app: App) -> int:
+def fetch(app: App, kafka: str) -> int:
     """Fetch the local Kafka into the per-user cache, once for all projects; fine when it is there.
 
-    By Maven where `mvn` is installed, else the official release with its checksum. Needs no pipeline file.
+    By Maven where `mvn` is installed, else the official release with its checksum; with `--kafka docker`, the image.
+    Needs no pipeline file.
     """
+    answer = _pull(app) if kafka == "docker" else _fetch()
+    if app.json:
+        present.json_line(answer)
+        return EXIT_OK
+    if answer["libs"]:
+        present.data(str(answer["libs"]))
+    how = "is fetched" if answer["fetched"] else "is there already"
+    present.say(f"Kafka {answer['version']} {how} ({answer['source']})")
+    return EXIT_OK
+
+
+def _fetch() -> dict[str, object]:
     from orchestrator.brokers.distribution import find_kafka, provide_kafka
 
     there = find_kafka(os.environ) is not None
     kafka = provide_kafka(os.environ, _steps())
-    if app.json:
-        present.json_line(
-            {"version": kafka.version, "libs": str(kafka.libs), "source": kafka.source, "fetched": not there}
-        )
-    else:
-        present.data(str(kafka.libs))
-        present.say(f"Kafka {kafka.version} {'is there already' if there else 'is fetched'} ({kafka.source})")
-    return EXIT_OK
+    return {"version": kafka.version, "libs": str(kafka.libs), "source": kafka.source, "fetched": not there}
+
+
+def _pull(app: App) -> dict[str, object]:
+    from orchestrator.brokers import DockerBroker
+    from orchestrator.brokers.pins import VERSION
+
+    broker = DockerBroker(_state_dir(app), lambda _: False, notify=_steps())
+    return {"fetched": broker.fetch(), "version": VERSION, "libs": None, "source": "docker"}
 
 
 def _broker(app: App, kind: str | None) -> LocalBroker | DockerBroker | ExternalBroker:
@@ -138,7 +153,11 @@ def _project(app: App) -> tuple[KafkaSettings, Path]:
     if pipeline is not None:
         return pipeline.kafka, pipeline.state_dir
     present.say("the pipeline file has errors (`kpipe validate` shows them); going on with a Kafka of kpipe's own")
-    return KafkaSettings(), app.files[0].absolute().parent / ".kpipe"
+    return KafkaSettings(), _state_dir(app)
+
+
+def _state_dir(app: App) -> Path:
+    return app.files[0].absolute().parent / ".kpipe"
 
 
 def _ping(settings: KafkaSettings, bootstrap: str) -> bool:

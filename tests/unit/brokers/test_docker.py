@@ -127,6 +127,17 @@ def test_wipe_deletes_the_volume(tmp_path: Path, docker: Docker) -> None:
     assert docker.words("down") == ["down", "--volumes"]
 
 
+def test_fetch_pulls_the_image_once(tmp_path: Path, docker: Docker) -> None:
+    made = broker(tmp_path, docker)
+    images = ("config --images", 0, "apache/kafka:1\n", "")
+    docker.answer(images, ("image inspect", 1, "", "Error: No such image: apache/kafka:1"))
+    assert made.fetch()
+    assert docker.words("pull") == ["pull", "--quiet", "kafka"]
+    docker.answer(images)
+    assert not made.fetch()
+    assert docker.words("pull") == ["pull", "--quiet", "kafka"]
+
+
 def test_stop_leaves_the_broker_of_a_running_up_alone(tmp_path: Path, docker: Docker) -> None:
     made = broker(tmp_path, docker)
     mine = BrokerRecord("127.0.0.1:1", "docker", None, "up", owner_pid=os.getppid())
