@@ -192,7 +192,7 @@ class LocalGround:
             ) from error
         if not ready:
             # It ended, and what it printed or its own log says why: this raises.
-            printed = "\n".join(line for keeper in supervisor.keepers for line in keeper.tail)
+            printed = "\n".join(line for keeper in supervisor.keepers for line in keeper.output.tail)
             await in_background(lambda: self._broker.wait_ready(launch, 0.0, lambda: False, lambda: printed))
             raise BrokerError(f"Kafka did not stay at {launch.address}", f"its log: {launch.log}")
         return launch.address

@@ -11,7 +11,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,9 +19,9 @@ from types import FrameType
 from typing import Any
 
 from orchestrator.cli import launch, report
-from orchestrator.cli.console import Console
 from orchestrator.cli.ground import Ground
 from orchestrator.cli.main import EXIT_CLOSED_OUTPUT
+from orchestrator.cli.voice import Voice
 from orchestrator.config.model import Handler, Pipeline
 from orchestrator.errors import EXIT_BROKER, EXIT_OK, EXIT_UNEXPECTED, BrokerError, HandlerError
 from orchestrator.supervisor import facts, view
@@ -29,8 +29,6 @@ from orchestrator.supervisor.background import in_background
 from orchestrator.supervisor.control import Answer, serve
 from orchestrator.supervisor.ending import GROUND, Ending
 from orchestrator.supervisor.facts import Fact
-from orchestrator.supervisor.lines import Line
-from orchestrator.supervisor.logs import LogFile, Stream
 from orchestrator.supervisor.loop import Supervisor
 from orchestrator.supervisor.place import Lock, claim_socket
 from orchestrator.supervisor.policy import OVER
@@ -40,7 +38,6 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _STOP_MARGIN = 15.0
 #: How long the search for the reason of a failed start may hold up the stop (seconds).
 _LAST_WORDS = 5.0
-_QUIET = (facts.Started, facts.Stopping)
 
 
 @dataclass(frozen=True)
@@ -80,16 +77,15 @@ class Session:
         self._began = began
         self._bootstrap = ""
         self._trouble: BaseException | None = None
-        self._refused = False
         self._state_dir = order.pipeline.state_dir
-        self._diary = LogFile(self._state_dir / "logs" / "_up.log")
 
     async def run(self) -> int:
         """Until everything has stopped."""
         self._loop = asyncio.get_running_loop()
         names = [name for handler in self._order.handlers for name in launch.names(handler)]
-        self._console = Console([*names, *self._ground.names], self._nobody_reads)
-        self._supervisor = Supervisor(self._state_dir / "logs", hear=self._hear, show=self._show)
+        logs = self._state_dir / "logs"
+        self._voice = Voice([*names, *self._ground.names], logs, json=self._order.json, gone=self._nobody_reads)
+        self._supervisor = Supervisor(logs, hear=self._hear, show=self._voice.show)
         self._loop.set_exception_handler(self._unexpected)
         for number in _heeded():
             self._loop.add_signal_handler(number, self._signalled, number)
@@ -101,8 +97,7 @@ class Session:
             finally:
                 path.unlink(missing_ok=True)
         finally:
-            self._console.close()
-            self._diary.close()
+            self._voice.close()
         return self._verdict()
 
     async def _up_and_down(self) -> None:
@@ -110,7 +105,7 @@ class Session:
         up.add_done_callback(self._brought_up)
         why = await self._supervisor.asked_to_stop()
         if why.reason:
-            self._say(f"stopping: {why.reason}")
+            self._voice.say(f"stopping: {why.reason}")
         if self._supervisor.failure is not None:
             # If it is Kafka that ended, then `up` is just finding out why.
             await asyncio.wait({up}, timeout=_LAST_WORDS)
@@ -118,7 +113,7 @@ class Session:
         await asyncio.wait({up})
         await self._supervisor.over()
         if final := report.final_text(self._handlers()):
-            self._say(final)
+            self._voice.say(final)
 
     def _brought_up(self, up: asyncio.Task[None]) -> None:
         if up.cancelled() or (error := up.exception()) is None:
@@ -136,7 +131,7 @@ class Session:
         self._supervisor.start(launch.children(self._order.handlers, around))
         if await self._supervisor.settled():
             seconds = (datetime.now(UTC) - self._began).total_seconds()
-            self._say(report.ready_text(self._order.pipeline, self._order.handlers, self._bootstrap, seconds))
+            self._voice.say(report.ready_text(self._order.pipeline, self._order.handlers, self._bootstrap, seconds))
 
     def _sync(self) -> None:
         from orchestrator.kafka.admin import ClusterAdmin
@@ -146,7 +141,7 @@ class Session:
         properties = client_properties(self._order.pipeline.kafka, "admin", self._bootstrap)
         plan = sync_for_up(self._order.pipeline, ClusterAdmin(properties))
         if plan.changes:
-            self._loop.call_soon_threadsafe(self._say, f"topics: {_summary(plan)}")
+            self._loop.call_soon_threadsafe(self._voice.say, f"topics: {_summary(plan)}")
 
     def _verdict(self) -> int:
         """The exit code, or the error that explains it."""
@@ -159,14 +154,19 @@ class Session:
             raise self._trouble or BrokerError(failure.reason, failure.hint)
         raise HandlerError(failure.reason, failure.hint or f"the logs are in {self._state_dir / 'logs'}")
 
-    # What comes in: signals, the control socket, the end of the reader, bugs.
+    # What comes in: facts, signals, the control socket, the end of the reader, bugs.
+
+    def _hear(self, fact: Fact) -> None:
+        if isinstance(fact, facts.Started):
+            self._ground.started(fact.name, fact.pid)
+        self._voice.hear(fact)
 
     def _signalled(self, number: signal.Signals) -> None:
         why = Ending(128 + number, f"{number.name} (again: kill at once)")
         if self._supervisor.stopping is None:
             self._supervisor.stop(why)
         else:
-            self._say(f"{number.name}: killing what is left")
+            self._voice.say(f"{number.name}: killing what is left")
             self._supervisor.kill(why)
 
     def _nobody_reads(self) -> None:
@@ -201,41 +201,6 @@ class Session:
         kept = [keeper for keeper in self._supervisor.keepers if keeper.spec.stage != GROUND]
         return view.handlers(kept, self._loop.time())
 
-    # What goes out: facts, lines, our own words.
-
-    def _hear(self, fact: Fact) -> None:
-        if isinstance(fact, facts.Started):
-            self._ground.started(fact.name, fact.pid)
-        self._note(fact.text())
-        if self._order.json:
-            self._console.output(_json(report.fact_json(fact)))
-        elif self._is_worth_a_line(fact):
-            self._console.say(fact.text(), *(("yellow",) if _is_trouble(fact) else ()))
-
-    def _is_worth_a_line(self, fact: Fact) -> bool:
-        if isinstance(fact, facts.CouldNotStart) and not fact.again:
-            # That ends everything, and the error at the end is about it; a second one would go unsaid.
-            first, self._refused = not self._refused, True
-            return not first
-        return not isinstance(fact, _QUIET)
-
-    def _show(self, name: str, stream: Stream, lines: Sequence[Line]) -> None:
-        if self._order.json:
-            text = "".join(_json(report.line_json(name, stream, line)) for line in lines)
-            self._console.output(text, len(lines))
-        else:
-            self._console.lines(name, lines)
-
-    def _say(self, text: str) -> None:
-        self._note(text)
-        if not self._order.json:
-            self._console.say(text)
-
-    def _note(self, text: str) -> None:
-        """Keep it under `.kpipe/logs` as well. A full disk is told by the handlers' own logs."""
-        with contextlib.suppress(OSError):
-            self._diary.write("stderr", [Line(line) for line in text.split("\n")])
-
 
 def keep_standard_streams() -> None:
     """Started with a standard stream closed, a pipe to a child would get its number, and the child lose it."""
@@ -264,20 +229,7 @@ def _heeded() -> list[signal.Signals]:
     return [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
 
 
-def _is_trouble(fact: Fact) -> bool:
-    calm = (facts.Started, facts.Ready, facts.Finished, facts.Stopping)
-    return not isinstance(fact, calm) and not (isinstance(fact, facts.Stopped) and fact.exit.orderly)
-
-
 def _summary(plan: Any) -> str:
     words = {"create": "created", "grow": "grown", "config": "changed"}
     counts = {word: len({c.topic for c in plan.of(action)}) for action, word in words.items()}
     return ", ".join(f"{count} {word}" for word, count in counts.items() if count)
-
-
-def _json(body: dict[str, Any]) -> str:
-    import json
-
-    from orchestrator.cli import present
-
-    return present.json_safe(json.dumps(body, ensure_ascii=False)) + "\n"

@@ -6,31 +6,23 @@ Everything that happens goes through `_apply`: one direction, from an input of p
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from orchestrator.supervisor import facts, policy, ports
 from orchestrator.supervisor.child import Child, Ears
 from orchestrator.supervisor.facts import Fact
-from orchestrator.supervisor.lines import Line, LineBuffer
-from orchestrator.supervisor.logs import LogFile, Stream
+from orchestrator.supervisor.output import Output, Show
 from orchestrator.supervisor.policy import RUNNING, Action, Life, Rules, State, Step
 from orchestrator.supervisor.probe import watch
 from orchestrator.supervisor.reports import Status, parse
 from orchestrator.supervisor.spec import ChildSpec, Exit, Refusal
 
-#: Shows lines of a child's output: the child's name, the stream, the lines.
-Show = Callable[[str, Stream, Sequence[Line]], None]
-
 #: A child that is still not ready after so many seconds is worth a word.
 SLOW_AFTER = 30.0
 #: A status line longer than this is not one.
 _LONGEST_REPORT = 1_048_576
-#: So many of its newest lines are kept at hand.
-_TAIL = 50
 
 
 class Keeper:
@@ -53,14 +45,11 @@ class Keeper:
         self.status = Status()
         self.pid: int | None = None
         self.last_error: str | None = None
-        self.tail: deque[str] = deque(maxlen=_TAIL)
+        self.output = Output(spec.name, logs, hear, show)
         self._rules = replace(rules, restart=spec.restart, must_start=spec.must_start, stop_timeout=spec.stop_timeout)
-        self._hear, self._show, self._changed, self._broken = hear, show, changed, broken
+        self._hear, self._changed, self._broken = hear, changed, broken
         self._chance = chance
         self._loop = asyncio.get_running_loop()
-        self._log = LogFile(logs / f"{spec.name}.log")
-        self._log_works = True
-        self._last_words = ""
         self._child: Child | None = None
         self._probe: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -105,14 +94,12 @@ class Keeper:
         if self.spec.port is not None and ports.in_use(self.spec.port):
             self._could_not(_port_taken(self.spec, self.spec.port))
             return
-        self._out, self._err, self._said = LineBuffer(), LineBuffer(), b""
-        self._status_works = True
-        self.tail.clear()
+        self.output.begin()
+        self._said, self._status_works = b"", True
         self.status = Status()
         self._slow = self._loop.call_later(SLOW_AFTER, self._is_slow)
         ears = Ears(
-            output=lambda data: self._lines("stdout", self._out.feed(data)),
-            errors=lambda data: self._lines("stderr", self._err.feed(data)),
+            output=lambda data: self.output.feed("stdout", data), errors=lambda data: self.output.feed("stderr", data),
             status=self._reported, started=self._started, refused=self._refused, ended=self._ended,
         )  # fmt: skip
         try:
@@ -120,7 +107,7 @@ class Keeper:
         except (FileNotFoundError, NotADirectoryError):
             self._could_not(Refusal(f"its working folder {self.spec.cwd} does not exist"))
         except OSError as error:  # no room for another process; there may be in a while
-            self._last_words = f"the system refused to start a process: {error.strerror}"
+            self.output.last_words = f"the system refused to start a process: {error.strerror}"
             self._apply(policy.ended(self.life, Exit(), self.now, self._chance(), self._rules))
 
     def _started(self, pid: int) -> None:
@@ -174,27 +161,10 @@ class Keeper:
         self._child, self.pid = None, None
         if self._probe is not None:
             self._probe.cancel()
-        self._lines("stdout", self._out.close())
-        self._lines("stderr", self._err.close())
+        self.output.end()
         if self.life.state is not State.STOPPING:
-            self.last_error = self._last_words or exit.text
+            self.last_error = self.output.last_words or exit.text
         self._apply(policy.ended(self.life, exit, self.now, self._chance(), self._rules))
-        self._last_words = ""
-
-    def _lines(self, stream: Stream, lines: Sequence[Line]) -> None:
-        if not lines:
-            return
-        if stream == "stderr" and (said := [line.text for line in lines if line.text.strip()]):
-            self._last_words = said[-1].strip()[:500]
-        try:
-            self._log.write(stream, lines)
-            self._log_works = True
-        except OSError as error:
-            if self._log_works:
-                self._hear(facts.LogTrouble(self.spec.name, error.strerror or str(error)))
-            self._log_works = False
-        self.tail.extend(line.text for line in lines[-_TAIL:])
-        self._show(self.spec.name, stream, lines)
 
     def _set_timer(self) -> None:
         if self._timer is not None:
@@ -225,10 +195,10 @@ class Keeper:
             case State.NOT_READY:
                 return facts.NotReady(name)
             case State.BACKING_OFF:
-                return facts.Crashed(name, exit, self._last_words, (life.due or self.now) - self.now)
+                return facts.Crashed(name, exit, self.output.last_words, (life.due or self.now) - self.now)
             case State.CRASH_LOOP | State.FAILED:
                 failures = len(life.failures) if life.state is State.CRASH_LOOP else 1
-                return facts.GaveUp(name, exit, self._last_words, failures, self._rules.loop_window)
+                return facts.GaveUp(name, exit, self.output.last_words, failures, self._rules.loop_window)
             case State.FAILED_TO_START:
                 return facts.CouldNotStart(name, life.refusal or Refusal("it did not say why"), life.restarts > 0)
             case State.STOPPING:
@@ -238,11 +208,6 @@ class Keeper:
             case State.STOPPED if life.exit is not None and before.state in RUNNING:
                 return facts.Finished(name)
         return None
-
-    def close(self) -> None:
-        """Let go of the log."""
-        with contextlib.suppress(OSError):
-            self._log.close()
 
 
 def _port_taken(spec: ChildSpec, port: int) -> Refusal:

@@ -16,7 +16,8 @@ from pathlib import Path
 from orchestrator.errors import EXIT_OK
 from orchestrator.supervisor.ending import Ending, ending, failure
 from orchestrator.supervisor.facts import Fact
-from orchestrator.supervisor.keeper import Keeper, Show
+from orchestrator.supervisor.keeper import Keeper
+from orchestrator.supervisor.output import Show
 from orchestrator.supervisor.policy import OVER, Rules, State
 from orchestrator.supervisor.spec import ChildSpec
 
@@ -111,7 +112,7 @@ class Supervisor:
         """Wait until everything is stopped. Raises what `broken` was told."""
         await self._until(lambda: self._stop is not None and all(k.life.state in OVER for k in self.keepers))
         for keeper in self.keepers:
-            keeper.close()
+            keeper.output.close()
         if self._bug is not None:
             raise self._bug
 

@@ -227,8 +227,8 @@ while True: signal.pause()
     assert [(n, x.text) for n, _, x in heard.lines if x.text != "up"] == [
         (name, text) for name in ("source", "worker", "sink", "broker") for text in ("stopping", "stopped")
     ]
-    started = [f.name for f in heard.facts if isinstance(f, facts.Started)]
-    assert started[:4] == ["broker", "sink", "worker", "source"]
+    begun = sorted(supervisor.keepers[:4], key=lambda keeper: keeper.life.started_at or 0)
+    assert [keeper.spec.name for keeper in begun] == ["broker", "sink", "worker", "source"]
     assert state_of(supervisor, "restless") is State.STOPPED
 
 
