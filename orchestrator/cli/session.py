@@ -63,6 +63,8 @@ def run(order: Order, ground: Ground) -> int:
         try:
             return asyncio.run(Session(order, ground, began).run())
         finally:
+            # The end has begun; one more request for it must not cut it short.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
             ground.finish()
     finally:
         lock.close()

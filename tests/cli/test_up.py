@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -323,6 +324,51 @@ def test_closed_standard_streams(tmp_path: Path, kafka: str) -> None:
         done.kill()
         done.wait()
     assert "idle" in (project.state / "logs" / "idle.log").read_text()
+
+
+def test_replicas_share_the_work_and_one_that_is_killed_comes_back(tmp_path: Path, kafka: str) -> None:
+    project = Project(tmp_path, kafka, {"idle": IDLE})
+    (tmp_path / "work.py").write_text("def handle(event): print('did', event.value['n'], flush=True)")
+    with (tmp_path / "pipeline.yaml").open("a") as file:
+        file.write(
+            f"  work: {{python: 'work:handle', consumes: [jobs], dlq: none, replicas: 2}}\nnamespace: n{project.mark}\n"
+            "topics: {jobs: {partitions: 4, key: n, dlq: none}}\n"
+        )
+
+    def work() -> dict[str, Any]:
+        return next(h for h in json.loads(project.kpipe("ps", "--json").stdout)["handlers"] if h["name"] == "work")
+
+    def send(first: int) -> None:
+        events = "\n".join(json.dumps({"n": n}) for n in range(first, first + 50))
+        assert project.kpipe("send", "jobs", "-", input=events).returncode == 0
+
+    with project.up() as up:
+        up.ready()
+        assert [i["name"] for i in work()["instances"]] == ["work.0", "work.1"] and work()["ready"] == 2
+        send(0)
+        wait_until("all done", lambda: (work()["accounting"] or {}).get("done") == 50)
+        assert "work.0 | did" in up.out and "work.1 | did" in up.out
+        os.kill(work()["instances"][0]["pid"], signal.SIGKILL)
+        wait_until("restarted", lambda: work()["restarts"] == 1 and work()["ready"] == 2, 60)
+        send(50)
+        wait_until("all done", lambda: (work()["accounting"] or {}).get("done") == 100, 60)
+        assert project.kpipe("down").returncode == 0
+        assert up.ended(1) == 0
+        assert "work  in 100 = done 100 + dead-lettered 0 + skipped 0 + in flight 0" in up.err
+        assert {f"did {n}" for n in range(100)} <= {line.split("| ")[1] for line in up.out.splitlines()}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("kpipe: [1", "pipeline.yaml:"), ("kpipe: 1\npipeline: p\ntopics: {a: {schema: s.json}}\n", "s.json")],
+)
+def test_a_file_with_errors_starts_nothing(tmp_path: Path, text: str, said: str) -> None:
+    project = Project(tmp_path, "127.0.0.1:1", {"idle": IDLE})
+    (tmp_path / "s.json").write_text('{"type": "nonsense"}')
+    (tmp_path / "pipeline.yaml").write_text(text)
+    done = project.kpipe("up")
+    assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
+    assert done.stdout == "" and not project.state.exists()
 
 
 def test_nohup_is_heeded(tmp_path: Path, kafka: str) -> None:
