@@ -41,6 +41,10 @@ SHARED: Mapping[str, str] = {
     # The controller's sign of life, 500 ms unless told otherwise: with one node nobody listens to it, and it
     # is half of what an idle broker does.
     "metadata.max.idle.interval.ms": "10000",
+    # After an unclean end the controller waits this long for the dead broker before it takes the new one: 9 s
+    # unless told otherwise. Above the pauses of a busy laptop, since a broker that misses it is fenced for a moment.
+    "broker.session.timeout.ms": "3000",
+    "broker.heartbeat.interval.ms": "500",
     # Threads that a laptop's load never fills.
     "num.network.threads": "2",
     "num.io.threads": "4",

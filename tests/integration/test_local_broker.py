@@ -21,7 +21,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
 
 from orchestrator.brokers import BrokerRecord, LocalBroker, PortTaken, recorded
 from orchestrator.brokers import record as records
-from orchestrator.brokers.process import find_broker, mark
+from orchestrator.brokers.process import alive, find_broker, mark
 from orchestrator.errors import BrokerError, UsageError
 from orchestrator.kafka.ping import ping
 from tests.support.broker import tied
@@ -60,9 +60,9 @@ class Project:
         return found
 
     def kill(self) -> None:
-        process = psutil.Process(self.pid())
-        process.kill()
-        until(lambda: not process.is_running())
+        pid = self.pid()
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: not alive(pid))
 
 
 def until(reached: Callable[[], bool], seconds: float = 30.0) -> None:
@@ -124,11 +124,10 @@ class TestLife:
         assert project.pid() == found["pid"]
 
         write(address, "kept", "one", "two")
-        process = psutil.Process(found["pid"])
         started = time.monotonic()
         stopped = kpipe(project.folder, "broker", "stop")
         assert stopped.code == 0 and time.monotonic() - started < 20
-        assert not process.is_running()
+        assert not alive(found["pid"])
         assert recorded(project.state) is None and not (project.state / "broker.json").exists()
         nothing = kpipe(project.folder, "broker", "stop")
         assert nothing.code == 0 and "no Kafka of this pipeline runs" in nothing.err
@@ -251,7 +250,7 @@ class TestUncleanEnds:
         assert found is not None and found.pid == pid
         (project.state / "broker.json").unlink()
         assert project.api.stop()
-        assert not psutil.pid_exists(pid)
+        assert not alive(pid)
 
     def test_ctrl_c_while_it_starts_leaves_nothing(self, project: Project) -> None:
         with self.starting(project) as child:
