@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from orchestrator.delivery.outcome import Failed, Reason
 from orchestrator.records import Record
 
@@ -12,7 +10,7 @@ EventId = str | int
 
 
 class Pending:
-    """One unsettled event in its lane.
+    """One unsettled event in its lane. Its decoded value is not kept: the handler may have changed it.
 
     `attempts` counts the runs that were spent, `waits` the unavailable ones in a row; times are epoch seconds, 0
     when it never failed. `buried` is the reason once the event was given up and only its letter is missing.
@@ -26,13 +24,11 @@ class Pending:
         "first_failed",
         "last_failed",
         "record",
-        "value",
         "waits",
     )
 
-    def __init__(self, record: Record, value: Any, event_id: EventId | None) -> None:
+    def __init__(self, record: Record, event_id: EventId | None) -> None:
         self.record = record
-        self.value = value
         self.event_id = event_id
         self.attempts = 0
         self.waits = 0

@@ -125,7 +125,7 @@ class Loop(threading.Thread):
         value = judge(source, record)
         if isinstance(value, Failed):
             batch.add(record)
-            self._attempts.bury_broken(source, Pending(record, None, None), value, batch)
+            self._attempts.bury_broken(source, Pending(record, None), value, batch)
             return True
         event_id = self._event_id(part, value)
         if event_id is not None and event_id in batch.ids:
@@ -136,13 +136,13 @@ class Loop(threading.Thread):
             return True
         if batch.given_up and self._lane_key(record) in batch.given_up:
             return False
-        if len(part.lanes) and self._wait_behind(part, Pending(record, value, event_id)):
+        if len(part.lanes) and self._wait_behind(part, Pending(record, event_id)):
             batch.held.append(record.offset)
             return True
         batch.add(record, event_id)
         failed = self._attempts.run(source, record, value, 1, batch)
         if failed is not None:
-            self._fail_fresh(part, source, Pending(record, value, event_id), failed, batch)
+            self._fail_fresh(part, source, Pending(record, event_id), failed, batch)
         return True
 
     def _fail_fresh(self, part: Partition, source: Source, pending: Pending, failed: Failed, batch: Batch) -> None:
@@ -188,8 +188,8 @@ class Loop(threading.Thread):
     def _pending_of(self, part: Partition, source: Source, record: Record) -> Pending:
         value = judge(source, record)
         if isinstance(value, Failed):
-            return Pending(record, None, None)
-        return Pending(record, value, self._event_id(part, value))
+            return Pending(record, None)
+        return Pending(record, self._event_id(part, value))
 
     # -- events in lanes ------------------------------------------------------------------------------------------
 
@@ -219,7 +219,8 @@ class Loop(threading.Thread):
     def _resume(self, part: Partition, source: Source, pending: Pending, batch: Batch) -> Park | None:
         """Run one event of a lane; the wait that follows if it is still not settled."""
         record = pending.record
-        value = judge(source, record) if pending.value is None else pending.value
+        # Decoded anew for each run: what the handler was given before, it may have changed.
+        value = judge(source, record)
         if pending.buried is not None:
             batch.add(record, pending.event_id)
             batch.given_up.add(self._lane_key(record))

@@ -386,3 +386,21 @@ def test_what_cannot_start_says_why(make: Make, target: str, said: str) -> None:
         [failure] = [s for s in worker.said if s["type"] == "failed-to-start"]
         assert said in failure["message"]
         assert "Traceback" not in worker.log
+
+
+def test_what_a_failed_attempt_changed_in_the_value_is_undone(make: Make) -> None:
+    code = """
+        from orchestrator import Emit
+
+        def handle(event):
+            event.value["n"] *= 10
+            if event.attempt < 3:
+                raise RuntimeError("after the change")
+            return Emit("out", event.value)
+    """
+    project = make(**{"code.py": code})
+    project.send("in", [{"k": "a", "n": 1}])
+    with project.worker("h") as worker:
+        worker.wait_settled(1)
+        worker.terminate()
+    assert outs(project) == [("a", 10)]
