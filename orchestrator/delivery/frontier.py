@@ -36,6 +36,10 @@ class Frontier:
         i = bisect_right(self._restored, (offset, 1 << 63)) - 1
         return i >= 0 and self._restored[i][0] <= offset < self._restored[i][1]
 
+    def is_settled(self, offset: int) -> bool:
+        """Whether `offset` needs no run: settled in this life or in a former one."""
+        return offset < self.position and offset not in self._held or self.settled_before(offset)
+
     @property
     def has_restored(self) -> bool:
         return bool(self._restored)

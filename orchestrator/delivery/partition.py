@@ -36,6 +36,8 @@ class Partition:
         self.draining = False
         #: The epoch is over: whatever completes now is dropped.
         self.ended = False
+        #: No event runs yet: the ids that are taken are still being read back from the log.
+        self.rebuilding = False
         #: An event of this partition runs, or waits for its receipts.
         self.busy = False
         self.received_events = 0

@@ -6,11 +6,12 @@ import random
 import time
 from typing import Any
 
-from orchestrator.config.model import Handler
+from orchestrator.config.model import DedupPolicy, Handler
 from orchestrator.contracts import Undecodable, decode_json
+from orchestrator.delivery.dedup import event_id_of
 from orchestrator.delivery.letters import Death, Sender, read_letter, write_letter
 from orchestrator.delivery.outcome import Failed, Park, decide
-from orchestrator.delivery.pending import Pending
+from orchestrator.delivery.pending import EventId, Pending
 from orchestrator.event import Event
 from orchestrator.kafka.producer import SendFailure
 from orchestrator.records import Record
@@ -38,6 +39,16 @@ def judge(source: Source, record: Record) -> Any:
     violations = tuple((v.path, v.message) for v in source.contract.violations(value))
     what = "; ".join(f"{path}: {message}" for path, message in violations[:3])
     return Failed("schema", what, "ContractError", violations=violations)
+
+
+def identify(source: Source, policy: DedupPolicy | None, record: Record, value: Any) -> EventId | None:
+    """What dedup knows the event by; a letter is known by its own id, since its event's may be in several letters."""
+    if policy is None or isinstance(value, Failed):
+        return None
+    if source.is_dlq:
+        letter = read_letter(record.headers)
+        return None if letter is None else letter.id
+    return event_id_of(value, policy.by)
 
 
 class Attempts:

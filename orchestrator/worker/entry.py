@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,16 +22,19 @@ from orchestrator.config import build
 from orchestrator.config.model import Handler, Pipeline
 from orchestrator.contracts import load_contracts
 from orchestrator.delivery.letters import Sender
+from orchestrator.delivery.partition import Partition
 from orchestrator.errors import FindingsError, HandlerError, KpipeError
 from orchestrator.kafka.consumer import GroupConsumer
 from orchestrator.kafka.properties import LIBRDKAFKA_LOG, client_properties
+from orchestrator.kafka.reader import Reader
 from orchestrator.worker.attempt import Attempts
-from orchestrator.worker.facts import Facts, where
+from orchestrator.worker.facts import QUIET_SECONDS, Facts, where
 from orchestrator.worker.intake import Intake
 from orchestrator.worker.ledger import Ledger
 from orchestrator.worker.loop import Loop
 from orchestrator.worker.outputs import Outputs
 from orchestrator.worker.python import load_python
+from orchestrator.worker.rebuild import Rebuild
 from orchestrator.worker.receipts import Receipts
 from orchestrator.worker.report import Report
 from orchestrator.worker.source import sources_of
@@ -60,7 +64,7 @@ class WorkerConfig:
 def main() -> int:
     """Run one worker; returns its exit code."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
-    LIBRDKAFKA_LOG.addFilter(_worth_a_line)
+    LIBRDKAFKA_LOG.addFilter(Calm())
     report = Report(_fd("KPIPE_STATUS_FD"))
     try:
         worker = Worker(read_config(), report)
@@ -73,9 +77,22 @@ def main() -> int:
     return worker.run()
 
 
-def _worth_a_line(line: logging.LogRecord) -> bool:
-    """librdkafka's facility GETPID: a producer id is asked for until a broker that just started can give one."""
-    return not line.getMessage().startswith("GETPID")
+class Calm(logging.Filter):
+    """Of librdkafka's lines, one of each facility in ten seconds: it reports every attempt to reconnect.
+
+    None of GETPID: a producer id is asked for until a broker that just started can give one.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        facility = record.getMessage().partition(" ")[0]
+        if facility == "GETPID" or record.created - self._last.get(facility, 0.0) < QUIET_SECONDS:
+            return False
+        self._last[facility] = record.created
+        return True
 
 
 def read_config() -> WorkerConfig:
@@ -119,9 +136,12 @@ class Worker:
             on_assignment=self._assigned,
             on_tick=self._tick,
             on_leaving=self._send_status,
+            rebuild=self._rebuild,
             on_drained=self._send_status,
         )
-        self._budget = budget
+        self._sources = sources
+        self._handler = handler
+        self._consumer_properties = properties
         self._status_due = 0.0
         self._signals = 0
         self._ready = False
@@ -143,6 +163,12 @@ class Worker:
         if self._signals > 1:
             os._exit(128 + number)
         self._intake.stop()
+
+    def _rebuild(self, parts: Sequence[Partition]) -> None:
+        policy = self._handler.dedup
+        if parts and policy is not None:
+            properties = self._consumer_properties
+            Rebuild(parts, self._sources, policy, self._ledger, lambda: Reader(properties)).start()
 
     def _assigned(self, partitions: object) -> None:
         self._ready = partitions is not None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import time
 
 from orchestrator.delivery.outcome import Park
 from orchestrator.delivery.pending import Pending
@@ -15,6 +16,9 @@ from orchestrator.kafka.producer import SendFailure
 from orchestrator.records import Record, TopicPartition
 
 log = logging.getLogger("kpipe.worker")
+
+#: The same trouble is told again after so long (seconds).
+QUIET_SECONDS = 10.0
 
 
 def where(record: Record) -> str:
@@ -27,6 +31,7 @@ class Facts:
 
     def __init__(self) -> None:
         self.last_error: str | None = None
+        self._said: dict[str, float] = {}
         #: How often an offset to read next was gone.
         self.offsets_lost = 0
 
@@ -67,8 +72,11 @@ class Facts:
         self.alarm(f"{tp.topic}[{tp.partition}]: offset {wanted} does not exist ({low} to {high} do): {gone}")
 
     def trouble(self, message: str) -> None:
-        """Something that heals itself, or does not, outside of this worker."""
-        self._say(logging.WARNING, message)
+        """Something that heals itself, or does not, outside of this worker; the same at most every ten seconds."""
+        now = time.monotonic()
+        if now - self._said.get(message, -QUIET_SECONDS) >= QUIET_SECONDS:
+            self._said = {m: at for m, at in self._said.items() if now - at < QUIET_SECONDS} | {message: now}
+            self._say(logging.WARNING, message)
 
     def alarm(self, message: str) -> None:
         """Something that wants a person."""

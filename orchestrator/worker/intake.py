@@ -46,11 +46,13 @@ class Intake:
         drain_budget: float,
         on_assignment: Callable[[Sequence[TopicPartition] | None], None],
         on_tick: Callable[[], None],
+        rebuild: Callable[[Sequence[Partition]], None] = lambda parts: None,
         on_leaving: Callable[[], None] = lambda: None,
         on_drained: Callable[[], None] = lambda: None,
         limits: Limits = Limits(),  # noqa: B008 - a frozen value
     ) -> None:
-        """`connect` makes the consumer, given this object as its `Assignments`.
+        """`connect` makes the consumer, given this object as its `Assignments`. `rebuild` gets the partitions of each
+        assignment that have to learn which event ids are taken; until it says so to the ledger, none of them runs.
 
         `on_assignment` hears the owned partitions after each change, None while they are taken away; `on_tick`
         runs about ten times a second and may end the process; `on_drained` runs once, when the worker stops, while
@@ -64,6 +66,7 @@ class Intake:
         self._on_assignment = on_assignment
         self._on_tick = on_tick
         self._on_leaving = on_leaving
+        self._rebuild = rebuild
         self._on_drained = on_drained
         self._limits = limits
         self._paused: frozenset[TopicPartition] = frozenset()
@@ -139,15 +142,17 @@ class Intake:
         """Open an epoch for each new partition; a group that never committed starts at `from` and commits it."""
         starts = {}
         begun = {}
+        opened = []
         for one in committed:
             found = self._start(one)
             starts[one.tp] = found.offset
             known = found if one.offset is not None else None
-            self._open(one.tp, found, known)
+            opened.append(self._open(one.tp, found, known))
             if known is None:
                 begun[one.tp] = found
         if begun:
             self._commit_last(begun)
+        self._rebuild([part for part in opened if part.rebuilding])
         self._paused -= set(starts)
         self._on_assignment([part.tp for part in self._ledger.partitions])
         return starts
@@ -158,10 +163,14 @@ class Intake:
         low, high = self._consumer.ends_of(one.tp)
         return Checkpoint(low if self._handler.start_from == "earliest" else high)
 
-    def _open(self, tp: TopicPartition, start: Checkpoint, committed: Checkpoint | None) -> None:
+    def _open(self, tp: TopicPartition, start: Checkpoint, committed: Checkpoint | None) -> Partition:
         policy = self._handler.dedup
         dedup = None if policy is None else Dedup(window=int(min(policy.window, 1e9) * 1000))
-        self._ledger.open(Partition(tp, self._sources[tp.topic].topic, start, dedup), committed)
+        part = Partition(tp, self._sources[tp.topic].topic, start, dedup)
+        # A group that never committed anything has settled nothing: there is nothing to learn.
+        part.rebuilding = dedup is not None and committed is not None
+        self._ledger.open(part, committed)
+        return part
 
     def revoked(self, partitions: Sequence[TopicPartition]) -> None:
         """Drain, commit, let go."""

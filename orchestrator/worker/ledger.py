@@ -123,12 +123,18 @@ class Ledger:
                 flying += part.in_flight
             return tally, flying
 
+    def rebuilt(self, part: Partition) -> None:
+        """The ids that are taken are known again: events may run."""
+        with self._lock:
+            part.rebuilding = False
+        self.work.set()
+
     # -- the thread that runs handlers ----------------------------------------------------------------------------
 
     def begin(self, part: Partition) -> bool:
         """Events of `part` are about to run; False when none may start any more."""
         with self._lock:
-            if part.draining or part.ended:
+            if part.draining or part.ended or part.rebuilding:
                 return False
             part.busy = True
             return True

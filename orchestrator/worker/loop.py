@@ -17,13 +17,12 @@ from itertools import islice
 from typing import Any
 
 from orchestrator.config.model import Handler
-from orchestrator.delivery.dedup import event_id_of
 from orchestrator.delivery.lanes import Lane, lane_of
 from orchestrator.delivery.outcome import Failed, Park
 from orchestrator.delivery.partition import Partition
 from orchestrator.delivery.pending import EventId, Pending
 from orchestrator.records import Record
-from orchestrator.worker.attempt import Attempts, judge
+from orchestrator.worker.attempt import Attempts, identify, judge
 from orchestrator.worker.batch import Batch
 from orchestrator.worker.facts import Facts
 from orchestrator.worker.ledger import Ledger
@@ -77,6 +76,8 @@ class Loop(threading.Thread):
                     self._ledger.work.wait(self._patience())
         except BaseException as e:  # noqa: BLE001 - handed to the thread that polls, which ends the process with it
             self.error = e
+            for part in self._ledger.partitions:
+                self._abandon(part)
         finally:
             self._attempts.close()
 
@@ -127,7 +128,7 @@ class Loop(threading.Thread):
             batch.add(record)
             self._attempts.bury_broken(source, Pending(record, None), value, batch)
             return True
-        event_id = self._event_id(part, value)
+        event_id = identify(source, self._handler.dedup, record, value)
         if event_id is not None and event_id in batch.ids:
             return False
         if event_id is not None and self._is_copy(part, event_id, record):
@@ -176,7 +177,7 @@ class Loop(threading.Thread):
             failure = batch.failures.get(index)
             if failure is None and key not in lanes:
                 continue
-            pending = batch.buried.get(index) or self._pending_of(part, source, record)
+            pending = batch.buried.get(index) or self._pending_of(source, record)
             if failure is not None:
                 self._attempts.note_send_failure(pending, failure)
             lanes.setdefault(key, []).append(pending)
@@ -185,11 +186,11 @@ class Loop(threading.Thread):
             part.lanes.block(key, pendings, due)
         return {p.record.offset: p for pendings in lanes.values() for p in pendings}
 
-    def _pending_of(self, part: Partition, source: Source, record: Record) -> Pending:
+    def _pending_of(self, source: Source, record: Record) -> Pending:
         value = judge(source, record)
         if isinstance(value, Failed):
             return Pending(record, None)
-        return Pending(record, self._event_id(part, value))
+        return Pending(record, identify(source, self._handler.dedup, record, value))
 
     # -- events in lanes ------------------------------------------------------------------------------------------
 
@@ -291,10 +292,6 @@ class Loop(threading.Thread):
     def _original_runs_elsewhere(self, part: Partition, pending: Pending) -> bool:
         lane = None if pending.event_id is None else part.lanes.lane_in_progress(pending.event_id)
         return lane is not None and lane.key != self._lane_key(pending.record)
-
-    def _event_id(self, part: Partition, value: Any) -> EventId | None:
-        dedup = self._handler.dedup
-        return None if dedup is None or part.dedup is None else event_id_of(value, dedup.by)
 
     def _is_copy(self, part: Partition, event_id: EventId, record: Record) -> bool:
         seen = "new" if part.dedup is None else part.dedup.look(event_id, record.timestamp, hash(record.value))

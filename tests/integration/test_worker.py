@@ -130,8 +130,9 @@ def test_a_failing_event_parks_only_its_key_and_ends_in_the_dlq_with_its_story(m
     assert record.key == b"bad"
     assert ("a", b"\x00\xff") in record.headers
     assert "ValueError: no 0" in letter.headers["stack"]
-    for name in "version id topic partition offset timestamp group pipeline handler fingerprint".split():
+    for name in ("version", "id", "topic", "partition", "offset", "timestamp", "group", "pipeline", "handler"):
         assert letter.headers[name], name
+    assert len(letter.fingerprint) == 12
     assert letter.headers["first-failed-at"] < letter.headers["last-failed-at"]
     assert letter.id == f"{project.namespace}.test.h/{project.name('in')}/{letter.partition}/{letter.offset}"
 
@@ -237,6 +238,29 @@ def test_copies_are_skipped_within_the_window(make: Make) -> None:
     assert outs(project) == [("a", 0)]
 
 
+def test_what_is_taken_survives_a_death_and_a_move(make: Make) -> None:
+    """The ids are read back from the log: by the successor of a killed worker, and by a replica that takes over."""
+    project = make()
+    events = [{"k": f"k{i % 20}", "n": i, "eventId": f"id-{i}"} for i in range(2000)]
+    project.send("in", events)
+    with project.worker("h") as worker:
+        worker.wait_settled(2000)
+        until("all committed", lambda: sum(o for o, _ in project.committed("h", "in").values()) == 2000)
+        worker.kill()
+    project.send("in", events[:1000])
+    with project.worker("h") as first:
+        assert first.wait_settled(3000)["skipped"] == 1000
+        with project.worker("h", slot=1) as second:
+            second.wait_ready()
+            until("both own one", lambda: first.is_ready and len(second.said[-1:]) and second.accounting.get("in"))
+            project.send("in", events[1000:])
+            until("all settled", lambda: first.accounting["in"] + second.accounting["in"] == 4000)
+            until("none in flight", lambda: not first.accounting["in_flight"] + second.accounting["in_flight"])
+            assert second.terminate() == 0
+        assert first.terminate() == 0
+    assert len(outs(project)) == 2000
+
+
 def test_a_copy_of_one_in_progress_waits_for_it(make: Make) -> None:
     """The copy has another key, so that its own lane is free; it must not run beside its original."""
     project = make(YAML.replace("partitions: 2", "partitions: 1"))
@@ -285,7 +309,8 @@ def test_a_handler_on_a_dlq_gets_the_letter_and_never_writes_one(make: Make) -> 
     yaml = (
         YAML
         + """
-  watcher: {python: "watch:handle", consumes: [h.dlq, in.dlq], produces: [out], dlq: none, retry: {attempts: 2, backoff: 10ms}}
+  watcher:
+    {python: "watch:handle", consumes: [h.dlq, in.dlq], produces: [out], dlq: none, retry: {attempts: 2, backoff: 1ms}}
 """
     )
     watch = """
@@ -304,7 +329,8 @@ def test_a_handler_on_a_dlq_gets_the_letter_and_never_writes_one(make: Make) -> 
         worker.wait_settled(2)
         until("the rejected one", lambda: [k for k, _ in outs(project)] == ["rejected"])
         until("the stalled lane is an alarm", lambda: "its lane stalls" in watcher.log)
-        (project.folder / "fixed").touch()
+        assert watcher.terminate() == 0
+    (project.folder / "fixed").touch()
     with project.worker("watcher") as watcher:
         watcher.wait_settled(2)
         watcher.terminate()

@@ -146,16 +146,16 @@ class History:
             assert offsets == sorted(offsets), f"{lane} out of order: {offsets}"
 
     def lanes(self) -> Iterator[tuple[tuple[int, bytes | None], list[int]]]:
-        """The events of each key in the order in which they first came to an end.
+        """The events of each key whose output was their first end, in the order of those outputs.
 
-        Left out: an event whose output turns out to be too large (it ends late, as a letter, when its successors have
-        been sent), and copies (a restart forgets the ids that were taken, so that a skipped copy may run after it).
+        Left out: an event whose output turns out to be too large. It ends late, as a letter, when its successors have
+        been sent.
         """
         by_offset = {(r.partition, r.offset): r for log in self.world.log.values() for r in log}
         lanes: dict[tuple[int, bytes | None], list[int]] = {}
-        left_out = {(p, o) for _, p, o in self.world.too_large} | self.world.skipped
-        for partition, offset in dict.fromkeys(self.world.completed):
-            if (partition, offset) not in left_out:
+        left_out = {(p, o) for _, p, o in self.world.too_large}
+        for (partition, offset), topic in self.world.completed.items():
+            if topic == "out" and (partition, offset) not in left_out:
                 lanes.setdefault((partition, by_offset[partition, offset].key), []).append(offset)
         yield from lanes.items()
 

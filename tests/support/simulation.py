@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from orchestrator.config.model import DedupPolicy, Handler, Pipeline, RetryPolicy, Topic
-from orchestrator.config.model import KafkaSettings
+from orchestrator.config.model import DedupPolicy, Handler, KafkaSettings, Pipeline, RetryPolicy, Topic
 from orchestrator.contracts import Contract
 from orchestrator.delivery.checkpoint import read_checkpoint
 from orchestrator.delivery.letters import Sender
 from orchestrator.delivery.outcome import Failed
+from orchestrator.delivery.partition import Partition
 from orchestrator.event import Emit, Event
 from orchestrator.kafka.consumer import CommitRequest, Committed
 from orchestrator.kafka.producer import SendFailure
@@ -31,6 +31,7 @@ from orchestrator.worker.intake import Intake
 from orchestrator.worker.ledger import Ledger
 from orchestrator.worker.loop import Loop
 from orchestrator.worker.outputs import Outputs
+from orchestrator.worker.rebuild import register
 from orchestrator.worker.source import sources_of
 
 logging.getLogger("kpipe.worker").setLevel(logging.CRITICAL)
@@ -69,8 +70,8 @@ class World:
     acknowledged: list[tuple[str, int, int]] = field(default_factory=list)
     #: Events that a run ended without anything to write, or that were skipped as copies.
     silent: set[tuple[int, int]] = field(default_factory=set)
-    #: (partition, offset) of each event that came to an end, of whatever kind, in order.
-    completed: list[tuple[int, int]] = field(default_factory=list)
+    #: How each event first came to an end, in order: (partition, offset) -> the topic that took it, "" for none.
+    completed: dict[tuple[int, int], str] = field(default_factory=dict)
     #: Events that were skipped as copies at least once.
     skipped: set[tuple[int, int]] = field(default_factory=set)
     #: What was too large once is too large for ever.
@@ -153,10 +154,13 @@ class FakeReceipts:
                     failed.add(record.key)
                 else:
                     self.world.acknowledged.append((out.topic, record.partition, record.offset))
-                    self.world.completed.append((record.partition, record.offset))
+                    self.world.completed.setdefault((record.partition, record.offset), out.topic)
             if not outs and record.key not in failed:
                 quiet.append((record.partition, record.offset))
-                (self.world.skipped.add if index in batch.skipped else self.world.completed.append)(quiet[-1])
+                if index in batch.skipped:
+                    self.world.skipped.add(quiet[-1])
+                else:
+                    self.world.completed.setdefault(quiet[-1], "")
         self.world.silent.update(quiet)
         return True
 
@@ -219,8 +223,18 @@ class Life:
             drain_budget=0.0,
             on_assignment=lambda tps: None,
             on_tick=lambda: None,
+            rebuild=self.rebuild,
         )
         self.read: dict[int, int] = {}
+        self.sources = sources
+        self.policy = handler.dedup
+
+    def rebuild(self, parts: Sequence[Partition]) -> None:
+        """What the thread of that name does, at once."""
+        for part in parts:
+            for record in self.world.log[part.tp.partition]:
+                register(part, self.sources["in"], self.policy, record)
+            self.ledger.rebuilt(part)
 
     def assign(self, *partitions: int) -> None:
         committed = []

@@ -1,0 +1,104 @@
+"""Dedup without a store: what was settled stands in the partition's own log. DESIGN section 5, step 4.
+
+Before the first event of a new epoch runs, the log is read again from one window before the frontier up to it, and
+the settled ranges above it; the ids found there are taken, nothing is run. So the ids survive restarts and move with
+their partition from machine to machine.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from orchestrator.config.model import DedupPolicy
+from orchestrator.delivery.partition import Partition
+from orchestrator.errors import BrokerError
+from orchestrator.kafka.reader import Reader
+from orchestrator.records import Record, TopicPartition
+from orchestrator.worker.attempt import identify, judge
+from orchestrator.worker.ledger import Ledger
+from orchestrator.worker.source import Source
+
+log = logging.getLogger("kpipe.worker")
+
+#: A cluster that does not answer is asked again after so long (seconds).
+AGAIN_SECONDS = 1.0
+#: A rebuild that took at least so long is worth a line in the log (seconds).
+WORTH_A_LINE = 1.0
+
+
+class Rebuild(threading.Thread):
+    """Fills the dedup tables of partitions that were just assigned, then lets their events run."""
+
+    def __init__(
+        self,
+        parts: Sequence[Partition],
+        sources: Mapping[str, Source],
+        policy: DedupPolicy,
+        ledger: Ledger,
+        connect: Callable[[], Reader],
+    ) -> None:
+        super().__init__(name="dedup", daemon=True)
+        self._parts = {part.tp: part for part in parts}
+        self._sources = sources
+        self._policy = policy
+        self._ledger = ledger
+        self._connect = connect
+
+    def run(self) -> None:
+        began = time.monotonic()
+        while wanted := {tp: part for tp, part in self._parts.items() if part.rebuilding and not part.ended}:
+            try:
+                with self._connect() as reader:
+                    self._read(reader, wanted)
+            except BrokerError as e:
+                log.warning("waiting to read back which event ids are taken: %s", e.message)
+                time.sleep(AGAIN_SECONDS)
+        took = time.monotonic() - began
+        if took >= WORTH_A_LINE:
+            ids = sum(len(part.dedup) for part in self._parts.values() if part.dedup is not None)
+            log.info("read back %d taken event ids in %.1f s", ids, took)
+
+    def _read(self, reader: Reader, wanted: Mapping[TopicPartition, Partition]) -> None:
+        starts = self._starts(reader, wanted)
+        stops = {tp: _settled_end(part) for tp, part in wanted.items()}
+        for records in reader.read({tp: min(starts[tp], stops[tp]) for tp in wanted}, stops):
+            for record in records:
+                part = wanted[TopicPartition(record.topic, record.partition)]
+                if not part.ended:
+                    register(part, self._sources[record.topic], self._policy, record)
+            if all(part.ended for part in wanted.values()):
+                return
+        for part in wanted.values():
+            self._ledger.rebuilt(part)
+
+    def _starts(self, reader: Reader, wanted: Mapping[TopicPartition, Partition]) -> dict[TopicPartition, int]:
+        """Where each partition's window begins: reckoned from the record at its frontier, or the last before it."""
+        low, high = reader.beginnings(wanted), reader.ends(wanted)
+        near = {tp: max(low[tp], part.frontier.committable - 1) for tp, part in wanted.items()}
+        starts = dict(near)
+        for tp in wanted:
+            for records in reader.read({tp: near[tp]}, {tp: max(near[tp], high[tp])}):
+                if records:
+                    since = records[0].timestamp - int(self._policy.window * 1000)
+                    starts[tp] = reader.at_time([tp], since)[tp]
+                    break
+        return starts
+
+
+def register(part: Partition, source: Source, policy: DedupPolicy, record: Record) -> None:
+    """Take the id of a settled record; one that breaks its contract has none, one that is not settled is left alone."""
+    if part.dedup is None or not part.frontier.is_settled(record.offset):
+        return
+    value = judge(source, record)
+    found = identify(source, policy, record, value)
+    if found is not None:
+        part.dedup.take(found, record.timestamp, hash(record.value))
+
+
+def _settled_end(part: Partition) -> int:
+    """The offset behind the last settled one."""
+    ranges = part.frontier.settled_above()
+    return ranges[-1][1] if ranges else part.frontier.committable
