@@ -13,10 +13,12 @@ class Pending:
     """One unsettled event in its lane. Its decoded value is not kept: the handler may have changed it.
 
     `attempts` counts the runs that were spent, `waits` the unavailable ones in a row; times are epoch seconds, 0
-    when it never failed. `buried` is the reason once the event was given up and only its letter is missing.
+    when it never failed. `buried` is the reason once the event was given up and only its letter is missing. `alone`
+    asks for a run with no other event before the same barrier.
     """
 
     __slots__ = (
+        "alone",
         "attempts",
         "buried",
         "event_id",
@@ -36,6 +38,7 @@ class Pending:
         self.last_failed = 0.0
         self.failed: Failed | None = None
         self.buried: Reason | None = None
+        self.alone = False
 
     def note_failure(self, failed: Failed, now: float) -> None:
         """A run failed at `now`: keep when and why."""

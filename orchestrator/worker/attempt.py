@@ -8,6 +8,7 @@ from typing import Any
 
 from orchestrator.config.model import DedupPolicy, Handler
 from orchestrator.contracts import Undecodable, decode_json
+from orchestrator.delivery.backoff import delay_of
 from orchestrator.delivery.dedup import event_id_of
 from orchestrator.delivery.letters import Death, Sender, read_letter, write_letter
 from orchestrator.delivery.outcome import Failed, Park, decide
@@ -143,13 +144,25 @@ class Attempts:
         letter = write_letter(pending.record, self._sender, death, dlq.name, dlq.partitions)
         self._receipts.send(letter, batch)
 
-    def note_send_failure(self, pending: Pending, failure: SendFailure) -> None:
-        """An output or a letter was refused. Only a record that can never be written is its event's own fault."""
+    def note_send_failure(self, source: Source, pending: Pending, failure: SendFailure, batch: Batch) -> float:
+        """An output or a letter was refused; returns the seconds until the event may run again.
+
+        Only a record that can never be written is its event's own fault, and that is known only of an event that
+        ran alone: a broker that finds a produce request too large refuses every record in it (librdkafka does not
+        split requests as the Java client does). A letter's event is never given up: its lane stalls.
+        """
         if pending.buried is None and failure.permanent:
-            pending.note_failure(Failed("output", f"Kafka refused it: {failure.message}", failure.code), time.time())
-            pending.attempts += 1
-            pending.buried = "output"
+            if len(batch.records) > 1:
+                pending.alone = True
+            elif not source.is_dlq:
+                refused = Failed("output", f"Kafka refused it: {failure.message}", failure.code)
+                pending.note_failure(refused, time.time())
+                pending.attempts += 1
+                pending.buried = "output"
         self._facts.send_failed(pending, failure)
+        pending.waits += 1
+        retry = self._handler.retry
+        return delay_of(pending.waits, retry.backoff, retry.max_backoff, random.random())
 
     def close(self) -> None:
         self._runner.close()

@@ -49,6 +49,9 @@ STATUS_SECONDS = 1.0
 #: Kept free of a stop's or rebalance's time for the last commit and for leaving the group (seconds).
 LEAVING_SECONDS = 3.0
 _DEFAULT_MAX_POLL_MS = 300_000
+_DEFAULT_BATCH_SIZE = 1_000_000
+#: Bytes of a batch's header (61 in format version 2, KIP-98) and more.
+_BATCH_OVERHEAD = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,9 +210,15 @@ class Worker:
 
 
 def _producer_properties(config: WorkerConfig) -> dict[str, Any]:
-    """The largest record that any topic of the pipeline takes has to fit (bytes)."""
+    """The largest record that any topic of the pipeline takes has to fit, and a batch into the smallest topic (bytes).
+
+    librdkafka fills a batch up to `batch.size` whatever its topic takes, and a broker refuses it as a whole.
+    """
     limits = [int(t.configs.get("max.message.bytes", 1_048_588)) for t in config.pipeline.topics.values()]
-    return client_properties(config.pipeline.kafka, "producer", config.bootstrap, message_max_bytes=max(limits) + 4_096)
+    largest = max(limits) + 4_096
+    properties = client_properties(config.pipeline.kafka, "producer", config.bootstrap, message_max_bytes=largest)
+    wanted = int(properties.get("batch.size", _DEFAULT_BATCH_SIZE))
+    return properties | {"batch.size": str(max(1, min(wanted, min(limits) - _BATCH_OVERHEAD)))}
 
 
 def _drain_budget(handler: Handler, properties: dict[str, Any]) -> float:

@@ -172,6 +172,7 @@ class Loop(threading.Thread):
     def _again(self, part: Partition, source: Source, batch: Batch) -> dict[int, Pending]:
         """Events whose receipts failed and the later ones of their lanes, back in lanes; by offset."""
         lanes: dict[Hashable, list[Pending]] = {}
+        delays: dict[Hashable, float] = {}
         for index, record in enumerate(batch.records):
             key = self._lane_key(record)
             failure = batch.failures.get(index)
@@ -179,11 +180,11 @@ class Loop(threading.Thread):
                 continue
             pending = batch.buried.get(index) or self._pending_of(source, record)
             if failure is not None:
-                self._attempts.note_send_failure(pending, failure)
+                delay = self._attempts.note_send_failure(source, pending, failure, batch)
+                delays.setdefault(key, delay)
             lanes.setdefault(key, []).append(pending)
-        due = self._clock() + self._handler.retry.backoff
         for key, pendings in lanes.items():
-            part.lanes.block(key, pendings, due)
+            part.lanes.block(key, pendings, self._clock() + delays[key])
         return {p.record.offset: p for pendings in lanes.values() for p in pendings}
 
     def _pending_of(self, source: Source, record: Record) -> Pending:
@@ -205,14 +206,16 @@ class Loop(threading.Thread):
         for pending in islice(lane.queue, BATCH_EVENTS):
             if part.draining or pending.event_id in batch.ids or batch.given_up:
                 break
+            if pending.alone and batch.records:
+                break
             parked = self._resume(part, source, pending, batch)
             if parked is not None:
                 due = self._clock() + parked.delay
                 break
-            if self._clock() > ends:
+            if pending.alone or self._clock() > ends:
                 break
         if self._receipts.wait(batch, lambda: self._stopping):
-            self._settle_lane(part, lane, batch, due)
+            self._settle_lane(part, source, lane, batch, due)
         else:
             self._abandon(part)
         return True
@@ -248,13 +251,13 @@ class Loop(threading.Thread):
             batch.given_up.add(self._lane_key(pending.record))
         return parked
 
-    def _settle_lane(self, part: Partition, lane: Lane, batch: Batch, due: float) -> None:
+    def _settle_lane(self, part: Partition, source: Source, lane: Lane, batch: Batch, due: float) -> None:
         """Settle the events of the lane up to the first failed receipt; from there on they run again."""
         first = min(batch.failures, default=len(batch.records))
         settled, ended_as = batch.settled(until=first)
         if first < len(batch.records):
-            self._attempts.note_send_failure(lane.queue[first], batch.failures[first])
-            due = self._clock() + self._handler.retry.backoff
+            delay = self._attempts.note_send_failure(source, lane.queue[first], batch.failures[first], batch)
+            due = self._clock() + delay
 
         def move() -> None:
             for record in settled:

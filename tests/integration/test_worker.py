@@ -430,3 +430,66 @@ def test_what_a_failed_attempt_changed_in_the_value_is_undone(make: Make) -> Non
         worker.wait_settled(1)
         worker.terminate()
     assert outs(project) == [("a", 10)]
+
+
+LIMITED = YAML.replace("out: {key: k, dlq: out.dlq}", "out: {key: k, dlq: out.dlq, configs: {max.message.bytes: 20KB}}")
+BULKY = """
+    import os
+    from orchestrator import Emit
+
+    def handle(event):
+        n = event.value["n"]
+        return Emit("out", {"k": event.value["k"], "n": n, "noise": os.urandom(12_000 if n == 250 else 250).hex()})
+"""
+
+
+@pytest.mark.parametrize("limit", ["20KB", ""])
+def test_many_outputs_at_once_to_a_topic_that_takes_small_batches(make: Make, limit: str) -> None:
+    """Only the one that is too large by itself is given up, whether the limit is in the file or only on the broker."""
+    project = make(LIMITED if limit else YAML, **{"code.py": BULKY})
+    if not limit:
+        shrink(project, "out", 20_000)
+    project.send("in", ({"k": f"k{i % 5}", "n": i} for i in range(500)))
+    with project.worker("h") as worker:
+        counts = worker.wait_settled(500, 60)
+        worker.terminate()
+    assert (counts["done"], counts["dead_lettered"]) == (499, 1)
+    [record] = project.read("h.dlq")
+    assert json.loads(record.value or b"")["n"] == 250
+    found = outs(project)
+    for k in range(5):
+        assert list(dict.fromkeys(n for key, n in found if key == f"k{k}")) == [n for n in range(k, 500, 5) if n != 250]
+
+
+def shrink(project: Project, topic: str, most: int) -> None:
+    """Somebody else makes the topic take smaller records than the file says."""
+    from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+
+    entry = ConfigEntry("max.message.bytes", str(most), incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, project.name(topic), incremental_configs=[entry])
+    admin = AdminClient({"bootstrap.servers": project.bootstrap})
+    admin.incremental_alter_configs([resource])[resource].result(10)
+
+
+def test_a_letter_whose_output_kafka_refuses_is_not_skipped(make: Make) -> None:
+    yaml = (
+        YAML
+        + """
+  watcher: {python: "watch:handle", consumes: [h.dlq], produces: [out], dlq: none, retry: {attempts: 2, backoff: 10ms}}
+"""
+    )
+    watch = """
+        import pathlib
+        from orchestrator import Emit
+
+        def handle(event):
+            return Emit("out", {"k": "a", "n": "x" * (1 if pathlib.Path("fixed").exists() else 3_000_000)})
+    """
+    project = make(yaml, **{"watch.py": watch})
+    project.send("in", [{"k": "a", "n": 0, "do": "reject"}])
+    with project.worker("h") as worker, project.worker("watcher") as watcher:
+        worker.wait_settled(1)
+        until("it is refused again and again", lambda: watcher.log.count("ALARM") > 2)
+        (project.folder / "fixed").touch()
+        assert watcher.wait_settled(1)["done"] == 1
+    assert outs(project) == [("a", "x")]
