@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import traceback
 from dataclasses import dataclass
-from typing import Literal
+from math import isfinite
+from typing import Any, Literal
 
 from orchestrator.config.model import RetryPolicy
 from orchestrator.delivery.backoff import delay_of
@@ -103,7 +104,7 @@ def classify(error: BaseException, unavailable: tuple[type[BaseException], ...] 
         verdict = "reject"
     elif not isinstance(error, Retry) and any(isinstance(e, away) for e in _chain(error)):
         verdict = "unavailable"
-    after = error.after if isinstance(error, Retry | Unavailable) else None
+    after = _seconds(getattr(error, "after", None)) if isinstance(error, Retry | Unavailable) else None
     return Failed(
         verdict=verdict,
         message=_message(error),
@@ -114,11 +115,20 @@ def classify(error: BaseException, unavailable: tuple[type[BaseException], ...] 
     )
 
 
+def _seconds(after: Any) -> float | None:
+    """The delay that a handler asked for; None where it is no number of seconds (a date, say, from a header)."""
+    try:
+        seconds = float(after)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return seconds if isfinite(seconds) else None
+
+
 def _chain(error: BaseException) -> list[BaseException]:
     """The error and its causes, as a traceback would show them; cycles end the walk."""
     chain: list[BaseException] = []
     at: BaseException | None = error
-    while at is not None and at not in chain:
+    while at is not None and not any(at is known for known in chain):  # an `__eq__` of the handler's may raise
         chain.append(at)
         at = at.__cause__ or (None if at.__suppress_context__ else at.__context__)
     return chain

@@ -27,13 +27,19 @@ class Outputs:
         """The records for `emits`, or why they may not be sent: then none of them is."""
         prepared = []
         for emit in emits:
-            found = self._allowed.get(emit.topic)
+            topic: object = emit.topic
+            found = self._allowed.get(topic) if isinstance(topic, str) else None
             if found is None:
                 return _undeclared(emit.topic, self._allowed)
+            wrong = _wrong_types(emit.key, emit.headers)
+            if wrong:
+                return Failed("output", f"{emit.topic}: {wrong}", "TypeError")
             try:
                 out = outgoing(*found, emit.value, emit.key, emit.headers)
             except ContractError as e:
                 return Failed("output", f"{emit.topic}: {e.message}", "ContractError", violations=e.violations)
+            except Exception as e:  # noqa: BLE001 - values are the handler's objects: their methods may raise anything
+                return Failed("output", f"{emit.topic}: writing its value raised {type(e).__name__}", type(e).__name__)
             prepared.append(_with_trace(out, record.headers) if record.headers else out)
         return prepared
 
@@ -44,6 +50,22 @@ def _with_trace(out: Outgoing, incoming: Headers) -> Outgoing:
     return out._replace(headers=out.headers + passed) if passed else out
 
 
-def _undeclared(topic: str, allowed: Mapping[str, object]) -> Failed:
+def _wrong_types(key: object, headers: object) -> str:
+    """What is wrong with the key or the headers of an emit; "" when nothing is. Nobody checked the handler's types."""
+    if not (key is None or isinstance(key, str | bytes)):
+        return f"the key is a {type(key).__name__}; expected a string, bytes or None"
+    if headers is None:
+        return ""
+    if not isinstance(headers, Mapping):
+        return f"the headers are a {type(headers).__name__}; expected a mapping"
+    for name, value in headers.items():
+        if not (isinstance(name, str) and isinstance(value, str | bytes)):
+            return f"the header {name!r} is no string with a string or bytes"
+        if not name.isprintable():
+            return f"the header name {name!r} is not printable"
+    return ""
+
+
+def _undeclared(topic: object, allowed: Mapping[str, object]) -> Failed:
     known = ", ".join(allowed) or "nothing"
     return Failed("output", f"the handler emitted to {topic!r}, but its `produces` lists {known}", "UndeclaredOutput")
