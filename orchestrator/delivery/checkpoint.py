@@ -56,7 +56,7 @@ def read_checkpoint(offset: int, metadata: str | None) -> Checkpoint:
         done, dead, skipped = (int(n) for n in said["n"])
         settled = _unpack(offset, base64.b64decode(said["s"], validate=True))
         return Checkpoint(offset, settled, Tally(done, dead, skipped))
-    except (ValueError, TypeError, KeyError, binascii.Error, RecursionError):
+    except (ValueError, TypeError, KeyError, OverflowError, binascii.Error, RecursionError):
         return Checkpoint(offset)
 
 

@@ -17,7 +17,7 @@ from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as RdPartition
 
 from orchestrator.errors import BrokerError
-from orchestrator.records import Record, TopicPartition
+from orchestrator.records import Headers, Record, TopicPartition
 
 log = logging.getLogger("kpipe.consumer")
 
@@ -119,7 +119,7 @@ class GroupConsumer:
         messages = [first, *self._rd.consume(most - 1, 0)] if most > 1 else [first]
         for message in messages:
             if message.error() is None:
-                polled.records.append(_record(message))
+                polled.records.append(_record(message, polled))
             else:
                 _sort_error(message, polled)
         return polled
@@ -180,8 +180,7 @@ class GroupConsumer:
         tps = _ours(partitions)
         committed: Sequence[Committed] = ()
         if partitions:
-            answers = self._ask(lambda: self._rd.committed(partitions, timeout=_ASK_TIMEOUT))
-            committed = [_committed(a) for a in answers]
+            committed = self._ask(lambda: [_committed(a) for a in self._rd.committed(partitions, timeout=_ASK_TIMEOUT)])
         starts = self._assignments.assigned(committed)
         chosen = [RdPartition(tp.topic, tp.partition, starts[tp]) for tp in tps]
         if self._incremental:
@@ -225,7 +224,7 @@ class GroupConsumer:
                 time.sleep(0.2)
 
 
-def _record(message: Any) -> Record:
+def _record(message: Any, polled: Polled) -> Record:
     return Record(
         message.topic(),
         message.partition(),
@@ -233,8 +232,21 @@ def _record(message: Any) -> Record:
         message.timestamp()[1],
         message.key(),
         message.value(),
-        tuple(message.headers() or ()),
+        _headers(message, polled),
     )
+
+
+def _headers(message: Any, polled: Polled) -> Headers:
+    """The headers; none of them when the name of one is not UTF-8, which confluent-kafka cannot read.
+
+    Asked once only: a second `headers()` of such a message has null pointers for names (confluent-kafka 2.16).
+    """
+    try:
+        return tuple(message.headers() or ())
+    except (SystemError, UnicodeDecodeError):
+        place = f"{message.topic()}[{message.partition()}]@{message.offset()}"
+        polled.troubles.append(Trouble("HEADERS", f"{place}: a header's name is not UTF-8: its headers are left out"))
+        return ()
 
 
 def _sort_error(message: Any, polled: Polled) -> None:
@@ -245,6 +257,8 @@ def _sort_error(message: Any, polled: Polled) -> None:
         polled.ends.append(EndOfLog(tp, message.offset()))
     elif code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
         polled.lost.append(OffsetLost(tp, error.str()))
+    elif error.fatal():
+        raise BrokerError(f"the Kafka consumer failed for good: {error.str()}")
     else:
         polled.troubles.append(Trouble(error.name(), f"{tp.topic}: {error.str()}" if tp.topic else error.str()))
 
