@@ -30,6 +30,8 @@ class Partition:
         self.dedup = dedup
         self.tally = start.tally
         self.fresh: deque[Record] = deque()
+        #: Behind everything that arrived: where the poll reads on.
+        self.received = start.offset
         #: The offset at which the log ended when everything before it had arrived; 0: not seen.
         self.end = 0
         #: No further event of this epoch is started (it is being revoked, or the worker stops).
@@ -47,6 +49,8 @@ class Partition:
 
     def receive(self, records: Sequence[Record]) -> int:
         """Take arrivals, in order; returns how many are new. What a former life settled is left out."""
+        if records:
+            self.received = records[-1].offset + 1
         if self.frontier.has_restored:
             records = [r for r in records if not self.frontier.settled_before(r.offset)]
         self.received_events += len(records)
@@ -88,4 +92,7 @@ class Partition:
 
 def size_of(record: Record) -> int:
     """Bytes of memory that a record stands for, roughly."""
-    return 100 + len(record.value or b"") + len(record.key or b"")
+    size = 100 + len(record.value or b"") + len(record.key or b"")
+    if record.headers:
+        size += sum(100 + len(name) + len(value or b"") for name, value in record.headers)
+    return size

@@ -102,8 +102,8 @@ class Intake:
 
     def lag(self) -> int | None:
         """Events behind the ends of the owned partitions, as far as the ends are known."""
-        ends = [(part, self._consumer.known_end(part.tp)) for part in self._ledger.partitions]
-        known = [max(0, end - part.frontier.committable) for part, end in ends if end is not None]
+        ends = [(at, self._consumer.known_end(tp)) for tp, at in self._ledger.frontiers().items()]
+        known = [max(0, end - at) for at, end in ends if end is not None]
         return sum(known) if known or not ends else None
 
     # -- admission and commits ------------------------------------------------------------------------------------
@@ -188,15 +188,19 @@ class Intake:
         self._on_assignment(None)
 
     def _offset_lost(self, lost: OffsetLost) -> None:
-        """The offset to read next is gone: say so, count it, and go on at the first one that exists."""
+        """The offset to read next is gone: say so, count it, and go on at the first one that exists.
+
+        What had arrived before retention passed is still here and still runs; of a topic that was made anew nothing is.
+        """
         part = next((p for p in self._ledger.partitions if p.tp == lost.tp), None)
         if part is None:
             return
         low, high = self._consumer.ends_of(lost.tp)
-        was = part.checkpoint()
-        self._facts.offset_lost(lost.tp, was.offset, low, high)
-        self._ledger.close([lost.tp])
-        self._open(lost.tp, Checkpoint(low, tally=was.tally), None)
+        self._facts.offset_lost(lost.tp, part.received, low, high)
+        if part.received > low:
+            was = self._ledger.checkpoint(part)
+            self._ledger.close([lost.tp])
+            self._open(lost.tp, Checkpoint(low, tally=was.tally), None)
         self._consumer.seek(lost.tp, low)
 
     # -- the end --------------------------------------------------------------------------------------------------

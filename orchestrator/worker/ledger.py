@@ -105,6 +105,11 @@ class Ledger:
                     changed[tp] = self._committed[tp] = checkpoint
             return changed
 
+    def checkpoint(self, part: Partition) -> Checkpoint:
+        """What is settled of `part` now."""
+        with self._lock:
+            return part.checkpoint()
+
     def commit_failed(self, tps: Iterable[TopicPartition]) -> None:
         """A commit of these did not reach the group: they count as uncommitted again."""
         with self._lock:
@@ -113,6 +118,11 @@ class Ledger:
 
     def loads(self) -> Mapping[TopicPartition, Load]:
         return {part.tp: part.load() for part in self.partitions}
+
+    def frontiers(self) -> dict[TopicPartition, int]:
+        """The offset before which everything is settled, of each owned partition."""
+        with self._lock:
+            return {tp: part.frontier.committable for tp, part in self._parts.items()}
 
     def totals(self) -> tuple[Tally, int]:
         """How all owned partitions' events ended, and how many are in flight."""

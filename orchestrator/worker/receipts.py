@@ -28,7 +28,12 @@ class Receipts:
         self._producer = Producer(properties)
 
     def send(self, out: Outgoing, batch: Batch) -> None:
-        """Queue `out` on behalf of the record that `batch` added last."""
+        """Queue `out` on behalf of the record that `batch` added last; nothing any more once the epoch has ended.
+
+        Its event runs again at the partition's next owner, whose outputs this one would follow.
+        """
+        if batch.over:
+            return
         batch.sent += 1
         self._producer.send(out, partial(batch.receipt, len(batch.records) - 1), lambda: batch.over)
 

@@ -34,11 +34,15 @@ class Report:
 
     def status(self, accounting: Mapping[str, int], lag: int | None, paused: int, last_error: str | None) -> None:
         said = {"type": "status", "accounting": accounting, "lag": lag, "paused": paused, "last_error": last_error}
+        self._flush()
         if not self._unsent:
             self._write(_line(said))
 
     def _say(self, said: Mapping[str, object]) -> None:
         self._unsent.append(_line(said))
+        self._flush()
+
+    def _flush(self) -> None:
         while self._unsent and self._write(self._unsent[0]):
             self._unsent.popleft()
 
@@ -59,5 +63,6 @@ def _line(said: Mapping[str, object]) -> bytes:
     line = json.dumps(said).encode() + b"\n"
     if len(line) <= 4_096:
         return line
-    short = {k: (v[:800] if isinstance(v, str) else v if k != "partitions" else []) for k, v in said.items()}
+    # A character outside the BMP takes 12 bytes of JSON.
+    short = {k: (v[:150] if isinstance(v, str) else v if k != "partitions" else []) for k, v in said.items()}
     return json.dumps(short).encode() + b"\n"

@@ -1,0 +1,134 @@
+"""Parts of the worker at their edges: a full status pipe, an ended epoch, lost offsets, odd bytes from Kafka."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError
+
+from orchestrator.delivery.checkpoint import Checkpoint, read_checkpoint
+from orchestrator.delivery.partition import Partition, size_of
+from orchestrator.errors import BrokerError
+from orchestrator.kafka.consumer import GroupConsumer, OffsetLost, Polled, _sort_error
+from orchestrator.records import Outgoing, Record, TopicPartition
+from orchestrator.worker.batch import Batch
+from orchestrator.worker.facts import Facts
+from orchestrator.worker.receipts import Receipts
+from orchestrator.worker.report import Report
+from tests.support.simulation import Life, World
+
+TP = TopicPartition("in", 0)
+
+
+def record(offset: int, **more: Any) -> Record:
+    return Record("in", 0, offset, 1_000, b"k", b"{}", ())._replace(**more)
+
+
+def test_a_status_pipe_that_was_full_is_used_again() -> None:
+    read, write = os.pipe()
+    report = Report(write)
+    while True:
+        try:
+            os.write(write, b"x" * 512)
+        except BlockingIOError:
+            break
+    report.not_ready()
+    os.read(read, 1_000_000)
+    report.status({"in": 1}, 0, 0, None)
+    said = [json.loads(line) for line in os.read(read, 65_536).splitlines()]
+    assert [s["type"] for s in said] == ["not-ready", "status"]
+
+
+def test_a_line_of_status_fits_into_the_pipe_whole() -> None:
+    read, write = os.pipe()
+    report = Report(write)
+    report.status({"in": 1}, 0, 0, "\N{PILE OF POO}" * 500)
+    report.failed_to_start("\N{PILE OF POO}" * 5_000, "\N{PILE OF POO}" * 5_000)
+    lines = os.read(read, 65_536).splitlines(keepends=True)
+    assert all(len(line) <= 4_096 and json.loads(line) for line in lines) and len(lines) == 2
+
+
+def test_what_a_handler_answers_after_its_epoch_is_not_sent() -> None:
+    receipts = Receipts({"bootstrap.servers": "127.0.0.1:1", "log_level": "0"}, Facts())
+    part = Partition(TP, "in", Checkpoint(0), None)
+    batch = Batch(part)
+    batch.add(record(0))
+    part.ended = True
+    receipts.send(Outgoing("out", None, b"late"), batch)
+    assert batch.sent == 0 and receipts._producer.flush(0) == 0
+
+
+class Seeking:
+    """A consumer whose log begins at `low` and ends at `high`."""
+
+    def __init__(self, low: int, high: int) -> None:
+        self.ends = (low, high)
+        self.sought: list[int] = []
+
+    def ends_of(self, tp: TopicPartition) -> tuple[int, int]:
+        return self.ends
+
+    def seek(self, tp: TopicPartition, offset: int) -> None:
+        self.sought.append(offset)
+
+
+@pytest.mark.parametrize(("low", "high", "kept"), [(100, 200, 3), (0, 2, 0)])
+def test_what_arrived_before_retention_passed_still_runs(low: int, high: int, kept: int) -> None:
+    world = World()
+    for key in "abc":
+        world.append(0, key, None)
+    life = Life(world)
+    life.assign(0)
+    life.deliver(0, 3)
+    consumer: Any = Seeking(low, high)
+    life.intake._consumer = consumer
+    life.intake._offset_lost(OffsetLost(TP, "out of range"))
+    assert consumer.sought == [low]
+    life.loop.turn()
+    assert len(world.acknowledged) == kept
+
+
+def test_headers_count_as_memory() -> None:
+    assert size_of(record(0, headers=(("a", b"x" * 1_000_000),))) > 1_000_000
+
+
+def test_foreign_metadata_never_raises() -> None:
+    assert read_checkpoint(5, '{"v": 1, "s": "", "n": [1e999, 0, 0]}') == Checkpoint(5)
+
+
+class Message:
+    """As confluent-kafka gives it."""
+
+    def __init__(self, error: KafkaError | None = None) -> None:
+        self._error = error
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda: {"topic": "in", "partition": 0, "offset": 7, "timestamp": (1, 5), "value": b"{}"}.get(name)
+
+    def error(self) -> KafkaError | None:
+        return self._error
+
+    def headers(self) -> Any:
+        raise SystemError("returned a result with an exception set")
+
+
+def test_a_header_name_that_is_not_utf8_costs_the_headers_only() -> None:
+    """confluent-kafka 2.16 raises SystemError for such a record, each time that it is read."""
+
+    class Reading:
+        def poll(self, timeout: float) -> Message:
+            return Message()
+
+    consumer = GroupConsumer.__new__(GroupConsumer)
+    consumer._rd = Reading()  # type: ignore[assignment]
+    polled = consumer.poll(1, 0)
+    assert [(r.offset, r.value, r.headers) for r in polled.records] == [(7, b"{}", ())]
+    assert "in[0]@7" in polled.troubles[0].message
+
+
+def test_a_consumer_that_failed_for_good_ends_the_worker() -> None:
+    with pytest.raises(BrokerError, match="for good"):
+        _sort_error(Message(KafkaError(KafkaError._FATAL, "fenced", True)), Polled([], [], [], []))
