@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import tomllib
 from collections.abc import Iterator
@@ -12,10 +13,15 @@ import pytest
 import yaml
 
 from orchestrator.config import load
+from orchestrator.delivery.admission import Limits
+from orchestrator.delivery.checkpoint import MOST_RANGES
+from orchestrator.delivery.dedup import Dedup
 from orchestrator.delivery.letters import PREFIX, Death, Sender, read_letter, write_letter
 from orchestrator.delivery.outcome import Failed, Reason
 from orchestrator.event import Emit, Event, Letter
 from orchestrator.records import Record
+from orchestrator.worker.entry import HUNG_GRACE, LEAVING_SECONDS
+from orchestrator.worker.loop import BATCH_EVENTS, BATCH_SECONDS
 from tests.support.worker import Project
 
 ROOT = Path(__file__).parents[2]
@@ -88,6 +94,21 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
 def test_every_test_that_is_named_exists(page: Path) -> None:
     for path, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page.read_text(encoding="utf-8")):
         assert re.search(rf"^(async )?def {name}\(", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE), name
+
+
+def test_the_numbers_are_those_of_the_code() -> None:
+    page = " ".join((ROOT / "docs" / "delivery.md").read_text(encoding="utf-8").split())
+    limits = Limits()
+    ids = inspect.signature(Dedup).parameters["limit"].default
+    for said in (
+        f"up to {BATCH_EVENTS:,} events or {BATCH_SECONDS} s",
+        f"paused at {limits.partition_events:,} events or {limits.partition_bytes // 1_000_000} MB",
+        f"at most {limits.worker_bytes // 1_000_000} MB",
+        f"up to {MOST_RANGES} settled ranges",
+        f"up to {ids:,} ids a partition",
+        f"`timeout` + {HUNG_GRACE:g} s, at most `stop-timeout` - {LEAVING_SECONDS:g} s",
+    ):
+        assert said in page
 
 
 # -- architecture.md --------------------------------------------------------------------------------------------------
