@@ -48,12 +48,16 @@ class Outgoing(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
-    """A topic as it should be: `configs` are what is set on the topic itself, as the broker's strings."""
+    """A topic as it should be: `configs` are what is set on the topic itself, as the broker's strings.
+
+    `keyed` says whether its records have keys, whose order more partitions would break.
+    """
 
     name: str
     partitions: int
     replication: int
     configs: Mapping[str, str] = field(default_factory=dict)
+    keyed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +66,9 @@ class TopicState:
 
     `replication` is the fewest replicas of any partition, counted from the replica lists: an ISR shrinks
     while a broker is away, a replica list does not. `overrides` are the topic's own configs, None when the
-    cluster does not let us see them; `defaults` are what applies for every other key. `leaderless` counts the
-    partitions that nobody leads right now.
+    cluster does not let us see them; `defaults` are what applies for every other key, and, where the cluster says
+    it, what would apply without an override. `leaderless` counts the partitions that nobody leads right now.
+    `topic_id` tells one topic from a later one of the same name ("" from brokers before Kafka 2.8).
     """
 
     name: str
@@ -72,6 +77,8 @@ class TopicState:
     overrides: Mapping[str, str] | None = field(default_factory=dict)
     defaults: Mapping[str, str] = field(default_factory=dict)
     leaderless: int = 0
+    topic_id: str = ""
+    internal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +90,39 @@ class ClusterState:
 
     topics: Mapping[str, TopicState] = field(default_factory=dict)
     unknown: Mapping[str, str] = field(default_factory=dict)
+
+
+class Claim(NamedTuple):
+    """One pipeline's word about one topic, as it stands on the cluster.
+
+    `owner` is the pipeline's name with its namespace. `created`: it made this topic (the one with this `topic_id`).
+    `declared`: its file still names it. `configs` are the keys that it set.
+    """
+
+    topic: str
+    owner: str
+    topic_id: str
+    created: bool
+    declared: bool
+    configs: tuple[str, ...] = ()
+
+
+class GroupUse(NamedTuple):
+    """A consumer group on one topic: whether it has members that read it, and the records it has not read yet."""
+
+    group: str
+    active: bool
+    lag: int
+
+
+class TopicUse(NamedTuple):
+    """Who reads a topic, and how many records a change of it puts at stake.
+
+    `groups` is None where the cluster does not say; `records` is None where a partition did not answer.
+    """
+
+    groups: tuple[GroupUse, ...] | None
+    records: int | None
 
 
 class Refusal(NamedTuple):

@@ -105,6 +105,10 @@ def partition(replicas: int, isr: int, leader: int) -> SimpleNamespace:
     return SimpleNamespace(replicas=[None] * replicas, isr=[None] * isr, leader=SimpleNamespace(id=leader))
 
 
+def topic_of(*partitions: SimpleNamespace) -> SimpleNamespace:
+    return SimpleNamespace(partitions=list(partitions), topic_id="iSlR91W2RiWflkQ+no3aCQ", is_internal=False)
+
+
 def described(topic: Any, configs: Any) -> ClusterState:
     client = admin("127.0.0.1:1")
     client._client = Answers({"t": topic}, {"t": configs})
@@ -128,18 +132,19 @@ def test_a_missing_permission_is_unknown_never_absent() -> None:
 
 
 def test_configs_that_may_not_be_read_leave_the_topic_known() -> None:
-    state = described(SimpleNamespace(partitions=[partition(1, 1, 1)]), FORBIDDEN)
+    state = described(topic_of(partition(1, 1, 1)), FORBIDDEN)
     assert state.topics["t"].overrides is None
     assert state.unknown == {}
 
 
 def test_a_topic_deleted_between_the_two_questions_is_absent() -> None:
-    assert described(SimpleNamespace(partitions=[partition(1, 1, 1)]), NO_SUCH_TOPIC) == ClusterState()
+    assert described(topic_of(partition(1, 1, 1)), NO_SUCH_TOPIC) == ClusterState()
 
 
 def test_replication_is_counted_from_replica_lists_and_only_dynamic_topic_configs_are_overrides() -> None:
-    topic = SimpleNamespace(partitions=[partition(3, 1, 1), partition(3, 3, -1), partition(4, 3, 2)])
+    topic = topic_of(partition(3, 1, 1), partition(3, 3, -1), partition(4, 3, 2))
     state = described(topic, CONFIGS).topics["t"]
     assert (state.partitions, state.replication, state.leaderless) == (3, 3, 1)
     assert state.overrides == {"retention.ms": "5"}
+    assert state.topic_id == "iSlR91W2RiWflkQ+no3aCQ"
     assert state.defaults == {"flush.ms": "7", "segment.ms": "9"}
