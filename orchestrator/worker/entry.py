@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,6 +49,8 @@ HUNG_GRACE = 5.0
 STATUS_SECONDS = 1.0
 #: Kept free of a stop's or rebalance's time for the last commit and for leaving the group (seconds).
 LEAVING_SECONDS = 3.0
+#: What Python gets to end the process by itself (seconds).
+FINALIZING_SECONDS = 1.0
 _DEFAULT_MAX_POLL_MS = 300_000
 _DEFAULT_BATCH_SIZE = 1_000_000
 #: Bytes of a batch's header (61 in format version 2, KIP-98) and more.
@@ -77,7 +80,11 @@ def main() -> int:
         return _could_not_start(report, e.message, e.hint)
     signal.signal(signal.SIGTERM, worker.on_signal)
     signal.signal(signal.SIGINT, worker.on_signal)
-    return worker.run()
+    try:
+        return worker.run()
+    except KpipeError as e:
+        log.error("the worker failed: %s", e.message)
+        return 1
 
 
 class Calm(logging.Filter):
@@ -242,5 +249,18 @@ def _fd(name: str) -> int | None:
     return int(said) if said.isdigit() else None
 
 
+def _end_within(seconds: float, code: int) -> None:
+    """End the process even if a thread that a handler left behind (an executor's, say) keeps Python from ending it."""
+    sys.stdout.flush()
+    last = threading.Timer(seconds, os._exit, [code])
+    last.daemon = True
+    last.start()
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_code = 1
+    try:
+        exit_code = main()
+    finally:
+        _end_within(FINALIZING_SECONDS, exit_code)
+    sys.exit(exit_code)

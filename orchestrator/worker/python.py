@@ -7,7 +7,7 @@ import importlib
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +30,14 @@ class PythonHandler:
         self._function = function
         self._timeout = timeout
         self._unavailable = unavailable
-        self._loop = asyncio.Runner() if inspect.iscoroutinefunction(function) else None
+        self._loop: asyncio.Runner | None = None
 
     def run(self, event: Event) -> list[Emit] | Failed:
         """Handle one event. Never raises: whatever the function raises, `sys.exit()` included, is an outcome."""
         try:
-            answer = self._function(event) if self._loop is None else self._loop.run(self._awaited(event))
-            return _emits(answer)
+            answer = self._function(event)
+            # Asked of the answer, not of the function: a wrapper or an object with an async `__call__` is async too.
+            return _emits(self._finished(answer) if inspect.isawaitable(answer) else answer)
         except _DeadlineMissed:
             return Failed("timeout", f"no answer within {self._timeout:g} s", "Timeout")
         except BaseException as e:  # noqa: BLE001 - the handler's failure is data here, reported by the letter or log
@@ -46,10 +47,14 @@ class PythonHandler:
         if self._loop is not None:
             self._loop.close()
 
-    async def _awaited(self, event: Event) -> Any:
+    def _finished(self, answer: Awaitable[Any]) -> Any:
+        self._loop = self._loop or asyncio.Runner()
+        return self._loop.run(self._awaited(answer))
+
+    async def _awaited(self, answer: Awaitable[Any]) -> Any:
         try:
             async with asyncio.timeout(self._timeout) as limit:
-                return await self._function(event)
+                return await answer
         except TimeoutError:
             # The handler's own TimeoutError means that something is away; ours that it took too long.
             if limit.expired():
@@ -82,6 +87,8 @@ def load_python(handler: Handler, base: Path) -> PythonHandler:
     function = _resolve(str(handler.target), f"handler {handler.name}: `python: {handler.target}`", base)
     if not callable(function):
         raise HandlerError(f"handler {handler.name}: {handler.target} is not a function")
+    if inspect.isasyncgenfunction(function):
+        raise HandlerError(f"handler {handler.name}: {handler.target} is an async generator", "return a list instead")
     timeout = None if handler.timeout == float("inf") else handler.timeout
     return PythonHandler(function, timeout, _classes(handler, base))
 

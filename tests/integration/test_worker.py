@@ -396,16 +396,20 @@ def test_an_async_handler_is_cancelled_at_its_deadline(make: Make) -> None:
     assert outs(project) == [("a", 3)]
 
 
+BROKEN = {"broken.py": "import nothing_like_it\n", "stream.py": "async def handle(event):\n    yield None\n"}
+
+
 @pytest.mark.parametrize(
     ("target", "said"),
     [
         ("nowhere:handle", "there is no module nowhere"),
         ("code:nothing", "code has no nothing"),
         ("broken:handle", "importing broken failed"),
+        ("stream:handle", "is an async generator"),
     ],
 )
 def test_what_cannot_start_says_why(make: Make, target: str, said: str) -> None:
-    project = make(YAML.replace("code:handle", target), **{"broken.py": "import nothing_like_it\n"})
+    project = make(YAML.replace("code:handle", target), **BROKEN)
     with project.worker("h") as worker:
         assert worker.process.wait(30) == 78
         until("the message", lambda: any(s["type"] == "failed-to-start" for s in worker.said))
@@ -493,3 +497,48 @@ def test_a_letter_whose_output_kafka_refuses_is_not_skipped(make: Make) -> None:
         (project.folder / "fixed").touch()
         assert watcher.wait_settled(1)["done"] == 1
     assert outs(project) == [("a", "x")]
+
+
+def test_a_thread_that_a_handler_left_behind_does_not_keep_the_worker(make: Make) -> None:
+    code = """
+        import asyncio, time
+
+        async def handle(event):
+            asyncio.get_running_loop().run_in_executor(None, time.sleep, 1_000)
+    """
+    project = make(**{"code.py": code})
+    project.send("in", [{"k": "a", "n": 1}])
+    with project.worker("h") as worker:
+        worker.wait_settled(1)
+        assert worker.terminate(15) == 0
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        """
+        from orchestrator import Emit
+
+        class Handler:
+            async def __call__(self, event):
+                return Emit("out", event.value)
+
+        handle = Handler()
+        """,
+        """
+        from orchestrator import Emit
+
+        async def later(event):
+            return Emit("out", event.value)
+
+        def handle(event):
+            return later(event)
+        """,
+    ],
+)
+def test_whatever_answers_with_an_awaitable_is_async(make: Make, code: str) -> None:
+    project = make(**{"code.py": code})
+    project.send("in", [{"k": "a", "n": 1}])
+    with project.worker("h") as worker:
+        assert worker.wait_settled(1)["done"] == 1
+    assert outs(project) == [("a", 1)]
