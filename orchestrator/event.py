@@ -42,7 +42,8 @@ class Letter:
 class Event:
     """One event as a handler sees it.
 
-    `value` is the decoded JSON (None for a tombstone, or for a letter that is not JSON); `attempt` counts from 1;
+    `value` is the decoded JSON (None for a tombstone, or for a letter that is not JSON); `id` is what copies of it
+    share, the value's `dedup.by` field (a letter's own id; None without such a field); `attempt` counts from 1;
     `deadline` is the epoch second by which the handler has to answer (None when its timeout is `unlimited`);
     `letter` is set when the event comes from a DLQ.
     """
@@ -129,11 +130,11 @@ class Emit:
         return f"Emit({self.topic!r}, {self.value!r}, key={self.key!r})"
 
 
-class Reject(Exception):  # noqa: N818 - a verdict, not an error of the program
+class Reject(Exception):
     """This event can never be handled: dead-letter it at once."""
 
 
-class Retry(Exception):  # noqa: N818
+class Retry(Exception):
     """This event could not be handled now: try again, up to the handler's attempts. `after` is in seconds."""
 
     def __init__(self, why: object = "", after: float | None = None) -> None:
@@ -141,7 +142,7 @@ class Retry(Exception):  # noqa: N818
         self.after = after
 
 
-class Unavailable(Exception):  # noqa: N818
+class Unavailable(Exception):
     """Something the handler depends on is away: wait for it, and blame no event. `after` is in seconds."""
 
     def __init__(self, why: object = "", after: float | None = None) -> None:

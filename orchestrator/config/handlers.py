@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.config import grammar, units
-from orchestrator.config.model import DedupPolicy, EventTemplate, Handler, Kind, Ready, RetryPolicy
+from orchestrator.config.model import (
+    BreakerPolicy,
+    DedupPolicy,
+    EventTemplate,
+    FusePolicy,
+    Handler,
+    Kind,
+    Ready,
+    RetryPolicy,
+)
 from orchestrator.config.topics import config_text, handler_dlq
 
 KINDS: tuple[Kind, ...] = ("python", "exec", "http", "service")
@@ -61,6 +70,8 @@ def _handler(tree: Mapping[str, Any], name: str, own: Mapping[str, Any]) -> Hand
         timeout=units.seconds(options["timeout"]),
         retry=retry_of(options),
         dedup=dedup_of(options),
+        breaker=_breaker(options),
+        fuse=_fuse(options),
         unavailable=tuple(options["unavailable"]),
         port=int(own["port"]) if "port" in own else None,
         ready=Ready(own["ready"]["http"]) if "ready" in own else Ready(),
@@ -94,16 +105,18 @@ def _built_in() -> dict[str, Any]:
         "env",
         "essential",
     )
-    return {name: grammar.default("defaults", "handler", name) for name in names} | {"retry": {}, "dedup": {}}
+    return {name: grammar.default("defaults", "handler", name) for name in names} | {
+        "retry": {},
+        "dedup": {},
+        "breaker": {},
+        "fuse": {},
+    }
 
 
 def retry_of(options: Mapping[str, Any]) -> RetryPolicy:
     """The retry policy, in seconds."""
-    given = {key: options["retry"].get(key, grammar.default("defaults", "handler", "retry", key)) for key in _RETRY}
+    given = _stated("retry", options["retry"], ("attempts", "backoff", "max-backoff"))
     return RetryPolicy(int(given["attempts"]), units.seconds(given["backoff"]), units.seconds(given["max-backoff"]))
-
-
-_RETRY = ("attempts", "backoff", "max-backoff")
 
 
 def dedup_of(options: Mapping[str, Any]) -> DedupPolicy | None:
@@ -111,5 +124,26 @@ def dedup_of(options: Mapping[str, Any]) -> DedupPolicy | None:
     given = options["dedup"]
     if given == "off":
         return None
-    stated = {key: given.get(key, grammar.default("defaults", "handler", "dedup", key)) for key in ("by", "window")}
+    stated = _stated("dedup", given, ("by", "window"))
     return DedupPolicy(stated["by"], units.seconds(stated["window"]))
+
+
+def _breaker(options: Mapping[str, Any]) -> BreakerPolicy | None:
+    given = options["breaker"]
+    if given == "off":
+        return None
+    stated = _stated("breaker", given, ("failures", "wait", "max-wait"))
+    return BreakerPolicy(int(stated["failures"]), units.seconds(stated["wait"]), units.seconds(stated["max-wait"]))
+
+
+def _fuse(options: Mapping[str, Any]) -> FusePolicy | None:
+    given = options["fuse"]
+    if given == "off":
+        return None
+    stated = _stated("fuse", given, ("share", "of"))
+    return FusePolicy(float(stated["share"]), int(stated["of"]))
+
+
+def _stated(option: str, given: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
+    """What is given over what the grammar says otherwise."""
+    return {key: given.get(key, grammar.default("defaults", "handler", option, key)) for key in keys}

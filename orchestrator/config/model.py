@@ -75,6 +75,23 @@ class DedupPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class BreakerPolicy:
+    """`failures` in a row open the breaker; it lets one event try after `wait` seconds, doubling up to `max_wait`."""
+
+    failures: int = 5
+    wait: float = 1.0
+    max_wait: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class FusePolicy:
+    """More than `share` (above 0, at most 1) of the last `of` events given up stop the handler."""
+
+    share: float = 0.5
+    of: int = 100
+
+
+@dataclass(frozen=True, slots=True)
 class Ready:
     """When a service counts as ready: an HTTP path answers 2xx, the port accepts, or (neither) it is alive."""
 
@@ -108,6 +125,8 @@ class Handler:
     timeout: float = 30.0
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     dedup: DedupPolicy | None = field(default_factory=DedupPolicy)
+    breaker: BreakerPolicy | None = field(default_factory=BreakerPolicy)
+    fuse: FusePolicy | None = field(default_factory=FusePolicy)
     unavailable: tuple[str, ...] = ()
     port: int | None = None
     ready: Ready = field(default_factory=Ready)

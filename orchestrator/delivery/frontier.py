@@ -38,7 +38,7 @@ class Frontier:
 
     def is_settled(self, offset: int) -> bool:
         """Whether `offset` needs no run: settled in this life or in a former one."""
-        return offset < self.position and offset not in self._held or self.settled_before(offset)
+        return (offset < self.position and offset not in self._held) or self.settled_before(offset)
 
     @property
     def has_restored(self) -> bool:

@@ -69,14 +69,21 @@ class Bury:
 
 
 def decide(
-    failed: Failed, attempts: int, waits: int, policy: RetryPolicy, *, is_letter: bool, chance: float
+    failed: Failed,
+    attempts: int,
+    waits: int,
+    policy: RetryPolicy,
+    *,
+    is_letter: bool,
+    chance: float,
+    spared: bool = False,
 ) -> Park | Bury:
     """What follows from `failed`.
 
     `attempts` counts this run too; `waits` counts the `Unavailable` runs in a row so far; `chance` is uniform in
-    [0, 1) and spreads the delay.
+    [0, 1) and spreads the delay. `spared`: the breaker is not closed, so that a timeout blames no event either.
     """
-    if failed.verdict == "unavailable":
+    if failed.verdict == "unavailable" or (failed.verdict == "timeout" and spared):
         return Park(_delay(failed, waits + 1, policy, chance), spend=False)
     final = failed.verdict in _FINAL or attempts >= policy.attempts
     if not final:
@@ -125,12 +132,15 @@ def _seconds(after: Any) -> float | None:
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """The error and its causes, as a traceback would show them; cycles end the walk."""
+    """The error and what led to it; cycles end the walk.
+
+    Contexts count even behind `raise … from None`: client libraries hide a refused connection so (httpcore does).
+    """
     chain: list[BaseException] = []
     at: BaseException | None = error
     while at is not None and not any(at is known for known in chain):  # an `__eq__` of the handler's may raise
         chain.append(at)
-        at = at.__cause__ or (None if at.__suppress_context__ else at.__context__)
+        at = at.__cause__ or at.__context__
     return chain
 
 

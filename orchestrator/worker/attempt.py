@@ -11,13 +11,14 @@ from orchestrator.contracts import Undecodable, decode_json
 from orchestrator.delivery.backoff import delay_of
 from orchestrator.delivery.dedup import event_id_of
 from orchestrator.delivery.letters import Death, Sender, read_letter, write_letter
-from orchestrator.delivery.outcome import Failed, Park, decide
+from orchestrator.delivery.outcome import Bury, Failed, Park, decide
 from orchestrator.delivery.pending import EventId, Pending
 from orchestrator.event import Event
 from orchestrator.kafka.producer import SendFailure
 from orchestrator.records import Record
 from orchestrator.worker.batch import Batch
 from orchestrator.worker.facts import Facts
+from orchestrator.worker.guard import Guard
 from orchestrator.worker.outputs import Outputs
 from orchestrator.worker.python import PythonHandler
 from orchestrator.worker.receipts import Receipts
@@ -63,8 +64,10 @@ class Attempts:
         receipts: Receipts,
         sender: Sender,
         facts: Facts,
+        guard: Guard,
     ) -> None:
         self._handler = handler
+        self._guard = guard
         self._runner = runner
         self._outputs = outputs
         self._receipts = receipts
@@ -75,12 +78,15 @@ class Attempts:
         #: The event that runs, for whoever finds it past its deadline.
         self.running: Record | None = None
 
-    def run(self, source: Source, record: Record, value: Any, attempt: int, batch: Batch) -> Failed | None:
+    def run(
+        self, source: Source, record: Record, event_id: EventId | None, value: Any, attempt: int, batch: Batch
+    ) -> Failed | None:
         """Run the handler and send what it caused; None when all went well so far."""
         timeout = self._handler.timeout
         letter = read_letter(record.headers) if source.is_dlq else None
         until = None if timeout == float("inf") else time.time() + timeout
-        event = Event(record, value, topic=source.topic, attempt=attempt, deadline=until, letter=letter)
+        known_as = None if event_id is None else str(event_id)
+        event = Event(record, value, topic=source.topic, id=known_as, attempt=attempt, deadline=until, letter=letter)
         self.running = record
         self.deadline = time.monotonic() + timeout
         answer = self._runner.run(event)
@@ -93,15 +99,29 @@ class Attempts:
                 return outs
             for out in outs:
                 self._receipts.send(out, batch)
+        if self._guard.troubled:
+            self._guard.answered()
         return None
 
     def fail(self, source: Source, pending: Pending, failed: Failed, batch: Batch) -> Park | None:
         """A run failed: the wait before the next one, or None when the event was given up."""
         pending.note_failure(failed, time.time())
+        if failed.verdict in ("unavailable", "timeout"):
+            self._guard.failed(failed)
+        elif self._guard.troubled:
+            self._guard.answered()
         spent = pending.attempts + 1
         decision = decide(
-            failed, spent, pending.waits, self._handler.retry, is_letter=source.is_dlq, chance=random.random()
+            failed,
+            spent,
+            pending.waits,
+            self._handler.retry,
+            is_letter=source.is_dlq,
+            chance=random.random(),
+            spared=self._guard.state != "closed",
         )
+        if isinstance(decision, Bury) and decision.reason in ("exhausted", "rejected"):
+            decision = decision if self._guard.may_give_up() else Park(self._guard.patience(), spend=False)
         if isinstance(decision, Park):
             pending.attempts = spent if decision.spend else pending.attempts
             pending.waits = 0 if decision.spend else pending.waits + 1

@@ -30,6 +30,7 @@ from orchestrator.kafka.properties import LIBRDKAFKA_LOG, client_properties
 from orchestrator.kafka.reader import Reader
 from orchestrator.worker.attempt import Attempts
 from orchestrator.worker.facts import QUIET_SECONDS, Facts, where
+from orchestrator.worker.guard import Guard
 from orchestrator.worker.intake import Intake
 from orchestrator.worker.ledger import Ledger
 from orchestrator.worker.loop import Loop
@@ -132,8 +133,9 @@ class Worker:
         sources = sources_of(pipeline, handler, contracts)
         outputs = Outputs(pipeline, handler, contracts)
         sender = Sender(handler.group, pipeline.name, handler.name)
-        self._attempts = Attempts(handler, runner, outputs, self._receipts, sender, self._facts)
-        self._loop = Loop(handler, sources, self._ledger, self._attempts, self._receipts, self._facts)
+        self._guard = Guard(handler, self._facts)
+        self._attempts = Attempts(handler, runner, outputs, self._receipts, sender, self._facts, self._guard)
+        self._loop = Loop(handler, sources, self._ledger, self._attempts, self._receipts, self._facts, self._guard)
         properties = client_properties(pipeline.kafka, "consumer", config.bootstrap) | {"group.id": handler.group}
         budget = _drain_budget(handler, properties)
         self._intake = Intake(
@@ -145,7 +147,7 @@ class Worker:
             drain_budget=budget,
             on_assignment=self._assigned,
             on_tick=self._tick,
-            on_leaving=self._send_status,
+            halted=lambda: self._guard.halted,
             rebuild=self._rebuild,
             on_drained=self._send_status,
         )
@@ -193,7 +195,7 @@ class Worker:
             self._intake.stop()
         if self._attempts.deadline and now > self._attempts.deadline + HUNG_GRACE:
             self._hung()
-        if now >= self._status_due:
+        if self._ready and now >= self._status_due:
             self._status_due = now + STATUS_SECONDS
             self._send_status()
 
@@ -206,7 +208,8 @@ class Worker:
             "skipped": tally.skipped,
             "in_flight": flying,
         }
-        self._report.status(accounting, self._intake.lag(), self._intake.paused, self._facts.last_error)
+        lag, paused = self._intake.lag(), self._intake.paused
+        self._report.status(accounting, lag, paused, self._guard.state, self._facts.last_error)
 
     def _hung(self) -> None:
         """A sync handler did not return and cannot be cancelled: its process has to end (DESIGN section 5, step 8)."""

@@ -71,6 +71,11 @@ class Facts:
         gone = f"up to {low - wanted} event(s) were removed unread" if low > wanted else "the topic was made anew"
         self.alarm(f"{tp.topic}[{tp.partition}]: offset {wanted} does not exist ({low} to {high} do): {gone}")
 
+    def recovered(self) -> None:
+        """The breaker closed: the flow goes on."""
+        log.warning("the breaker is closed again, the flow goes on")
+        self.last_error = None
+
     def trouble(self, message: str) -> None:
         """Something that heals itself, or does not, outside of this worker; the same at most every ten seconds."""
         now = time.monotonic()

@@ -46,8 +46,8 @@ class Intake:
         drain_budget: float,
         on_assignment: Callable[[Sequence[TopicPartition] | None], None],
         on_tick: Callable[[], None],
+        halted: Callable[[], bool] = lambda: False,
         rebuild: Callable[[Sequence[Partition]], None] = lambda parts: None,
-        on_leaving: Callable[[], None] = lambda: None,
         on_drained: Callable[[], None] = lambda: None,
         limits: Limits = Limits(),  # noqa: B008 - a frozen value
     ) -> None:
@@ -56,7 +56,8 @@ class Intake:
 
         `on_assignment` hears the owned partitions after each change, None while they are taken away; `on_tick`
         runs about ten times a second and may end the process; `on_drained` runs once, when the worker stops, while
-        it still owns its partitions. `drain_budget` is in seconds.
+        it still owns its partitions. While `halted()` (the breaker is open) every partition is paused. `drain_budget`
+        is in seconds.
         """
         self._handler = handler
         self._sources = sources
@@ -65,8 +66,8 @@ class Intake:
         self._drain_budget = drain_budget
         self._on_assignment = on_assignment
         self._on_tick = on_tick
-        self._on_leaving = on_leaving
         self._rebuild = rebuild
+        self._halted = halted
         self._on_drained = on_drained
         self._limits = limits
         self._paused: frozenset[TopicPartition] = frozenset()
@@ -109,7 +110,8 @@ class Intake:
     # -- admission and commits ------------------------------------------------------------------------------------
 
     def _admit(self) -> None:
-        wanted = paused_partitions(self._ledger.loads(), self._paused, self._limits)
+        loads = self._ledger.loads()
+        wanted = frozenset(loads) if self._halted() else paused_partitions(loads, self._paused, self._limits)
         if wanted != self._paused:
             self._consumer.pause(sorted(wanted - self._paused))
             self._consumer.resume(sorted(self._paused - wanted))
@@ -158,10 +160,15 @@ class Intake:
         return starts
 
     def _start(self, one: Committed) -> Checkpoint:
-        if one.offset is not None:
-            return read_checkpoint(one.offset, one.metadata)
+        """Where an epoch starts. An offset that does not exist any more is told, and the first that exists is next."""
         low, high = self._consumer.ends_of(one.tp)
-        return Checkpoint(low if self._handler.start_from == "earliest" else high)
+        if one.offset is None:
+            return Checkpoint(low if self._handler.start_from == "earliest" else high)
+        found = read_checkpoint(one.offset, one.metadata)
+        if low <= one.offset <= high:
+            return found
+        self._facts.offset_lost(one.tp, one.offset, low, high)
+        return Checkpoint(low, tally=found.tally)
 
     def _open(self, tp: TopicPartition, start: Checkpoint, committed: Checkpoint | None) -> Partition:
         policy = self._handler.dedup

@@ -25,6 +25,7 @@ from orchestrator.records import Record
 from orchestrator.worker.attempt import Attempts, identify, judge
 from orchestrator.worker.batch import Batch
 from orchestrator.worker.facts import Facts
+from orchestrator.worker.guard import Guard
 from orchestrator.worker.ledger import Ledger
 from orchestrator.worker.receipts import Receipts
 from orchestrator.worker.source import Source
@@ -49,6 +50,7 @@ class Loop(threading.Thread):
         attempts: Attempts,
         receipts: Receipts,
         facts: Facts,
+        guard: Guard,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(name="handlers", daemon=True)
@@ -58,6 +60,9 @@ class Loop(threading.Thread):
         self._attempts = attempts
         self._receipts = receipts
         self._facts = facts
+        self._guard = guard
+        #: How many events a batch may have now: one while the breaker is half-open.
+        self._most = BATCH_EVENTS
         self._clock = clock
         self._stopping = False
         #: What ended the thread though nobody asked it to.
@@ -82,13 +87,19 @@ class Loop(threading.Thread):
             self._attempts.close()
 
     def turn(self) -> bool:
-        """Give every partition a turn; whether any had something to do."""
+        """Give every partition a turn; whether any had something to do. A half-open breaker lets one event try."""
+        admitted = self._guard.admits()
+        if admitted == "none":
+            return False
+        self._most = 1 if admitted == "one" else BATCH_EVENTS
         busy = False
         for part in self._ledger.partitions:
+            if busy and admitted == "one":
+                break
             lane = part.lanes.pop_due(self._clock())
             if lane is not None:
                 busy |= self._run_lane(part, lane)
-            if part.fresh and part.room(BATCH_EVENTS):
+            elif part.fresh and part.room(BATCH_EVENTS):
                 busy |= self._run_fresh(part)
             elif part.end > part.frontier.position:
                 self._ledger.idle(part)
@@ -96,6 +107,8 @@ class Loop(threading.Thread):
 
     def _patience(self) -> float:
         """Seconds until something is due by itself."""
+        if self._guard.halted:
+            return min(IDLE_SECONDS, self._guard.patience())
         due = [at for part in self._ledger.partitions if (at := part.lanes.next_due()) is not None]
         return max(0.0, min(IDLE_SECONDS, min(due) - self._clock())) if due else IDLE_SECONDS
 
@@ -107,13 +120,13 @@ class Loop(threading.Thread):
         batch = Batch(part)
         source = self._sources[part.tp.topic]
         fresh = part.fresh
-        room = part.room(BATCH_EVENTS)
+        room = part.room(self._most)
         position = part.frontier.position
         ends = self._clock() + BATCH_SECONDS
         while fresh and room and not part.draining and self._take(part, source, fresh[0], batch):
             position = fresh.popleft().offset + 1
             room -= 1
-            if self._clock() > ends:
+            if self._guard.halted or self._clock() > ends:
                 break
         if self._receipts.wait(batch, lambda: self._stopping):
             self._settle_fresh(part, source, batch, position)
@@ -141,7 +154,7 @@ class Loop(threading.Thread):
             batch.held.append(record.offset)
             return True
         batch.add(record, event_id)
-        failed = self._attempts.run(source, record, value, 1, batch)
+        failed = self._attempts.run(source, record, event_id, value, 1, batch)
         if failed is not None:
             self._fail_fresh(part, source, Pending(record, event_id), failed, batch)
         return True
@@ -168,6 +181,7 @@ class Loop(threading.Thread):
 
         if self._ledger.finish(part, settled, ended_as, move):
             self._take_ids(part, batch, again)
+            self._guard.passed(ended_as.done)
 
     def _again(self, part: Partition, source: Source, batch: Batch) -> dict[int, Pending]:
         """Events whose receipts failed and the later ones of their lanes, back in lanes; by offset."""
@@ -203,8 +217,8 @@ class Loop(threading.Thread):
         source = self._sources[part.tp.topic]
         ends = self._clock() + BATCH_SECONDS
         due = 0.0
-        for pending in islice(lane.queue, BATCH_EVENTS):
-            if part.draining or pending.event_id in batch.ids or batch.given_up:
+        for pending in islice(lane.queue, self._most):
+            if part.draining or self._guard.halted or pending.event_id in batch.ids or batch.given_up:
                 break
             if pending.alone and batch.records:
                 break
@@ -243,7 +257,7 @@ class Loop(threading.Thread):
 
     def _retry(self, source: Source, pending: Pending, value: Any, batch: Batch) -> Park | None:
         batch.add(pending.record, pending.event_id)
-        failed = self._attempts.run(source, pending.record, value, pending.attempts + 1, batch)
+        failed = self._attempts.run(source, pending.record, pending.event_id, value, pending.attempts + 1, batch)
         parked = None if failed is None else self._attempts.fail(source, pending, failed, batch)
         if parked is not None:
             batch.take_back(pending.event_id)
@@ -267,6 +281,7 @@ class Loop(threading.Thread):
             for _ in settled:
                 part.lanes.settle_head(lane)
             self._take_ids(part, batch, {r.offset for r in batch.records[first:]})
+            self._guard.passed(ended_as.done)
             if lane.queue:
                 part.lanes.set_due(lane, due)
 

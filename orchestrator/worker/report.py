@@ -32,9 +32,17 @@ class Report:
     def failed_to_start(self, message: str, hint: str) -> None:
         self._say({"type": "failed-to-start", "message": message, "hint": hint})
 
-    def status(self, accounting: Mapping[str, int], lag: int | None, paused: int, last_error: str | None) -> None:
-        said = {"type": "status", "accounting": accounting, "lag": lag, "paused": paused, "last_error": last_error}
-        self._flush()
+    def status(
+        self, accounting: Mapping[str, int], lag: int | None, paused: int, breaker: str, last_error: str | None
+    ) -> None:
+        said = {
+            "type": "status",
+            "accounting": accounting,
+            "lag": lag,
+            "paused": paused,
+            "breaker": breaker,
+            "last_error": last_error,
+        }
         if not self._unsent:
             self._write(_line(said))
 

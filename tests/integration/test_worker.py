@@ -305,6 +305,37 @@ def test_a_new_group_starts_where_it_says_and_commits_that_at_once(make: Make) -
     assert outs(project) == [("late", 1)]
 
 
+def test_an_offset_that_does_not_exist_any_more_is_told_and_the_first_that_does_is_next(make: Make) -> None:
+    from confluent_kafka import TopicPartition
+    from confluent_kafka.admin import AdminClient
+
+    project = make(YAML.replace("partitions: 2", "partitions: 1"))
+    project.send("in", [{"k": "a", "n": n} for n in range(5)])
+    with project.worker("h") as worker:
+        worker.wait_settled(5)
+        worker.terminate()
+    project.send("in", [{"k": "a", "n": n} for n in range(5, 10)])
+    admin = AdminClient({"bootstrap.servers": project.bootstrap})
+    for answer in admin.delete_records([TopicPartition(project.name("in"), 0, 8)]).values():
+        answer.result()
+    with project.worker("h") as worker:
+        counts = worker.wait_settled(7)
+        worker.terminate()
+        assert "up to 3 event(s) were removed unread" in worker.log
+    assert counts["done"] == 7
+    assert [n for _, n in outs(project)] == [0, 1, 2, 3, 4, 8, 9]
+
+
+def test_the_event_knows_its_id(make: Make) -> None:
+    code = "from orchestrator import Emit\ndef handle(event):\n    return Emit('out', {'k': 'a', 'n': event.id})\n"
+    project = make(**{"code.py": code})
+    project.send("in", [{"k": "a", "n": 1, "eventId": "e1"}, {"k": "a", "n": 2}])
+    with project.worker("h") as worker:
+        worker.wait_settled(2)
+        worker.terminate()
+    assert [n for _, n in outs(project)] == ["e1", None]
+
+
 def test_a_handler_on_a_dlq_gets_the_letter_and_never_writes_one(make: Make) -> None:
     yaml = (
         YAML
@@ -542,3 +573,66 @@ def test_whatever_answers_with_an_awaitable_is_async(make: Make, code: str) -> N
     with project.worker("h") as worker:
         assert worker.wait_settled(1)["done"] == 1
     assert outs(project) == [("a", 1)]
+
+
+AWAY = """
+    import asyncio, pathlib
+    from orchestrator import Emit
+
+    async def handle(event):
+        if not pathlib.Path("back").exists():
+            if pathlib.Path("hangs").exists():
+                await asyncio.sleep(60)
+            raise ConnectionRefusedError("psp")
+        return Emit("out", {"k": event.value["k"], "n": event.value["n"]})
+"""
+QUICK_BREAKER = "dlq: h.dlq\n    timeout: 100ms\n    breaker: {failures: 3, wait: 100ms, max-wait: 500ms}"
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_an_outage_downstream_opens_the_breaker_and_the_flow_resumes(make: Make, hangs: bool) -> None:
+    """Every attempt of every event would be spent many times over; none is, and nothing is dead-lettered."""
+    project = make(YAML.replace("dlq: h.dlq", QUICK_BREAKER).replace("attempts: 5", "attempts: 2"), **{"code.py": AWAY})
+    if hangs:
+        (project.folder / "hangs").touch()
+    project.send("in", [{"k": f"k{i % 50}", "n": i} for i in range(1000)])
+    with project.worker("h") as worker:
+        until("it opened", lambda: "the breaker is open" in worker.log)
+        until("ps can tell", lambda: any(s.get("breaker") == "open" for s in worker.said))
+        until("all are paused", lambda: any(s.get("paused") == 2 for s in worker.said))
+        project.send("in", [{"k": f"k{i % 50}", "n": i} for i in range(1000, 1200)])
+        until("some probes", lambda: worker.log.count("unavailable, waiting") >= 6)
+        tried = worker.log.count("unavailable, waiting") + worker.log.count("attempt 1 failed")
+        assert tried < 40, "an open breaker tries one event at a time"
+        (project.folder / "back").touch()
+        counts = worker.wait_settled(1200)
+        assert worker.terminate() == 0
+    assert counts["done"] == 1200
+    assert project.read("h.dlq") == []
+    found = outs(project)
+    for k in range(50):
+        assert [n for key, n in found if key == f"k{k}"] == list(range(k, 1200, 50))
+
+
+def test_the_fuse_stops_a_handler_that_gives_up_too_much(make: Make) -> None:
+    code = """
+        import pathlib
+        from orchestrator import Emit, Reject
+
+        def handle(event):
+            if not pathlib.Path("mended").exists():
+                raise Reject("a bug of mine")
+            return Emit("out", {"k": event.value["k"], "n": event.value["n"]})
+    """
+    fuse = "dlq: h.dlq\n    fuse: {share: 0.5, of: 20}\n    breaker: {wait: 100ms, max-wait: 200ms}"
+    project = make(YAML.replace("dlq: h.dlq", fuse), **{"code.py": code})
+    project.send("in", [{"k": f"k{i}", "n": i} for i in range(200)])
+    with project.worker("h") as worker:
+        until("it says so", lambda: "the fuse is blown" in worker.log)
+        until("it tries again", lambda: worker.log.count("Reject") >= 14)
+        assert len(project.read("h.dlq")) == 10
+        (project.folder / "mended").touch()
+        counts = worker.wait_settled(200)
+        assert "the flow goes on" in worker.log
+        worker.terminate()
+    assert (counts["done"], counts["dead_lettered"]) == (190, 10)

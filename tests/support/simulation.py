@@ -27,6 +27,7 @@ from orchestrator.records import Outgoing, Record, TopicPartition
 from orchestrator.worker.attempt import Attempts
 from orchestrator.worker.batch import Batch
 from orchestrator.worker.facts import Facts
+from orchestrator.worker.guard import Guard
 from orchestrator.worker.intake import Intake
 from orchestrator.worker.ledger import Ledger
 from orchestrator.worker.loop import Loop
@@ -211,8 +212,11 @@ class Life:
         facts = Facts()
         receipts: Any = FakeReceipts(world)
         runner: Any = FakeRunner(world)
-        attempts = Attempts(handler, runner, Outputs(spec, handler, contracts), receipts, Sender("g", "p", "h"), facts)
-        self.loop = Loop(handler, sources, self.ledger, attempts, receipts, facts, lambda: world.now)
+        guard = Guard(handler, facts, lambda: world.now)
+        sender = Sender("g", "p", "h")
+        outputs = Outputs(spec, handler, contracts)
+        attempts = Attempts(handler, runner, outputs, receipts, sender, facts, guard)
+        self.loop = Loop(handler, sources, self.ledger, attempts, receipts, facts, guard, lambda: world.now)
         consumer: Any = FakeConsumer(world)
         self.intake = Intake(
             handler,

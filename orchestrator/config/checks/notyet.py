@@ -21,8 +21,6 @@ NOT_YET = (
     Row("http", "`http` handlers are"),
     Row("concurrency", "`concurrency` above 1 is", (1,)),
     Row("ordering", "`ordering` other than `key` is", ("key",)),
-    Row("breaker", "`breaker` is"),
-    Row("fuse", "`fuse` is"),
     Row("guarantee", "`guarantee: exactly-once` is", ("at-least-once",)),
     Row("strikes", "`strikes` is"),
     Row("memory", "`memory` is"),
