@@ -4,6 +4,7 @@ Rules:
 - An id is taken once its event settled, never before: what is in progress is not taken.
 - A copy counts within `window` of record time (not of the clock), so that a replay decides as the first run did.
 - Time is kept in slices of a quarter of the window. An id is remembered for the window, and at most a slice longer.
+- Slices go in the order in which they came, so that one event with a time far ahead does not make the others forgotten.
 - Memory is bounded: at the limit the oldest slice goes, and the ids that went before their window ended are counted.
 
 An id is kept as 120 bits of two hashes and a byte of its payload's: 80 to 100 bytes of memory whatever the id's length.
@@ -18,8 +19,10 @@ from orchestrator.delivery.pending import EventId
 
 Seen = Literal["new", "copy", "other-payload"]
 
-#: Slices of the window; each is one dict look-up for every event that is no copy.
+#: Slices of the window; each one kept is a dict look-up for every event that is no copy.
 _SLICES = 4
+#: Slices that are kept: those of the window, the one being filled, and one for times that are out of order.
+_KEPT = _SLICES + 2
 _LOW = (1 << 60) - 1
 
 
@@ -64,22 +67,24 @@ class Dedup:
         taken = self._slices.get(number)
         if taken is None:
             taken = self._slices[number] = {}
-            self._forget_before(max(self._slices) - _SLICES)
+            self._forget(number)
         before = len(taken)
         taken[_key(event_id)] = payload & 0xFF
         self._count += len(taken) - before
-        if self._count > self._limit:
-            self._evict()
+        if self._count > self._limit and len(self._slices) > 1:
+            self._drop(number)
 
-    def _forget_before(self, number: int) -> None:
-        """No event at the newest time reaches these slices any more."""
-        for old in [n for n in self._slices if n < number]:
-            self._count -= len(self._slices.pop(old))
+    def _forget(self, now: int) -> None:
+        """A slice began: the one that came first goes when there are too many."""
+        while len(self._slices) > _KEPT:
+            self._drop(now)
 
-    def _evict(self) -> None:
-        oldest = self._slices.pop(min(self._slices))
-        self._count -= len(oldest)
-        self.evicted += len(oldest)
+    def _drop(self, now: int) -> None:
+        number = next(iter(self._slices))
+        dropped = len(self._slices.pop(number))
+        self._count -= dropped
+        if abs(number - now) <= _SLICES:
+            self.evicted += dropped
 
 
 def _key(event_id: EventId) -> int:

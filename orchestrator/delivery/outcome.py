@@ -94,9 +94,11 @@ def decide(
 
 
 def _delay(failed: Failed, nth: int, policy: RetryPolicy, chance: float) -> float:
-    if failed.after is not None:
-        return max(0.0, failed.after)
-    return delay_of(nth, policy.backoff, policy.max_backoff, chance)
+    backoff = delay_of(nth, policy.backoff, policy.max_backoff, chance)
+    if failed.after is None:
+        return backoff
+    # What is away is not asked without a pause, whatever it says.
+    return max(failed.after, policy.backoff if failed.verdict == "unavailable" else 0.0)
 
 
 def classify(error: BaseException, unavailable: tuple[type[BaseException], ...] = ()) -> Failed:
@@ -132,15 +134,20 @@ def _seconds(after: Any) -> float | None:
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """The error and what led to it; cycles end the walk.
+    """The error and what led to it, the members of exception groups included; cycles end the walk.
 
     Contexts count even behind `raise … from None`: client libraries hide a refused connection so (httpcore does).
     """
     chain: list[BaseException] = []
-    at: BaseException | None = error
-    while at is not None and not any(at is known for known in chain):  # an `__eq__` of the handler's may raise
+    ahead: list[BaseException | None] = [error]
+    while ahead:
+        at = ahead.pop()
+        if at is None or any(at is known for known in chain):  # `is`: an `__eq__` of the handler's may raise
+            continue
         chain.append(at)
-        at = at.__cause__ or at.__context__
+        ahead.append(at.__cause__ or at.__context__)
+        if isinstance(at, BaseExceptionGroup):
+            ahead.extend(at.exceptions)
     return chain
 
 

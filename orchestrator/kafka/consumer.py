@@ -92,6 +92,8 @@ class GroupConsumer:
 
     def __init__(self, properties: Mapping[str, Any], topics: Sequence[str], assignments: Assignments) -> None:
         self._assignments = assignments
+        #: An asynchronous commit is on its way. A second one beside it could be overtaken by it when it is repeated.
+        self.committing = False
         self._commit_failed: Callable[[Sequence[TopicPartition], str], None] = lambda tps, why: None
         strategy = str(properties.get("partition.assignment.strategy", "cooperative-sticky"))
         self._incremental = "cooperative" in strategy or properties.get("group.protocol") == "consumer"
@@ -160,10 +162,12 @@ class GroupConsumer:
         offsets = [RdPartition(r.tp.topic, r.tp.partition, r.offset, r.metadata) for r in requests]
         try:
             if not wait:
+                self.committing = True
                 self._rd.commit(offsets=offsets, asynchronous=True)
                 return
             answers = self._rd.commit(offsets=offsets, asynchronous=False)
         except KafkaException as e:
+            self.committing = False
             if wait:
                 raise BrokerError(f"the commit was refused: {e.args[0].str()}") from e
             self._commit_failed([r.tp for r in requests], e.args[0].str())
@@ -205,6 +209,7 @@ class GroupConsumer:
             self._rd.unassign()
 
     def _on_commit(self, error: KafkaError | None, partitions: list[RdPartition]) -> None:
+        self.committing = False
         failed = [p for p in partitions if p.error is not None]
         if error is not None and error.code() != KafkaError._NO_OFFSET:
             self._commit_failed(_ours(partitions), error.str())

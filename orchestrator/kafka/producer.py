@@ -26,10 +26,8 @@ _PERMANENT = frozenset(
     {
         KafkaError.MSG_SIZE_TOO_LARGE,
         KafkaError.RECORD_LIST_TOO_LARGE,
-        KafkaError.INVALID_MSG,
         KafkaError.INVALID_RECORD,
         KafkaError._INVALID_ARG,
-        KafkaError._UNKNOWN_PARTITION,
     }
 )
 

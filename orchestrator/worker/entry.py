@@ -180,7 +180,10 @@ class Worker:
         policy = self._handler.dedup
         if parts and policy is not None:
             properties = self._consumer_properties
-            Rebuild(parts, self._sources, policy, self._ledger, lambda: Reader(properties)).start()
+            Rebuild(parts, self._sources, policy, self._ledger, lambda: Reader(properties), self._fail).start()
+
+    def _fail(self, error: BaseException) -> None:
+        self._loop.error = self._loop.error or error
 
     def _assigned(self, partitions: object) -> None:
         self._ready = partitions is not None

@@ -17,6 +17,8 @@ from orchestrator.records import Record, TopicPartition
 
 log = logging.getLogger("kpipe.worker")
 
+#: A message of a handler's exception can be anything; so much of it is logged.
+MOST_CHARS = 2_000
 #: The same trouble is told again after so long (seconds).
 QUIET_SECONDS = 10.0
 
@@ -89,7 +91,7 @@ class Facts:
 
     def _say(self, level: int, message: str) -> None:
         self.last_error = message[:500]
-        log.log(level, "%s", message)
+        log.log(level, "%s", message[:MOST_CHARS])
 
 
 def as_json(record: Record) -> str:

@@ -125,7 +125,8 @@ class Intake:
 
     def commit(self) -> None:
         """Commit what settled since the last time; a refusal is told later and repeated."""
-        self._consumer.commit(_requests(self._ledger.uncommitted()), wait=False)
+        if not self._consumer.committing:
+            self._consumer.commit(_requests(self._ledger.uncommitted()), wait=False)
 
     def _commit_failed(self, tps: Sequence[TopicPartition], why: str) -> None:
         self._ledger.commit_failed(tps)

@@ -39,15 +39,24 @@ class Rebuild(threading.Thread):
         policy: DedupPolicy,
         ledger: Ledger,
         connect: Callable[[], Reader],
+        on_error: Callable[[BaseException], None],
     ) -> None:
+        """`on_error` hears what ended the thread early: its partitions will not run then."""
         super().__init__(name="dedup", daemon=True)
         self._parts = {part.tp: part for part in parts}
         self._sources = sources
         self._policy = policy
         self._ledger = ledger
         self._connect = connect
+        self._on_error = on_error
 
     def run(self) -> None:
+        try:
+            self._rebuild()
+        except BaseException as e:  # noqa: BLE001 - handed to the thread that polls, which ends the process with it
+            self._on_error(e)
+
+    def _rebuild(self) -> None:
         began = time.monotonic()
         while wanted := {tp: part for tp, part in self._parts.items() if part.rebuilding and not part.ended}:
             try:

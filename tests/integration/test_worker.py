@@ -493,7 +493,11 @@ def test_many_outputs_at_once_to_a_topic_that_takes_small_batches(make: Make, li
     assert json.loads(record.value or b"")["n"] == 250
     found = outs(project)
     for k in range(5):
-        assert list(dict.fromkeys(n for key, n in found if key == f"k{k}")) == [n for n in range(k, 500, 5) if n != 250]
+        written = [n for key, n in found if key == f"k{k}"]
+        # A request that was refused whole may stand behind a later one: then all of the lane is written again.
+        last = list(dict.fromkeys(reversed(written)))[::-1]
+        assert last == [n for n in range(k, 500, 5) if n != 250]
+        assert not limit or list(dict.fromkeys(written)) == last
 
 
 def shrink(project: Project, topic: str, most: int) -> None:

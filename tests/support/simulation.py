@@ -114,6 +114,8 @@ class FakeConsumer:
     def __init__(self, world: World) -> None:
         self.world = world
 
+    committing = False
+
     def on_commit_failure(self, told: object) -> None: ...
 
     def commit(self, requests: Sequence[CommitRequest], *, wait: bool) -> None:

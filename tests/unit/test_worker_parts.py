@@ -37,7 +37,7 @@ def test_a_status_pipe_that_was_full_is_used_again() -> None:
             break
     report.not_ready()
     os.read(read, 1_000_000)
-    report.status({"in": 1}, 0, 0, None)
+    report.status({"in": 1}, 0, 0, "closed", None)
     said = [json.loads(line) for line in os.read(read, 65_536).splitlines()]
     assert [s["type"] for s in said] == ["not-ready", "status"]
 
@@ -45,7 +45,7 @@ def test_a_status_pipe_that_was_full_is_used_again() -> None:
 def test_a_line_of_status_fits_into_the_pipe_whole() -> None:
     read, write = os.pipe()
     report = Report(write)
-    report.status({"in": 1}, 0, 0, "\N{PILE OF POO}" * 500)
+    report.status({"in": 1}, 0, 0, "closed", "\N{PILE OF POO}" * 500)
     report.failed_to_start("\N{PILE OF POO}" * 5_000, "\N{PILE OF POO}" * 5_000)
     lines = os.read(read, 65_536).splitlines(keepends=True)
     assert all(len(line) <= 4_096 and json.loads(line) for line in lines) and len(lines) == 2
