@@ -83,6 +83,12 @@ class HandlerError(KpipeError):
     exit_code = EXIT_HANDLER
 
 
+class ExpectationError(KpipeError):
+    """What was expected is not there (`tail --expect`)."""
+
+    exit_code = EXIT_EXPECTATION
+
+
 class WaitTimeout(KpipeError):
     """What was waited for did not happen in time."""
 

@@ -30,6 +30,9 @@ LETTERS: dict[str, Callable[[Record, str], bytes]] = {
     "k": lambda record, topic: record.key or b"",
     "v": lambda record, topic: record.value or b"",
     "s": lambda record, topic: record.value or b"",
+    "K": lambda record, topic: b"%d" % _length(record.key),
+    "S": lambda record, topic: b"%d" % _length(record.value),
+    "R": lambda record, topic: _length(record.value).to_bytes(4, "big", signed=True),
     "h": lambda record, topic: b",".join(
         name.encode() + b"=" + (b"NULL" if value is None else value) for name, value in record.headers
     ),
@@ -116,10 +119,15 @@ def _known(table: Mapping[str, _Part], name: str, shown: str) -> _Part:
     if name not in table:
         raise UsageError(
             f"--format: there is no {safe(shown)}",
-            "there are %t topic, %p partition, %o offset, %k key, %v value, %h headers, %T timestamp, %%; "
-            r"\n \t \r \0 \xHH \\ \c",
+            "there are %t topic, %p partition, %o offset, %k key, %v or %s value, %h headers, %T timestamp, "
+            r"%K %S bytes of key and value, %R those of the value in binary, %%; \n \t \r \0 \xHH \\ \c",
         )
     return table[name]
+
+
+def _length(raw: bytes | None) -> int:
+    """Bytes; -1 for null, as in kcat."""
+    return -1 if raw is None else len(raw)
 
 
 def _time(timestamp: int) -> str:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from orchestrator.cli import present
 from orchestrator.cli.context import App
-from orchestrator.errors import UsageError
+from orchestrator.errors import ExpectationError, UsageError
 
 if TYPE_CHECKING:
+    from orchestrator.cli.filters import Filter
     from orchestrator.cli.positions import Position
+    from orchestrator.cli.scan import Scan
     from orchestrator.config.model import Topic
     from orchestrator.kafka.reader import Reader
     from orchestrator.records import Record, TopicPartition
@@ -25,20 +27,23 @@ DEFAULT_COUNT = 10
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """What was asked for. `position` None: the last `last` records."""
+    """What was asked for. `position` None: the last `last` records. `timeout` is in seconds."""
 
     last: int
     position: Position | None
     follow: bool
     partitions: frozenset[int]
-    key: bytes | None
+    filter: Filter
     limit: int | None
+    expect: int | None
+    timeout: float | None
 
-    def wants(self, record: Record) -> bool:
-        if self.key is not None and record.key != self.key:
-            return False
-        # A start past the end is brought back to the end: what comes before it is still not wanted.
-        return self.position is None or self.position.kind != "offset" or record.offset >= self.position.number
+    def wants(self, names: Mapping[str, str]) -> Callable[[Record], bool]:
+        """The test of a record; a start past the end is brought back to the end: what comes before it is not wanted."""
+        wanted, position = self.filter.on(names), self.position
+        if position is None or position.kind != "offset":
+            return wanted
+        return lambda record: record.offset >= position.number and wanted(record)
 
 
 @click.command("tail")
@@ -48,36 +53,68 @@ class _Request:
 @click.option("-o", "start", metavar="WHERE", help="Start at beginning, end, an offset, or a time such as @-15m.")
 @click.option("-p", "partitions", multiple=True, metavar="N[,N]", help="Only these partitions.")
 @click.option("-k", "key", metavar="KEY", help="Only records with this key.")
+@click.option("-H", "headers", multiple=True, metavar="NAME:VALUE", help="Only records with this header.")
+@click.option("--where", metavar="EXPR", help="Only records of which this JMESPath expression is true.")
+@click.option("--grep", metavar="RE", help="Only records with this pattern in key, value or headers.")
 @click.option("-c", "limit", type=click.IntRange(1), metavar="N", help="End after N records.")
+@click.option("--expect", type=click.IntRange(1), metavar="N", help="End after N records; with 6 if there are fewer.")
+@click.option("--timeout", metavar="TIME", help="With --expect: wait so long for them, such as 10s.")
 @click.option("--format", "template", metavar="FORMAT", help="Such as '%t %p %o %k %v %h %T\\n'.")
 @click.pass_obj
-def command(
-    app: App,
-    topics: tuple[str, ...],
-    last: int | None,
-    follow: bool,
-    start: str | None,
-    partitions: tuple[str, ...],
-    key: str | None,
-    limit: int | None,
-    template: str | None,
-) -> None:
+def command(app: App, /, topics: tuple[str, ...], template: str | None, **options: Any) -> None:
     """Show what is in topics: the last 10 records, then end.
 
     TOPIC is a name from the pipeline file, or of any topic on the cluster. A dead letter is shown with the
     reason why it is one. Nothing is consumed: no handler notices.
     """
-    request = _request(last, start, follow, partitions, key, limit)
+    request = _request(**options)
     show = _printer(app, template, show_topic=len(topics) > 1)
     pipeline = app.load()
+    from orchestrator.cli.scan import Scan
     from orchestrator.cli.targets import find_topic
 
     with app.reader(pipeline) as reader:
         targets = [find_topic(pipeline, name, reader.topics) for name in dict.fromkeys(topics)]
         names = {topic.kafka_name: topic.name for topic in targets}
         logs = [_partitions(reader, topic, request) for topic in targets]
-        for record in islice(_records(reader, logs, request), limit):
-            show(record, names[record.topic])
+        scan = Scan(reader, request.timeout, filtered=request.filter.given)
+        records = islice(_records(reader, scan, logs, request, names), request.limit)
+        _show(records, scan, request, lambda record: show(record, names[record.topic]))
+    _judge(scan.shown, request)
+
+
+def _show(records: Iterator[Record], scan: Scan, request: _Request, show: Callable[[Record], None]) -> None:
+    """Show them all; what was scanned is told also when Ctrl-C or the deadline ends it."""
+    from orchestrator.cli.scan import TimeIsUp
+
+    try:
+        for record in records:
+            scan.show()
+            show(record)
+    except TimeIsUp:
+        pass
+    except BrokenPipeError:
+        raise
+    except BaseException:
+        _tell(scan, request)
+        raise
+    _tell(scan, request)
+
+
+def _tell(scan: Scan, request: _Request) -> None:
+    scan.tell()
+    where = request.filter.where
+    if where is not None and where.failed:
+        present.say(f"--where could not be asked about {where.failed:,} of them: {present.safe(where.why)}")
+
+
+def _judge(shown: int, request: _Request) -> None:
+    if request.expect is not None and shown < request.expect:
+        within = "" if request.timeout is None else f" within {request.timeout:g} s"
+        raise ExpectationError(
+            f"expected {request.expect} record{'' if request.expect == 1 else 's'}, found {shown}{within}",
+            "the same command without --expect shows what is there",
+        )
 
 
 def _request(
@@ -86,19 +123,49 @@ def _request(
     follow: bool,
     partitions: tuple[str, ...],
     key: str | None,
+    headers: tuple[str, ...],
+    where: str | None,
+    grep: str | None,
     limit: int | None,
+    expect: int | None,
+    timeout: str | None,
 ) -> _Request:
+    from orchestrator.cli.filters import filter_of
     from orchestrator.cli.positions import parse_position
 
+    seconds = _seconds(timeout, expect)
+    if expect is not None and limit is not None and limit < expect:
+        raise UsageError(f"-c {limit} ends before --expect {expect} can be met", "leave out -c")
     if last is not None and start is not None:
         raise UsageError("-n and -o both say where to start", "give one of them; -c ends after so many records")
+    follow = follow or seconds is not None
     if not follow and (last == 0 or start == "end"):
         given = "-n 0" if last == 0 else "-o end"
         raise UsageError(f"{given} shows nothing", "with -f it shows the records that come from now on")
     position = None if start is None else parse_position(start, datetime.now().astimezone())
-    raw_key = None if key is None else key.encode("utf-8", "surrogateescape")
-    count = DEFAULT_COUNT if last is None else last
-    return _Request(count, position, follow, _numbers(partitions), raw_key, limit)
+    return _Request(
+        last=max(DEFAULT_COUNT, expect or 0) if last is None else last,
+        position=position,
+        follow=follow,
+        partitions=_numbers(partitions),
+        filter=filter_of(key, headers, grep, where),
+        limit=limit or expect,
+        expect=expect,
+        timeout=seconds,
+    )
+
+
+def _seconds(text: str | None, expect: int | None) -> float | None:
+    from orchestrator.config.units import seconds
+
+    if text is None:
+        return None
+    if expect is None:
+        raise UsageError("--timeout is how long --expect waits", "give --expect N too, or end -f with Ctrl-C")
+    try:
+        return seconds(text)
+    except ValueError:
+        raise UsageError(f"--timeout {text}: not a time", "write it with its unit: 500ms, 10s, 5m") from None
 
 
 def _numbers(words: tuple[str, ...]) -> frozenset[int]:
@@ -133,27 +200,30 @@ def _partitions(reader: Reader, topic: Topic, request: _Request) -> list[TopicPa
     return [TopicPartition(topic.kafka_name, number) for number in sorted(request.partitions or range(count))]
 
 
-def _records(reader: Reader, logs: list[list[TopicPartition]], request: _Request) -> Iterator[Record]:
+def _records(
+    reader: Reader, scan: Scan, logs: list[list[TopicPartition]], request: _Request, names: Mapping[str, str]
+) -> Iterator[Record]:
     """What was asked for, topic by topic merged by time where an end is known, else as it comes."""
     from orchestrator.cli.latest import latest, newest
     from orchestrator.cli.positions import starts
 
     every = [tp for log in logs for tp in log]
     begins, ends = reader.beginnings(every), reader.ends(every)
-    wants = None if request.key is None else request.wants
+    wants = request.wants(names)
     if request.position is None:
-        lasts = [latest(reader, {tp: begins[tp] for tp in log}, ends, request.last, wants) for log in logs]
+        wanted = wants if request.filter.given else None
+        lasts = [latest(scan, {tp: begins[tp] for tp in log}, ends, request.last, wanted) for log in logs]
         yield from newest(lasts, sum(map(len, lasts)))
         at = ends
     else:
         at = starts(request.position, reader, begins, ends)
     if request.follow:
-        yield from filter(request.wants, _streamed(reader, reader.read(at)))
+        yield from filter(wants, _streamed(scan, scan.read(at)))
     elif request.position is not None:
-        yield from filter(request.wants, _streamed(reader, reader.read(at, ends)))
+        yield from filter(wants, _streamed(scan, scan.read(at, ends)))
 
 
-def _streamed(reader: Reader, batches: Iterator[list[Record]]) -> Iterator[Record]:
+def _streamed(scan: Scan, batches: Iterator[list[Record]]) -> Iterator[Record]:
     """The records of batches; while none come, what was printed is flushed and an outage is told once."""
     told = False
     present.flush()
@@ -162,6 +232,6 @@ def _streamed(reader: Reader, batches: Iterator[list[Record]]) -> Iterator[Recor
         if not batch:
             present.flush()
             present.check_reader()
-        if reader.away and not told:
+        if scan.away and not told:
             present.say("Kafka is away; waiting for it to come back")
-        told = reader.away
+        told = scan.away

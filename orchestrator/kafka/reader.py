@@ -230,5 +230,13 @@ def _record(message: Message, tp: TopicPartition) -> Record:
         timestamp=timestamp if kind else -1,
         key=message.key(),
         value=message.value(),
-        headers=tuple(cast("Headers", message.headers() or ())),
+        headers=_headers(message),
     )
+
+
+def _headers(message: Message) -> Headers:
+    """The headers; a single one that says so when a name is not UTF-8, which confluent-kafka 2.16 cannot read."""
+    try:
+        return tuple(cast("Headers", message.headers() or ()))
+    except (SystemError, UnicodeDecodeError):
+        return (("kpipe-unreadable-headers", b"a header's name is not UTF-8"),)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -25,6 +26,8 @@ pytestmark = pytest.mark.kafka
 
 #: An hour ago, on the full second: old enough for `@-30m`, young enough for the broker's retention.
 START = (int(time.time()) - 3600) * 1000
+#: Enough that holding all of them at once would be seen in the memory of the process.
+LOTS = 300_000
 
 
 def moment(n: int) -> datetime:
@@ -118,6 +121,73 @@ def test_only_one_key(shop: Orders) -> None:
     assert numbers(shop.tailed("orders", "-k", "k3", "-n", "3")) == [19, 23, 27]
     assert sorted(numbers(shop.tailed("orders", "-k", "k3", "-o", "9"))) == [27]
     assert shop.tailed("orders", "-k", "nobody") == []
+
+
+def test_only_what_passes_the_filters(shop: Orders) -> None:
+    assert numbers(shop.tailed("orders", "--where", "value.n > `5` && value.n < `9`")) == [6, 7, 8]
+    assert numbers(shop.tailed("orders", "--where", "value.n > `5`", "-k", "k3", "-n", "2")) == [23, 27]
+    assert numbers(shop.tailed("orders", "--grep", '"n": 1[0-3]}')) == [10, 11, 12, 13]
+    assert sorted(numbers(shop.tailed("orders", "-o", "beginning", "--where", "value.n < `2`", "-c", "2"))) == [0, 1]
+
+
+def test_only_one_header(shop: Orders, topic: str) -> None:
+    records = [{"value": b"%d" % n, "partition": n % 2, "headers": [("trace", b"t%d" % (n % 3))]} for n in range(9)]
+    write(shop.bootstrap, topic, records)
+    assert {r["value"] for r in shop.tailed(topic, "-H", "trace: t1")} == {1, 4, 7}
+    assert shop.tailed(topic, "-H", "trace:t1", "-H", "trace:t2") == []
+
+
+def test_it_says_how_much_it_scanned(shop: Orders) -> None:
+    done = shop.run("tail", "orders", "--where", "value.n == `3`")
+    assert done.code == 0
+    assert re.fullmatch(r"scanned 30 records in \d\.\d s, 1 shown\n", done.err)
+    failing = shop.run("tail", "orders", "--where", "contains(value.items, 'x')")
+    assert failing.out == ""
+    assert "--where could not be asked about 30 of them: In function contains()" in failing.err
+
+
+def test_a_met_expectation_ends_it_at_once(shop: Orders, topic: str) -> None:
+    assert len(shop.tailed("orders", "--expect", "12")) == 12
+    with running(shop.folder, "tail", topic, "--expect", "2", "--timeout", "60s", "--json") as tail:
+        write(shop.bootstrap, topic, [{"value": b"%d" % n, "partition": n} for n in range(2)])
+        assert {json.loads(tail.line())["value"] for _ in range(2)} == {0, 1}
+        assert tail.child.wait(10) == 0
+
+
+def test_an_unmet_expectation_is_6(shop: Orders) -> None:
+    started = time.monotonic()
+    done = shop.run("tail", "orders", "-k", "k1", "--where", "value.n > `17`", "--expect", "4", "--timeout", "1500ms")
+    assert time.monotonic() - started > 1.5
+    assert (done.code, len(done.out.splitlines())) == (6, 3)
+    assert "expected 4 records, found 3 within 1.5 s" in done.err
+    done = shop.run("tail", "orders", "-k", "nobody", "--expect", "1", "--timeout", "300ms", "--json")
+    assert (done.code, done.out) == (6, "")
+    *_, error = done.err.splitlines()
+    assert json.loads(error)["error"]["message"] == "expected 1 record, found 0 within 0.3 s"
+    assert shop.run("tail", "notes", "--expect", "1").code == 6
+
+
+def test_any_number_of_records_takes_the_same_memory_and_ctrl_c_is_quick(shop: Orders, topic: str) -> None:
+    producer = Producer({"bootstrap.servers": shop.bootstrap, "queue.buffering.max.messages": 400_000, "linger.ms": 20})
+    for n in range(LOTS):
+        producer.produce(topic, value=b'{"n": %d, "pad": "%s"}' % (n, b"x" * 100), key=b"%d" % n)
+    assert producer.flush(60) == 0
+    words = [KPIPE, "tail", topic, "--where", f"value.n == `{LOTS // 3}`"]
+    with subprocess.Popen(words, cwd=shop.folder, env=environment(), stdout=subprocess.PIPE) as tail:
+        assert tail.stdout is not None
+        out = tail.stdout.read()
+        _, status, usage = os.wait4(tail.pid, 0)
+        tail.returncode = os.waitstatus_to_exitcode(status)
+    assert tail.returncode == 0
+    assert out.count(b"\n") == 1
+    assert usage.ru_maxrss < 220_000, "all of them at once would be far above"
+    with running(shop.folder, "tail", topic, "-o", "beginning", "--where", "value.n < `1000` || value.x") as tail:
+        tail.line()
+        started = time.monotonic()
+        assert tail.interrupt() == 130
+        assert time.monotonic() - started < 1.5
+        assert tail.child.stderr is not None
+        assert b"scanned " in tail.child.stderr.read()
 
 
 def test_it_ends_after_so_many(shop: Orders) -> None:
@@ -334,6 +404,12 @@ def test_a_pipe_that_closes_ends_it_quietly(shop: Orders, more: tuple[str, ...])
         (("orders", "-p", "x"), ["-p x"]),
         (("orders", "-c", "0"), ["-c"]),
         (("orders", "-n", "-1"), ["-n"]),
+        (("orders", "--where", "value.n > 1"), ["--where value.n > 1", "backticks"]),
+        (("orders", "--grep", "("), ["--grep (", "not a regular expression"]),
+        (("orders", "-H", "x"), ["-H x", "name:value"]),
+        (("orders", "--timeout", "1s"), ["--timeout", "--expect"]),
+        (("orders", "--expect", "1", "--timeout", "1"), ["--timeout 1:", "unit"]),
+        (("orders", "--expect", "2", "-c", "1"), ["-c 1", "--expect 2"]),
         (("orders", "-f", "pipeline.yaml"), ["no topic `pipeline.yaml`", "kpipe -f pipeline.yaml"]),
     ],
 )

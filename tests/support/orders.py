@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,8 +75,11 @@ class Orders:
         return self.lines("send", *words, stdin=stdin)
 
     def tailed(self, *words: str) -> list[dict[str, Any]]:
-        """`kpipe tail … --json`, which has to succeed."""
-        return self.lines("tail", *words)
+        """`kpipe tail … --json`, which has to succeed. All that it may say is how much it scanned."""
+        done = self.run("tail", *words, "--json")
+        assert done.code == 0, done.err
+        assert re.fullmatch(r"(scanned [\d,]+ records? in [\d.]+ s, [\d,]+ shown\n)?", done.err), done.err
+        return [json.loads(line) for line in done.out.splitlines()]
 
     def lines(self, *words: str, stdin: bytes = b"") -> list[dict[str, Any]]:
         done = self.run(*words, "--json", stdin=stdin)

@@ -73,6 +73,8 @@ def test_a_tombstone_and_the_document_null_are_not_the_same() -> None:
     [
         ("%t %p %o %k %v %h %T", b'orders 1 42 o-1 {"amount": 150.00} trace=t,none=NULL 1738324800123\n'),
         ("%s", b'{"amount": 150.00}\n'),
+        ("%K %S", b"3 18\n"),
+        (r"%R\c", b"\0\0\0\x12"),
         (r"%k\n", b"o-1\n"),
         (r"%k\0", b"o-1\0"),
         (r"%k\c", b"o-1"),
@@ -85,6 +87,11 @@ def test_a_tombstone_and_the_document_null_are_not_the_same() -> None:
 )
 def test_kcats_letters(template: str, shown: bytes) -> None:
     assert formats.by_format(template, escaped=False)(RECORD, "orders") == shown
+
+
+def test_the_length_of_null_is_minus_one() -> None:
+    nothing = RECORD._replace(key=None, value=None)
+    assert formats.by_format(r"%K %S %R\c", escaped=False)(nothing, "t") == b"-1 -1 \xff\xff\xff\xff"
 
 
 def test_a_file_gets_the_bytes_and_a_terminal_their_escapes() -> None:
