@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Hashable, Iterable
 from heapq import heappop, heappush
 from itertools import count
+from math import inf
 from typing import Literal
 
 from orchestrator.delivery.pending import EventId, Pending
@@ -75,8 +76,10 @@ class Lanes:
         return lane
 
     def set_due(self, lane: Lane, due: float) -> None:
+        """When the head may run; infinity for a head that runs, which nobody waits for here."""
         lane.due = due
-        heappush(self._due, (due, next(self._ties), lane))
+        if due != inf:
+            heappush(self._due, (due, next(self._ties), lane))
 
     def next_due(self) -> float | None:
         """When the first head may run; None when no lane waits."""

@@ -40,8 +40,8 @@ class Partition:
         self.ended = False
         #: No event runs yet: the ids that are taken are still being read back from the log.
         self.rebuilding = False
-        #: An event of this partition runs, or waits for its receipts.
-        self.busy = False
+        #: How many of its events run, or wait for their receipts.
+        self.running = 0
         self.received_events = 0
         self.received_bytes = 0
         self.settled_events = 0

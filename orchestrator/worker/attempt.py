@@ -13,7 +13,7 @@ from orchestrator.delivery.dedup import event_id_of
 from orchestrator.delivery.letters import Death, Sender, read_letter, write_letter
 from orchestrator.delivery.outcome import Bury, Failed, Park, decide
 from orchestrator.delivery.pending import EventId, Pending
-from orchestrator.event import Event
+from orchestrator.event import Emit, Event
 from orchestrator.kafka.producer import SendFailure
 from orchestrator.records import Record
 from orchestrator.worker.batch import Batch
@@ -81,16 +81,24 @@ class Attempts:
     def run(
         self, source: Source, record: Record, event_id: EventId | None, value: Any, attempt: int, batch: Batch
     ) -> Failed | None:
-        """Run the handler and send what it caused; None when all went well so far."""
+        """Run the handler here and now, and send what it caused; None when all went well so far."""
+        event = self.event_of(source, record, event_id, value, attempt)
+        self.running = record
+        self.deadline = time.monotonic() + self._handler.timeout
+        answer = self._runner.run(event)
+        self.deadline = 0.0
+        return self.conclude(answer, record, batch)
+
+    def event_of(self, source: Source, record: Record, event_id: EventId | None, value: Any, attempt: int) -> Event:
+        """What the handler is given."""
         timeout = self._handler.timeout
         letter = read_letter(record.headers) if source.is_dlq else None
         until = None if timeout == float("inf") else time.time() + timeout
         known_as = None if event_id is None else str(event_id)
-        event = Event(record, value, topic=source.topic, id=known_as, attempt=attempt, deadline=until, letter=letter)
-        self.running = record
-        self.deadline = time.monotonic() + timeout
-        answer = self._runner.run(event)
-        self.deadline = 0.0
+        return Event(record, value, topic=source.topic, id=known_as, attempt=attempt, deadline=until, letter=letter)
+
+    def conclude(self, answer: list[Emit] | Failed, record: Record, batch: Batch) -> Failed | None:
+        """Send what the handler's answer asks for, on behalf of the record that `batch` added last."""
         if isinstance(answer, Failed):
             return answer
         if answer:

@@ -28,13 +28,16 @@ from orchestrator.errors import FindingsError, HandlerError, KpipeError
 from orchestrator.kafka.consumer import GroupConsumer
 from orchestrator.kafka.properties import LIBRDKAFKA_LOG, client_properties
 from orchestrator.kafka.reader import Reader
+from orchestrator.records import Record
 from orchestrator.worker.attempt import Attempts
+from orchestrator.worker.concurrent import ConcurrentLoop
 from orchestrator.worker.facts import QUIET_SECONDS, Facts, where
 from orchestrator.worker.guard import Guard
 from orchestrator.worker.intake import Intake
 from orchestrator.worker.ledger import Ledger
 from orchestrator.worker.loop import Loop
 from orchestrator.worker.outputs import Outputs
+from orchestrator.worker.pool import pool_for
 from orchestrator.worker.python import load_python
 from orchestrator.worker.rebuild import Rebuild
 from orchestrator.worker.receipts import Receipts
@@ -135,7 +138,12 @@ class Worker:
         sender = Sender(handler.group, pipeline.name, handler.name)
         self._guard = Guard(handler, self._facts)
         self._attempts = Attempts(handler, runner, outputs, self._receipts, sender, self._facts, self._guard)
-        self._loop = Loop(handler, sources, self._ledger, self._attempts, self._receipts, self._facts, self._guard)
+        parts = (handler, sources, self._ledger, self._attempts, self._receipts, self._facts, self._guard)
+        self._loop = (
+            Loop(*parts)
+            if handler.concurrency == 1
+            else ConcurrentLoop(*parts, pool=lambda: pool_for(runner, handler.concurrency, self._ledger.work.set))
+        )
         properties = client_properties(pipeline.kafka, "consumer", config.bootstrap) | {"group.id": handler.group}
         budget = _drain_budget(handler, properties)
         self._intake = Intake(
@@ -196,8 +204,9 @@ class Worker:
         now = time.monotonic()
         if self._loop.error is not None:
             self._intake.stop()
-        if self._attempts.deadline and now > self._attempts.deadline + HUNG_GRACE:
-            self._hung()
+        record, late = self._loop.overdue(now)
+        if late > HUNG_GRACE:
+            self._hung(record)
         if self._ready and now >= self._status_due:
             self._status_due = now + STATUS_SECONDS
             self._send_status()
@@ -214,9 +223,8 @@ class Worker:
         lag, paused = self._intake.lag(), self._intake.paused
         self._report.status(accounting, lag, paused, self._guard.state, self._facts.last_error)
 
-    def _hung(self) -> None:
+    def _hung(self, record: Record | None) -> None:
         """A sync handler did not return and cannot be cancelled: its process has to end (DESIGN section 5, step 8)."""
-        record = self._attempts.running
         self._facts.alarm(f"{'' if record is None else where(record)}: the handler did not return; ending its process")
         self._send_status()
         os._exit(EXIT_HUNG)

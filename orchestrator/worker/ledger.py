@@ -73,10 +73,10 @@ class Ledger:
             for part in parts:
                 part.draining = True
             self.work.set()
-            while any(part.busy for part in parts):
+            while any(part.running for part in parts):
                 left = deadline - time.monotonic()
                 if left <= 0 or not self._calm.wait(left):
-                    return not any(part.busy for part in parts)
+                    return not any(part.running for part in parts)
         return True
 
     def close(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, Checkpoint]:
@@ -146,13 +146,25 @@ class Ledger:
         with self._lock:
             if part.draining or part.ended or part.rebuilding:
                 return False
-            part.busy = True
+            part.running += 1
             return True
 
-    def finish(self, part: Partition, settled: Sequence[Record], ended_as: Tally, move: Callable[[], None]) -> bool:
-        """What ran has its receipts: count `settled`, `move` the frontier; False (and nothing) after the epoch."""
+    def dispatch(self, part: Partition, offset: int, *, run: bool) -> bool:
+        """The next fresh event of `part`, held from now on, is about to `run` or to queue; False as for `begin`."""
+        with self._lock:
+            if part.draining or part.ended or part.rebuilding:
+                return False
+            part.frontier.hold(offset)
+            part.frontier.advance(offset + 1)
+            part.running += run
+            return True
+
+    def finish(
+        self, part: Partition, settled: Sequence[Record], ended_as: Tally, move: Callable[[], None], runs: int = 1
+    ) -> bool:
+        """So many `runs` have their receipts: count `settled`, `move` the frontier; not (and False) after the epoch."""
         with self._calm:
-            part.busy = False
+            part.running -= runs
             self._calm.notify_all()
             if part.ended:
                 return False
@@ -161,14 +173,14 @@ class Ledger:
             part.reach_end()
             return True
 
-    def abandon(self, part: Partition) -> None:
-        """What ran will not get its receipts: nothing settles."""
+    def abandon(self, part: Partition, runs: int = 1) -> None:
+        """So many runs will not get their receipts: nothing settles."""
         with self._calm:
-            part.busy = False
+            part.running = max(0, part.running - runs)
             self._calm.notify_all()
 
     def idle(self, part: Partition) -> None:
         """Nothing of `part` runs and nothing waits: a gap at the log's end is passed over."""
         with self._lock:
-            if not part.busy and not part.ended:
+            if not part.running and not part.ended:
                 part.reach_end()

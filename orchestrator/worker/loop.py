@@ -82,9 +82,14 @@ class Loop(threading.Thread):
         except BaseException as e:  # noqa: BLE001 - handed to the thread that polls, which ends the process with it
             self.error = e
             for part in self._ledger.partitions:
-                self._abandon(part)
+                self._abandon(part, part.running)
         finally:
             self._attempts.close()
+
+    def overdue(self, now: float) -> tuple[Record | None, float]:
+        """An event that runs and by how many seconds it has passed its deadline (negative: it has not)."""
+        deadline = self._attempts.deadline
+        return self._attempts.running, now - deadline if deadline else -1.0
 
     def turn(self) -> bool:
         """Give every partition a turn; whether any had something to do. A half-open breaker lets one event try."""
@@ -287,10 +292,10 @@ class Loop(threading.Thread):
 
     # -- both -----------------------------------------------------------------------------------------------------
 
-    def _abandon(self, part: Partition) -> None:
+    def _abandon(self, part: Partition, runs: int = 1) -> None:
         """The epoch or the worker ended before the receipts were in: whoever comes next runs these events again."""
         part.draining = True
-        self._ledger.abandon(part)
+        self._ledger.abandon(part, runs)
 
     def _lane_key(self, record: Record) -> Hashable:
         return lane_of(record, self._handler.ordering)

@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import inspect
 import sys
+import threading
 import traceback
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
@@ -18,7 +19,7 @@ from orchestrator.event import Emit, Event
 
 
 class PythonHandler:
-    """One function, sync or async. Call it from one thread only: an async one keeps its event loop there."""
+    """One function, sync or async. Any thread may call it: an async function's event loop is the thread's own."""
 
     def __init__(
         self,
@@ -30,7 +31,26 @@ class PythonHandler:
         self._function = function
         self._timeout = timeout
         self._unavailable = unavailable
-        self._loop: asyncio.Runner | None = None
+        #: An event loop for each thread that needed one.
+        self._local = threading.local()
+
+    @property
+    def is_async(self) -> bool:
+        """Whether calling the function gives a coroutine, as far as can be told before calling it."""
+        call = getattr(self._function, "__call__", None)  # noqa: B004 - an object's own `async def __call__`
+        return inspect.iscoroutinefunction(self._function) or inspect.iscoroutinefunction(call)
+
+    async def run_async(self, event: Event) -> list[Emit] | Failed:
+        """The same in the caller's event loop, for an async function."""
+        try:
+            answer = self._function(event)
+            return _emits(await self._awaited(answer) if inspect.isawaitable(answer) else answer)
+        except _DeadlineMissed:
+            return self._too_late()
+        except asyncio.CancelledError:
+            raise
+        except BaseException as e:  # noqa: BLE001 - as in `run`
+            return classify(e, self._unavailable)
 
     def run(self, event: Event) -> list[Emit] | Failed:
         """Handle one event. Never raises: whatever the function raises, `sys.exit()` included, is an outcome."""
@@ -39,17 +59,24 @@ class PythonHandler:
             # Asked of the answer, not of the function: a wrapper or an object with an async `__call__` is async too.
             return _emits(self._finished(answer) if inspect.isawaitable(answer) else answer)
         except _DeadlineMissed:
-            return Failed("timeout", f"no answer within {self._timeout:g} s", "Timeout")
+            return self._too_late()
         except BaseException as e:  # noqa: BLE001 - the handler's failure is data here, reported by the letter or log
             return classify(e, self._unavailable)
 
     def close(self) -> None:
-        if self._loop is not None:
-            self._loop.close()
+        """Close the calling thread's event loop."""
+        runner = getattr(self._local, "runner", None)
+        if runner is not None:
+            runner.close()
+
+    def _too_late(self) -> Failed:
+        return Failed("timeout", f"no answer within {self._timeout:g} s", "Timeout")
 
     def _finished(self, answer: Awaitable[Any]) -> Any:
-        self._loop = self._loop or asyncio.Runner()
-        return self._loop.run(self._awaited(answer))
+        runner = getattr(self._local, "runner", None)
+        if runner is None:
+            runner = self._local.runner = asyncio.Runner()
+        return runner.run(self._awaited(answer))
 
     async def _awaited(self, answer: Awaitable[Any]) -> Any:
         try:

@@ -86,9 +86,10 @@ steps = st.one_of(
 class History:
     """One consumer group with one live member at a time; members come, go and die."""
 
-    def __init__(self) -> None:
+    def __init__(self, concurrency: int) -> None:
         self.world = World()
-        self.life = Life(self.world)
+        self.concurrency = concurrency
+        self.life = Life(self.world, concurrency)
         self.life.assign(*PARTITIONS)
         self.ids = 0
 
@@ -109,7 +110,7 @@ class History:
             case Restart(clean):
                 if clean:
                     self.life.revoke(*list(self.life.read))
-                self.life = Life(self.world)
+                self.life = Life(self.world, self.concurrency)
                 self.life.assign(*PARTITIONS)
         self.check()
 
@@ -128,6 +129,8 @@ class History:
         world.meanwhile = meanwhile
         for partition in list(self.life.read):
             self.life.deliver(partition, step.deliver)
+        self.life.loop.turn()
+        self.life.pool.answer(step.deliver, step.cut)
         self.life.loop.turn()
         world.meanwhile = lambda: None
 
@@ -169,7 +172,9 @@ class History:
             world.now += 30
             for p in PARTITIONS:
                 self.life.deliver(p, 100)
-            if not self.life.loop.turn() and not any(p.in_flight for p in self.life.ledger.partitions):
+            busy = self.life.loop.turn()
+            self.life.pool.answer(100, 0)
+            if not busy and not any(p.in_flight for p in self.life.ledger.partitions):
                 break
         self.life.intake.commit()
         self.check()
@@ -186,10 +191,10 @@ class History:
     suppress_health_check=[HealthCheck.large_base_example, HealthCheck.data_too_large, HealthCheck.too_slow],
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
 )
-@given(st.lists(steps, min_size=20, max_size=60))
-def test_any_history(history: list[Any]) -> None:
+@given(st.sampled_from([1, 1, 3]), st.lists(steps, min_size=20, max_size=60))
+def test_any_history(concurrency: int, history: list[Any]) -> None:
     """No commit covers an unsettled event (checked at each commit), keys keep their order, and the sums are right."""
-    run = History()
+    run = History(concurrency)
     for step in history:
         run.take(step)
     run.finish()

@@ -10,8 +10,9 @@ import json
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from orchestrator.config.model import DedupPolicy, Handler, KafkaSettings, Pipeline, RetryPolicy, Topic
@@ -26,6 +27,7 @@ from orchestrator.kafka.producer import SendFailure
 from orchestrator.records import Outgoing, Record, TopicPartition
 from orchestrator.worker.attempt import Attempts
 from orchestrator.worker.batch import Batch
+from orchestrator.worker.concurrent import ConcurrentLoop
 from orchestrator.worker.facts import Facts
 from orchestrator.worker.guard import Guard
 from orchestrator.worker.intake import Intake
@@ -179,6 +181,28 @@ class FakeReceipts:
         return failure
 
 
+class FakePool:
+    """Events run when `answer` says so, in whatever order."""
+
+    def __init__(self, runner: FakeRunner) -> None:
+        self.answers: SimpleQueue[Any] = SimpleQueue()
+        self.started: list[tuple[Event, Any]] = []
+        self._runner = runner
+
+    def start(self, event: Event, token: Any) -> None:
+        self.started.append((event, token))
+
+    def answer(self, most: int, turn: int) -> None:
+        """Up to `most` of the events that run come to their end; `turn` mixes their order."""
+        turn = turn % max(1, len(self.started))
+        self.started = self.started[turn:] + self.started[:turn]
+        done, self.started = self.started[:most], self.started[most:]
+        for event, token in done:
+            self.answers.put((token, self._runner.run(event)))
+
+    def close(self) -> None: ...
+
+
 class FakeRunner:
     """A handler whose outcomes are drawn from the script."""
 
@@ -204,10 +228,10 @@ class FakeRunner:
 class Life:
     """One worker process, from its start to its end or death."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, concurrency: int = 1) -> None:
         self.world = world
         spec = pipeline()
-        handler = spec.handlers["h"]
+        handler = replace(spec.handlers["h"], concurrency=concurrency)
         contracts = {name: Contract(name) for name in spec.topics}
         sources = sources_of(spec, handler, contracts)
         self.ledger = Ledger()
@@ -218,7 +242,10 @@ class Life:
         sender = Sender("g", "p", "h")
         outputs = Outputs(spec, handler, contracts)
         attempts = Attempts(handler, runner, outputs, receipts, sender, facts, guard)
-        self.loop = Loop(handler, sources, self.ledger, attempts, receipts, facts, guard, lambda: world.now)
+        parts = (handler, sources, self.ledger, attempts, receipts, facts, guard, lambda: world.now)
+        self.pool = FakePool(runner)
+        pool: Any = self.pool
+        self.loop = Loop(*parts) if concurrency == 1 else ConcurrentLoop(*parts, pool=lambda: pool)
         consumer: Any = FakeConsumer(world)
         self.intake = Intake(
             handler,

@@ -23,7 +23,8 @@ from orchestrator.kafka.admin import ClusterAdmin
 from orchestrator.kafka.producer import Producer
 from orchestrator.kafka.properties import client_properties
 from orchestrator.kafka.reader import Reader
-from orchestrator.provisioning.apply import sync_for_up
+from orchestrator.provisioning.apply import await_leaders
+from orchestrator.provisioning.plan import specs
 from orchestrator.records import Headers, Outgoing, Record, TopicPartition
 
 
@@ -55,7 +56,9 @@ class Project:
         loaded = load([folder / "pipeline.yaml"], os.environ)
         assert loaded.pipeline is not None, loaded.findings
         self.pipeline: Pipeline = loaded.pipeline
-        sync_for_up(self.pipeline, ClusterAdmin(client_properties(self.pipeline.kafka, "admin", bootstrap)))
+        admin = ClusterAdmin(client_properties(self.pipeline.kafka, "admin", bootstrap))
+        assert not any(admin.create(specs(self.pipeline)).values())
+        await_leaders(specs(self.pipeline), admin)
         self._producer: Producer | None = None
 
     def name(self, topic: str) -> str:

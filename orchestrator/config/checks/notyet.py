@@ -19,8 +19,6 @@ class Row(NamedTuple):
 NOT_YET = (
     Row("exec", "`exec` handlers are"),
     Row("http", "`http` handlers are"),
-    Row("concurrency", "`concurrency` above 1 is", (1,)),
-    Row("ordering", "`ordering` other than `key` is", ("key",)),
     Row("guarantee", "`guarantee: exactly-once` is", ("at-least-once",)),
     Row("strikes", "`strikes` is"),
     Row("memory", "`memory` is"),

@@ -363,9 +363,6 @@ def test_a_finding_about_defaults_stands_at_the_defaults(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"concurrency": 2}, "`concurrency` above 1 is not supported by this version of kpipe"),
-        ({"ordering": "none"}, "`ordering` other than `key` is not supported"),
-        ({"ordering": "partition"}, "`ordering` other than `key` is not supported"),
         ({"guarantee": "exactly-once"}, "`guarantee: exactly-once` is not supported"),
         ({"strikes": 2}, "`strikes` is not supported"),
         ({"memory": "1GiB"}, "`memory` is not supported"),

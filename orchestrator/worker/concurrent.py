@@ -1,0 +1,232 @@
+"""`concurrency: N`: the same loop with up to N events at once, of different lanes. DESIGN section 5, step 13.
+
+Rules:
+- Every event that runs is the head of its lane; whoever comes after it in its lane queues behind.
+- Every event that was dispatched is held in the frontier until it settled, so that commits stay behind it.
+- One turn: take the answers there are, send what they ask for, wait for the receipts, settle, start the next ones.
+- A partition's epoch may end while its events run: their answers are dropped, and nothing they ask for is sent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import groupby
+from queue import Empty
+from typing import Any, Literal
+
+from orchestrator.delivery.lanes import Lane
+from orchestrator.delivery.outcome import Failed
+from orchestrator.delivery.partition import Partition
+from orchestrator.delivery.pending import Pending
+from orchestrator.event import Emit
+from orchestrator.records import Record
+from orchestrator.worker.attempt import identify, judge
+from orchestrator.worker.batch import Batch
+from orchestrator.worker.loop import COPY_WAIT_SECONDS, Loop
+from orchestrator.worker.pool import Pool
+from orchestrator.worker.source import Source
+
+#: What comes back for an event that was not run: it is a copy, or only its letter is missing.
+Unrun = Literal["copy", "letter"]
+
+
+class Running:
+    """One event on its way: its lane's head. `deadline` is on the loop's clock."""
+
+    __slots__ = ("deadline", "lane", "part", "pending", "source")
+
+    def __init__(self, part: Partition, source: Source, lane: Lane, pending: Pending, deadline: float) -> None:
+        self.part = part
+        self.source = source
+        self.lane = lane
+        self.pending = pending
+        self.deadline = deadline
+
+
+class ConcurrentLoop(Loop):
+    """A `Loop` whose events run in a pool."""
+
+    def __init__(self, *parts: Any, pool: Callable[[], Pool[Running]], **more: Any) -> None:
+        """`pool` is called once, in the loop's own thread or where `turn` is called first."""
+        super().__init__(*parts, **more)
+        self._make_pool = pool
+        self._pool: Pool[Running] | None = None
+        self._running: set[Running] = set()
+        self._unrun: list[tuple[Running, Unrun | Failed]] = []
+
+    def turn(self) -> bool:
+        """Settle what has been answered, then start what may run; whether there was anything to do."""
+        pool = self._pool = self._pool or self._make_pool()
+        answered = self._answers(pool)
+        if answered:
+            self._conclude(answered)
+        return self._dispatch(pool) > 0 or bool(answered)
+
+    def run(self) -> None:
+        super().run()
+        if self._pool is not None:
+            self._pool.close()
+
+    def overdue(self, now: float) -> tuple[Record | None, float]:
+        oldest = min(tuple(self._running), key=lambda r: r.deadline, default=None)
+        return (None, -1.0) if oldest is None else (oldest.pending.record, now - oldest.deadline)
+
+    # -- starting -------------------------------------------------------------------------------------------------
+
+    def _dispatch(self, pool: Pool[Running]) -> int:
+        """Start events until as many run as may; how many were started or put into lanes."""
+        admitted = self._guard.admits()
+        most = {"all": self._handler.concurrency, "one": 1, "none": 0}[admitted]
+        moved = 0
+        for part in self._ledger.partitions:
+            room = part.room(most - len(self._running)) if most > len(self._running) else 0
+            while room > 0 and len(self._running) + len(self._unrun) < most:
+                if not (self._start_due(part, pool) or self._start_fresh(part, pool)):
+                    break
+                room -= 1
+                moved += 1
+            if part.end > part.frontier.position:
+                self._ledger.idle(part)
+        return moved
+
+    def _start_due(self, part: Partition, pool: Pool[Running]) -> bool:
+        """Start the head of a lane that is due."""
+        lane = part.lanes.pop_due(self._clock())
+        if lane is None:
+            return False
+        if not self._ledger.begin(part):
+            return False
+        pending = lane.queue[0]
+        if self._original_runs_elsewhere(part, pending):
+            self._ledger.abandon(part)
+            part.lanes.set_due(lane, self._clock() + COPY_WAIT_SECONDS)
+            return True
+        source = self._sources[part.tp.topic]
+        self._start(part, source, lane, pending, judge(source, pending.record), pool)
+        return True
+
+    def _start_fresh(self, part: Partition, pool: Pool[Running]) -> bool:
+        """Start the next fresh event, or queue it if its lane is taken."""
+        if not part.fresh:
+            return False
+        record = part.fresh[0]
+        source = self._sources[part.tp.topic]
+        value = judge(source, record)
+        pending = Pending(record, identify(source, self._handler.dedup, record, value))
+        free = not len(part.lanes) or not self._would_wait(part, pending)
+        if not self._ledger.dispatch(part, record.offset, run=free):
+            return False
+        part.fresh.popleft()
+        if not free:
+            self._wait_behind(part, pending)
+            return True
+        lane = part.lanes.block(self._lane_key(record), [pending], math.inf)
+        self._start(part, source, lane, pending, value, pool)
+        return True
+
+    def _would_wait(self, part: Partition, pending: Pending) -> bool:
+        taken = part.lanes.get(self._lane_key(pending.record)) is not None
+        return taken or self._original_runs_elsewhere(part, pending)
+
+    def _start(
+        self, part: Partition, source: Source, lane: Lane, pending: Pending, value: Any, pool: Pool[Running]
+    ) -> None:
+        """Run the head of `lane`, or note why it needs no run. Its partition counts it as running either way."""
+        part.lanes.set_due(lane, math.inf)
+        record = pending.record
+        running = Running(part, source, lane, pending, self._clock() + self._handler.timeout)
+        if pending.buried is not None:
+            self._unrun.append((running, "letter"))
+        elif isinstance(value, Failed):
+            self._unrun.append((running, value))
+        elif pending.event_id is not None and self._is_copy(part, pending.event_id, record):
+            self._unrun.append((running, "copy"))
+        else:
+            self._running.add(running)
+            attempt = pending.attempts + 1
+            pool.start(self._attempts.event_of(source, record, pending.event_id, value, attempt), running)
+
+    # -- settling -------------------------------------------------------------------------------------------------
+
+    def _answers(self, pool: Pool[Running]) -> list[tuple[Running, Any]]:
+        """Everything that has come back by now."""
+        answered: list[tuple[Running, Any]] = list(self._unrun)
+        self._unrun.clear()
+        while True:
+            try:
+                running, answer = pool.answers.get_nowait()
+            except Empty:
+                return answered
+            self._running.discard(running)
+            answered.append((running, answer))
+
+    def _conclude(self, answered: list[tuple[Running, Any]]) -> None:
+        """Send what the answers ask for, wait for the receipts and settle; a batch per partition.
+
+        An event that has to run alone (its output was refused together with others') gets a batch of its own.
+        """
+        together = [one for one in answered if not one[0].pending.alone]
+        together.sort(key=lambda one: (one[0].part.tp, one[0].pending.record.offset))
+        batches = [list(group) for _, group in groupby(together, key=lambda one: one[0].part.tp)]
+        for group in [*batches, *([one] for one in answered if one[0].pending.alone)]:
+            for part in {one[0].part for one in group}:  # two epochs of one partition may answer together
+                self._conclude_batch(part, [one for one in group if one[0].part is part])
+
+    def _conclude_batch(self, part: Partition, group: list[tuple[Running, Any]]) -> None:
+        if part.ended:
+            self._ledger.abandon(part, len(group))
+            return
+        batch = Batch(part)
+        sent: list[Running] = []
+        for running, answer in group:
+            delay = self._end(running, answer, batch)
+            if delay is None:
+                sent.append(running)
+            else:
+                part.lanes.set_due(running.lane, self._clock() + delay)
+        if self._receipts.wait(batch, lambda: self._stopping):
+            self._settle(part, batch, sent, len(group))
+        else:
+            self._abandon(part, len(group))
+
+    def _end(self, running: Running, answer: list[Emit] | Failed | Unrun, batch: Batch) -> float | None:
+        """Send what follows from an answer; the seconds until the event runs again, None when it comes to its end."""
+        source, pending = running.source, running.pending
+        batch.add(pending.record, pending.event_id)
+        if answer == "copy":
+            batch.mark_skipped()
+        elif answer == "letter":
+            self._attempts.send_letter(source, pending, batch)
+        elif isinstance(answer, Failed) and answer.verdict in ("decode", "schema"):
+            self._attempts.bury_broken(source, pending, answer, batch)
+        else:
+            failed = self._attempts.conclude(answer, pending.record, batch)
+            parked = None if failed is None else self._attempts.fail(source, pending, failed, batch)
+            if parked is not None:
+                batch.take_back(pending.event_id)
+                return parked.delay
+        return None
+
+    def _settle(self, part: Partition, batch: Batch, sent: list[Running], runs: int) -> None:
+        """Settle what has its receipts; a lane whose event has not stays where it is, and tries again."""
+        failed = {batch.records[i].offset for i in batch.failures}
+        settled, ended_as = batch.settled(but=failed)
+
+        def move() -> None:
+            for record in settled:
+                part.frontier.release(record.offset)
+
+        if not self._ledger.finish(part, settled, ended_as, move, runs):
+            return
+        self._take_ids(part, batch, failed)
+        self._guard.passed(ended_as.done)
+        for index, running in enumerate(sent):
+            failure = batch.failures.get(index)
+            if failure is not None:
+                delay = self._attempts.note_send_failure(running.source, running.pending, failure, batch)
+                part.lanes.set_due(running.lane, self._clock() + delay)
+                continue
+            part.lanes.settle_head(running.lane)
+            if running.lane.queue:
+                part.lanes.set_due(running.lane, self._clock())

@@ -1,0 +1,93 @@
+"""Running several events of one handler at once: in threads, or, for an `async def`, in one event loop.
+
+Whoever starts an event gets its answer from `answers`, in whatever order they come; `on_answer` runs after each, in the
+thread that had it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Generic, Protocol, TypeVar
+
+from orchestrator.delivery.outcome import Failed
+from orchestrator.event import Emit, Event
+from orchestrator.worker.python import PythonHandler
+
+T = TypeVar("T")
+Answer = list[Emit] | Failed
+
+
+class Pool(Protocol[T]):
+    """Runs events; `start` never blocks."""
+
+    answers: SimpleQueue[tuple[T, Answer]]
+
+    def start(self, event: Event, token: T) -> None:
+        """Run `event`; its answer comes back with `token`."""
+        ...
+
+    def close(self) -> None:
+        """Start nothing further. What runs is left alone: it belongs to the handler."""
+        ...
+
+
+class ThreadPool(Generic[T]):
+    """`size` threads with one event at a time each. They are daemons: one that never returns keeps no process alive."""
+
+    def __init__(self, runner: PythonHandler, size: int, on_answer: Callable[[], None]) -> None:
+        self.answers: SimpleQueue[tuple[T, Answer]] = SimpleQueue()
+        self._runner = runner
+        self._on_answer = on_answer
+        self._work: SimpleQueue[tuple[Event, T] | None] = SimpleQueue()
+        self._threads = [threading.Thread(target=self._run, name=f"handler-{n}", daemon=True) for n in range(size)]
+        for thread in self._threads:
+            thread.start()
+
+    def start(self, event: Event, token: T) -> None:
+        self._work.put((event, token))
+
+    def close(self) -> None:
+        for _ in self._threads:
+            self._work.put(None)
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            event, token = work
+            self.answers.put((token, self._runner.run(event)))
+            self._on_answer()
+        self._runner.close()
+
+
+class AsyncPool(Generic[T]):
+    """One thread with one event loop, in which every started event is a task."""
+
+    def __init__(self, runner: PythonHandler, on_answer: Callable[[], None]) -> None:
+        self.answers: SimpleQueue[tuple[T, Answer]] = SimpleQueue()
+        self._runner = runner
+        self._on_answer = on_answer
+        self._loop = asyncio.new_event_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+        threading.Thread(target=self._loop.run_forever, name="handler-loop", daemon=True).start()
+
+    def start(self, event: Event, token: T) -> None:
+        self._loop.call_soon_threadsafe(self._begin, event, token)
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+
+    def _begin(self, event: Event, token: T) -> None:
+        task = self._loop.create_task(self._run(event, token))
+        self._tasks.add(task)  # the loop itself holds tasks weakly
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, event: Event, token: T) -> None:
+        self.answers.put((token, await self._runner.run_async(event)))
+        self._on_answer()
+
+
+def pool_for(runner: PythonHandler, size: int, on_answer: Callable[[], None]) -> ThreadPool[T] | AsyncPool[T]:
+    """The pool that suits the handler's function, for at most `size` events at once."""
+    return AsyncPool(runner, on_answer) if runner.is_async else ThreadPool(runner, size, on_answer)
