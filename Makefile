@@ -6,8 +6,10 @@ STAMP := $(VENV)/.installed
 
 .PHONY: up test check clean
 
+# `kpipe` is on the PATH of what it starts and suggests; Ctrl-C is the usual end of it, not an error of make's.
 up: $(STAMP)
-	@$(BIN)/kpipe up
+	@echo "In another terminal: source $(BIN)/activate, then kpipe send order"
+	@$(BIN)/kpipe up || { code=$$?; test $$code -eq 130 || exit $$code; }
 
 test: check
 	$(BIN)/python -m pytest
@@ -21,7 +23,7 @@ check: $(STAMP)
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "kpipe needs Python 3.11 or later; set PYTHON=python3.x" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Installing kpipe and its tools into $(VENV) ..."
+	@echo "Installing kpipe and its tools into $(VENV): about a minute, once ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $(STAMP)
 
