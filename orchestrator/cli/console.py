@@ -50,7 +50,8 @@ class Console:
 
     def lines(self, name: str, lines: Sequence[Line]) -> None:
         """Output of a child."""
-        prefix = self._prefixes[name]
+        # One that was scaled up later is not among those that were named.
+        prefix = self._prefixes.get(name) or f"{name:<{self._width}} | "
         self.output("".join(f"{prefix}{line.text}{' …' if line.partial else ''}\n" for line in lines), len(lines))
 
     def output(self, text: str, lines: int = 1) -> None:

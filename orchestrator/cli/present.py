@@ -122,6 +122,11 @@ def is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
+def movable() -> bool:
+    """Whether stdout is a terminal on which lines can be replaced."""
+    return is_terminal() and os.environ.get("TERM") != "dumb"
+
+
 def say(text: str) -> None:
     """One line for the person at the terminal: progress, warnings, the next command."""
     _to_stderr(text)
@@ -174,11 +179,17 @@ def finding_json(finding: Finding) -> dict[str, object]:
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Aligned columns on stdout with their names on top; None is shown as `-`."""
+    head, *lines = table_lines(columns, rows)
+    data(paint(head, "bold"))
+    for line in lines:
+        data(line)
+
+
+def table_lines(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    """The same as lines without colours: the names of the columns, then one line for each row."""
     cells = [["-" if cell is None else safe(str(cell)) for cell in row] for row in rows]
     widths = [max(map(_width, column)) for column in zip(columns, *cells, strict=True)]
-    data(paint(_aligned(columns, widths), "bold"))
-    for row in cells:
-        data(_aligned(row, widths))
+    return [_aligned(row, widths) for row in (columns, *cells)]
 
 
 def colored(stream: IO[str] | None = None) -> bool:

@@ -1,4 +1,4 @@
-"""What `kpipe up` and `kpipe ps` say about a running pipeline."""
+"""What `kpipe up` says about a running pipeline."""
 
 from __future__ import annotations
 
@@ -11,11 +11,6 @@ from orchestrator.supervisor.facts import Fact
 from orchestrator.supervisor.lines import Line
 from orchestrator.supervisor.logs import Stream
 from orchestrator.supervisor.view import accounting_text
-
-PS_COLUMNS = (
-    "HANDLER", "STATE", "REPLICAS", "UP", "RESTARTS", "LAG", "IN", "DONE", "DEAD-LETTERED", "SKIPPED", "IN FLIGHT",
-)  # fmt: skip
-_COUNTS = ("in", "done", "dead_lettered", "skipped", "in_flight")
 
 
 def ready_text(pipeline: Pipeline, handlers: Sequence[Handler], bootstrap: str, seconds: float) -> str:
@@ -55,20 +50,6 @@ def fact_json(fact: Fact) -> dict[str, Any]:
 
 def line_json(name: str, stream: Stream, line: Line) -> dict[str, Any]:
     return {"type": "line", "name": name, "stream": stream, "text": line.text, "partial": line.partial}
-
-
-def ps_row(handler: Mapping[str, Any]) -> tuple[object, ...]:
-    """One row of the table, in the order of PS_COLUMNS."""
-    counts = handler["accounting"] or {}
-    return (
-        handler["name"],
-        handler["state"],
-        f"{handler['ready']}/{handler['replicas']}",
-        None if handler["up_seconds"] is None else duration(handler["up_seconds"]),
-        handler["restarts"],
-        handler["lag"],
-        *(counts.get(name) for name in _COUNTS),
-    )
 
 
 def duration(seconds: float) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.cli.context import App
-from orchestrator.errors import KpipeError
+from orchestrator.errors import KpipeError, UsageError
 from orchestrator.supervisor.client import NoAnswer, ask
 from orchestrator.supervisor.place import Holder, find_socket, holder
 
@@ -38,6 +38,14 @@ def ask_it(folder: Path, method: str, target: str) -> Any:
             if time.monotonic() > deadline:
                 raise
         time.sleep(_LOOK_EVERY)
+
+
+def ask_running(folder: Path, method: str, target: str) -> Any:
+    """As `ask_it`, for what only a running pipeline can do. Raises `UsageError` when none runs."""
+    answer = ask_it(folder, method, target) if holder(folder) is not None else None
+    if answer is None:
+        raise UsageError(f"nothing runs in {folder.parent}", "`kpipe up` starts it")
+    return answer
 
 
 def wait_until_gone(folder: Path, seconds: float, was: Holder) -> None:

@@ -19,23 +19,22 @@ from types import FrameType
 from typing import Any
 
 from orchestrator.cli import launch, report
+from orchestrator.cli.fleet import Fleet
 from orchestrator.cli.ground import Ground
 from orchestrator.cli.main import EXIT_CLOSED_OUTPUT
+from orchestrator.cli.requests import Requests
 from orchestrator.cli.voice import Voice
 from orchestrator.config.model import Handler, Pipeline
-from orchestrator.errors import EXIT_BROKER, EXIT_OK, EXIT_UNEXPECTED, BrokerError, HandlerError
-from orchestrator.supervisor import facts, view
+from orchestrator.errors import EXIT_BROKER, EXIT_UNEXPECTED, BrokerError, HandlerError
+from orchestrator.supervisor import facts
 from orchestrator.supervisor.background import in_background
-from orchestrator.supervisor.control import Answer, serve
-from orchestrator.supervisor.ending import GROUND, Ending
+from orchestrator.supervisor.control import serve
+from orchestrator.supervisor.ending import Ending
 from orchestrator.supervisor.facts import Fact
 from orchestrator.supervisor.loop import Supervisor
 from orchestrator.supervisor.place import Lock, claim_socket
-from orchestrator.supervisor.policy import OVER
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-#: What an orderly stop may take beyond the stop timeouts of its stages (seconds).
-_STOP_MARGIN = 15.0
 #: How long the search for the reason of a failed start may hold up the stop (seconds).
 _LAST_WORDS = 5.0
 
@@ -49,6 +48,8 @@ class Order:
     handlers: tuple[Handler, ...]
     sync: bool
     json: bool
+    #: Every handler counts as essential.
+    fatal: bool = False
 
 
 def run(order: Order, ground: Ground) -> int:
@@ -88,13 +89,14 @@ class Session:
         logs = self._state_dir / "logs"
         self._voice = Voice([*names, *self._ground.names], logs, json=self._order.json, gone=self._nobody_reads)
         self._supervisor = Supervisor(logs, hear=self._hear, show=self._voice.show)
+        self._fleet = Fleet(self._order.pipeline, self._order.handlers, self._supervisor, self._order.fatal)
         self._loop.set_exception_handler(self._unexpected)
         for number in _heeded():
             self._loop.add_signal_handler(number, self._signalled, number)
         try:
             path = claim_socket(self._state_dir)
             try:
-                async with await serve(path, self._routes()):
+                async with await serve(path, self._requests().routes):
                     await self._up_and_down()
             finally:
                 path.unlink(missing_ok=True)
@@ -114,7 +116,7 @@ class Session:
         up.cancel()
         await asyncio.wait({up})
         await self._supervisor.over()
-        if final := report.final_text(self._handlers()):
+        if final := report.final_text(self._fleet.told(self._loop.time())):
             self._voice.say(final)
 
     def _brought_up(self, up: asyncio.Task[None]) -> None:
@@ -130,7 +132,7 @@ class Session:
         if self._order.sync:
             await in_background(self._sync)
         around = launch.Surroundings(self._order.pipeline, self._order.files, self._bootstrap, os.environ)
-        self._supervisor.start(launch.children(self._order.handlers, around))
+        self._fleet.start(around)
         if await self._supervisor.settled():
             seconds = (datetime.now(UTC) - self._began).total_seconds()
             self._voice.say(report.ready_text(self._order.pipeline, self._order.handlers, self._bootstrap, seconds))
@@ -180,28 +182,14 @@ class Session:
     def _unexpected(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self._supervisor.broken(context.get("exception") or RuntimeError(context["message"]))
 
-    def _routes(self) -> dict[tuple[str, str], Any]:
-        return {("GET", "/v1/ps"): self._ps, ("POST", "/v1/down"): self._down}
-
-    def _ps(self) -> Answer:
-        body = {
-            "pid": os.getpid(),
-            "since": self._began.isoformat(),
-            "pipeline": self._order.pipeline.name,
-            "bootstrap": self._bootstrap,
-            "handlers": self._handlers(),
-        }
-        return Answer(200, body)
-
-    def _down(self) -> Answer:
-        self._supervisor.stop(Ending(EXIT_OK, "`kpipe down`"))
-        running = [k.spec for k in self._supervisor.keepers if k.life.state not in OVER]
-        stages = {s.stage: max(o.stop_timeout for o in running if o.stage == s.stage) for s in running}
-        return Answer(202, {"stopping": True, "within": sum(stages.values()) + _STOP_MARGIN})
-
-    def _handlers(self) -> list[dict[str, Any]]:
-        kept = [keeper for keeper in self._supervisor.keepers if keeper.spec.stage != GROUND]
-        return view.handlers(kept, self._loop.time())
+    def _requests(self) -> Requests:
+        return Requests(
+            self._fleet,
+            self._supervisor,
+            self._began,
+            lambda: {"pipeline": self._order.pipeline.name, "bootstrap": self._bootstrap},
+            self._loop.time,
+        )
 
 
 def keep_standard_streams() -> None:

@@ -22,8 +22,17 @@ if TYPE_CHECKING:
     help="How to run Kafka when kafka.bootstrap is empty.  [default: local]",
 )
 @click.option("--no-sync", is_flag=True, help="Leave the topics as they are.")
+@click.option("--scale", "scale", multiple=True, metavar="HANDLER=N", help="Run N replicas of a handler.")
+@click.option("--abort-on-failure", is_flag=True, help="Stop everything when a handler fails for good.")
 @click.pass_obj
-def command(app: App, handlers: tuple[str, ...], kafka: Literal["local", "docker"] | None, no_sync: bool) -> int:
+def command(
+    app: App,
+    handlers: tuple[str, ...],
+    kafka: Literal["local", "docker"] | None,
+    no_sync: bool,
+    scale: tuple[str, ...],
+    abort_on_failure: bool,
+) -> int:
     """Start Kafka, bring the topics up to date, start the handlers, and show what they print.
 
     With names, only these handlers. It stays in the foreground: Ctrl-C (or `kpipe down` elsewhere) stops the
@@ -34,22 +43,24 @@ def command(app: App, handlers: tuple[str, ...], kafka: Literal["local", "docker
     """
     import os
 
+    from orchestrator.cli.fleet import scaled
     from orchestrator.cli.ground import ground_for
     from orchestrator.cli.launch import chosen
+    from orchestrator.cli.scale import parse_counts
     from orchestrator.cli.session import Order, run
     from orchestrator.cli.steps import Steps
     from orchestrator.kafka.ping import ping
     from orchestrator.kafka.properties import client_properties
 
     pipeline = _load(app)
-    selected = chosen(pipeline, handlers)
+    selected = scaled(chosen(pipeline, handlers), parse_counts(scale))
 
     def answers(bootstrap: str) -> bool:
         return ping(bootstrap, client_properties(pipeline.kafka, "admin", bootstrap))
 
     ground = ground_for(pipeline, kafka, answers, os.environ, Steps())
     files = tuple(path.absolute() for path in app.files)
-    return run(Order(pipeline, files, selected, not no_sync, app.json), ground)
+    return run(Order(pipeline, files, selected, not no_sync, app.json, abort_on_failure), ground)
 
 
 def _load(app: App) -> Pipeline:

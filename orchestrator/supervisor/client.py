@@ -6,10 +6,11 @@ import http.client
 import json
 import os
 import socket
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from orchestrator.errors import KpipeError
+from orchestrator.errors import KpipeError, UsageError
 
 _PATIENCE = 5.0
 
@@ -30,7 +31,7 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 def ask(path: Path, method: str, target: str) -> Any:
-    """The JSON body of the answer. Raises `NoAnswer`."""
+    """The JSON body of the answer. Raises `NoAnswer`, or `UsageError` when what is asked for cannot be done."""
     connection = _UnixConnection(path)
     try:
         connection.request(method, target)
@@ -40,6 +41,8 @@ def ask(path: Path, method: str, target: str) -> Any:
         raise NoAnswer(f"the running pipeline does not answer at {path} ({error or type(error).__name__})") from error
     finally:
         connection.close()
+    if response.status in (HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY):
+        raise UsageError(body["error"], body.get("hint", ""))
     if response.status >= 400:
         raise NoAnswer(f"the running pipeline refused {target}: {body.get('error', response.reason)}")
     return body

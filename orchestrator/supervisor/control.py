@@ -1,10 +1,7 @@
 """The control socket: HTTP/1.1 on a Unix socket that only this user can open.
 
-    GET  /v1/ps     200 {"pid", "since", "handlers": […]}
-    POST /v1/down   202 {"stopping": true, "within": SECONDS}
-
-Also for `curl --unix-socket .kpipe/control.sock http://kpipe/v1/ps`. Written by hand because of what it needs not do:
-one request per connection, no body that matters, no keep-alive, no chunks, and nobody but this user on the other side.
+The requests are in docs/control-api.md. Written by hand because of what it needs not do: one request per connection,
+parameters in the query and no body that matters, no keep-alive, no chunks, and nobody but this user on the other side.
 """
 
 from __future__ import annotations
@@ -18,6 +15,7 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import parse_qs
 
 _LONGEST_HEAD = 16_384
 _PATIENCE = 10.0
@@ -30,7 +28,17 @@ class Answer(NamedTuple):
     body: Mapping[str, Any]
 
 
-Routes = Mapping[tuple[str, str], Callable[[], Answer]]
+#: The parameters of a request, each with its values in their order.
+Query = Mapping[str, list[str]]
+Routes = Mapping[tuple[str, str], Callable[[Query], Answer]]
+
+
+class Refused(Exception):
+    """A route's way to say no: 422 for parameters that make no sense, 409 for what cannot be done now."""
+
+    def __init__(self, code: int, error: str, hint: str = "") -> None:
+        super().__init__(error)
+        self.answer = Answer(code, {"error": error, "hint": hint})
 
 
 async def serve(path: Path, routes: Routes) -> asyncio.Server:
@@ -52,9 +60,12 @@ async def _answer(reader: asyncio.StreamReader, routes: Routes) -> Answer:
         method, target, _version = head.split(b"\r\n", 1)[0].decode("ascii").split(" ")
     except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
         return Answer(HTTPStatus.BAD_REQUEST, {"error": "this is no HTTP request"})
-    path = target.split("?", 1)[0]
+    path, _, query = target.partition("?")
     if (method, path) in routes:
-        return routes[method, path]()
+        try:
+            return routes[method, path](parse_qs(query, keep_blank_values=True))
+        except Refused as refused:
+            return refused.answer
     if any(path == known for _, known in routes):
         return Answer(HTTPStatus.METHOD_NOT_ALLOWED, {"error": f"{method} is not for {path}"})
     return Answer(HTTPStatus.NOT_FOUND, {"error": f"there is no {path}"})

@@ -24,7 +24,7 @@ class Ending(NamedTuple):
 def ending(children: Sequence[tuple[ChildSpec, Life]]) -> Ending | None:
     """The first of the reasons to end that holds, or None while there is something left to do."""
     for spec, life in children:
-        if life.state is State.FAILED_TO_START and life.restarts == 0:
+        if life.state is State.FAILED_TO_START and life.restarts == life.asked == 0:
             return Ending(spec.failure_code, f"{spec.name} could not start")
     for spec, life in children:
         if spec.essential and life.state in FAILURES:

@@ -16,6 +16,7 @@ from orchestrator.supervisor.facts import Fact
 from orchestrator.supervisor.output import Output, Show
 from orchestrator.supervisor.policy import RUNNING, Action, Life, Rules, State, Step
 from orchestrator.supervisor.probe import watch
+from orchestrator.supervisor.rates import Rates
 from orchestrator.supervisor.reports import Status, parse
 from orchestrator.supervisor.spec import ChildSpec, Exit, Refusal
 
@@ -43,6 +44,7 @@ class Keeper:
         self.spec = spec
         self.life = Life()
         self.status = Status()
+        self.rates = Rates()
         self.pid: int | None = None
         self.last_error: str | None = None
         self.output = Output(spec.name, logs, hear, show)
@@ -59,6 +61,11 @@ class Keeper:
     def now(self) -> float:
         return self._loop.time()
 
+    @property
+    def patience(self) -> float:
+        """Seconds that it has to stop."""
+        return self._rules.stop_timeout
+
     def launch(self) -> None:
         """Start it for the first time."""
         self._apply(policy.launch(self.life, self.now))
@@ -66,6 +73,15 @@ class Keeper:
     def stop(self) -> None:
         """SIGTERM, and SIGKILL after its stop timeout. Asked twice, nothing more happens."""
         self._apply(policy.stop(self.life, self.now, self._rules))
+
+    def restart(self) -> None:
+        """Stop it in order if it runs, and start it afresh."""
+        self._apply(policy.restart(self.life, self.now, self._rules))
+
+    def hurry(self, seconds: float) -> None:
+        """Make `seconds` its stop timeout, also of a stop that has begun."""
+        self._rules = replace(self._rules, stop_timeout=seconds)
+        self._apply(policy.hurry(self.life, self.now, seconds))
 
     def kill(self) -> None:
         """SIGKILL now."""
@@ -97,6 +113,7 @@ class Keeper:
         self.output.begin()
         self._said, self._status_works = b"", True
         self.status = Status()
+        self.rates.begin()
         self._slow = self._loop.call_later(SLOW_AFTER, self._is_slow)
         ears = Ears(
             output=lambda data: self.output.feed("stdout", data), errors=lambda data: self.output.feed("stderr", data),
@@ -112,7 +129,7 @@ class Keeper:
 
     def _started(self, pid: int) -> None:
         self.pid = pid
-        self._hear(facts.Started(self.spec.name, pid, again=self.life.restarts > 0))
+        self._hear(facts.Started(self.spec.name, pid, again=self.life.restarts + self.life.asked > 0))
         if not self.spec.reports:
             self._probe = self._loop.create_task(watch(self.spec.probe, self._probed))
             self._probe.add_done_callback(self._probe_ended)
@@ -142,11 +159,12 @@ class Keeper:
             return
         if report.type == "status":
             self.status = report.status
+            if report.status.accounting is not None:
+                self.rates.saw(self.now, report.status.accounting)
             self.last_error = report.status.last_error or self.last_error
-        elif report.type == "ready":
-            self._probed(True)
-        elif report.type == "not-ready":
-            self._probed(False)
+        elif report.type in ("ready", "not-ready"):
+            self.rates.begin()
+            self._probed(report.type == "ready")
         elif report.refusal is not None:
             self._refused(report.refusal)
 
@@ -200,9 +218,10 @@ class Keeper:
                 failures = len(life.failures) if life.state is State.CRASH_LOOP else 1
                 return facts.GaveUp(name, exit, self.output.last_words, failures, self._rules.loop_window)
             case State.FAILED_TO_START:
-                return facts.CouldNotStart(name, life.refusal or Refusal("it did not say why"), life.restarts > 0)
+                why = life.refusal or Refusal("it did not say why")
+                return facts.CouldNotStart(name, why, life.restarts + life.asked > 0)
             case State.STOPPING:
-                return facts.Stopping(name, self.spec.stop_timeout)
+                return facts.Stopping(name, self._rules.stop_timeout)
             case State.STOPPED if before.state is State.STOPPING:
                 return facts.Stopped(name, exit, life.killed, life.since - before.since)
             case State.STOPPED if life.exit is not None and before.state in RUNNING:

@@ -3,6 +3,7 @@
 Rules of this file:
 - The first thing that decides the end decides the exit code (`Supervisor.code`): a failure for good, or what asked to
   stop. A later one never makes a failure look like success.
+- What is retired (scaled away) counts for nothing of that, and is forgotten once it has ended.
 - A stage is stopped when everything above it is gone, so that what produces ends before what consumes.
 """
 
@@ -38,6 +39,7 @@ class Supervisor:
         self._hear, self._show, self._chance = hear, show, chance
         self._rules = rules or Rules()
         self._keepers: dict[str, Keeper] = {}
+        self._retired: set[str] = set()
         self._failure: Ending | None = None
         self._stop: Ending | None = None
         self._killed = False
@@ -74,6 +76,31 @@ class Supervisor:
         for keeper in sorted(added, key=lambda k: k.spec.stage):
             if self._stop is None:
                 keeper.launch()
+
+    def restart(self, names: Iterable[str]) -> None:
+        """Start these afresh, in order and whatever became of them. Nothing once everything stops."""
+        for name in names:
+            if self._stop is None:
+                self._retired.discard(name)
+                self._keepers[name].restart()
+
+    def retire(self, names: Iterable[str]) -> None:
+        """Stop these, and forget them once they have ended."""
+        self._retired |= set(names)
+        # Stopping one may be what makes others be forgotten.
+        for keeper in [keeper for keeper in self.keepers if keeper.spec.name in self._retired]:
+            keeper.stop()
+        self._changed()
+
+    def retiring(self, name: str) -> bool:
+        """Whether it is only waited for."""
+        return name in self._retired
+
+    def hurry(self, seconds: float, lowest_stage: int) -> None:
+        """Nothing of this stage or a higher one gets more than `seconds` to stop."""
+        for keeper in self.keepers:
+            if keeper.spec.stage >= lowest_stage:
+                keeper.hurry(seconds)
 
     def stop(self, why: Ending) -> None:
         """Stop everything in order. The first reason counts."""
@@ -123,7 +150,8 @@ class Supervisor:
         )  # fmt: skip
 
     def _changed(self) -> None:
-        children = [(keeper.spec, keeper.life) for keeper in self.keepers]
+        self._forget_retired()
+        children = [(k.spec, k.life) for k in self.keepers if k.spec.name not in self._retired]
         if self._failure is None and (self._stop is None or self._stop.code == EXIT_OK):
             self._failure = next(filter(None, (failure(spec, life) for spec, life in children)), None)
         if self._stop is None:
@@ -132,11 +160,18 @@ class Supervisor:
             self._stop_next()
         self._change.set()
 
+    def _forget_retired(self) -> None:
+        for name in [name for name in self._retired if self._keepers[name].life.state in OVER]:
+            self._retired.discard(name)
+            self._keepers.pop(name).output.close()
+
     def _stop_next(self) -> None:
         """Ask the highest stage that is left to stop; those that wait for a start need not be waited for."""
         alive = [keeper for keeper in self.keepers if keeper.life.state not in OVER]
         top = max((keeper.spec.stage for keeper in alive), default=0)
         for keeper in alive:
+            if keeper.life.again:
+                keeper.stop()  # not to be started again
             idle = keeper.life.state in (State.WAITING, State.BACKING_OFF)
             if (idle or keeper.spec.stage == top) and keeper.life.state is not State.STOPPING:
                 keeper.stop()

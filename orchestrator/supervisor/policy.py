@@ -62,6 +62,9 @@ _ENDS = {
     Move.GIVE_UP: State.CRASH_LOOP,
 }
 
+#: Only a person revives what is over (`restart`); it may then find that it cannot start.
+_REVIVED = {Move.LAUNCH: State.STARTING}
+
 MOVES: dict[State, dict[Move, State]] = {
     State.WAITING: {
         Move.LAUNCH: State.STARTING,
@@ -81,11 +84,12 @@ MOVES: dict[State, dict[Move, State]] = {
         Move.NOT_READY: State.STOPPING,
         Move.STOP: State.STOPPING,
         Move.ENDED: State.STOPPED,
+        Move.LAUNCH: State.STARTING,
     },
-    State.STOPPED: {Move.STOP: State.STOPPED},
-    State.FAILED: {Move.STOP: State.FAILED},
-    State.FAILED_TO_START: {Move.STOP: State.FAILED_TO_START},
-    State.CRASH_LOOP: {Move.STOP: State.CRASH_LOOP},
+    State.STOPPED: {Move.STOP: State.STOPPED, **_REVIVED},
+    State.FAILED: {Move.STOP: State.FAILED, **_REVIVED},
+    State.FAILED_TO_START: {Move.STOP: State.FAILED_TO_START, **_REVIVED},
+    State.CRASH_LOOP: {Move.STOP: State.CRASH_LOOP, **_REVIVED},
 }
 
 
@@ -120,7 +124,8 @@ class Life:
     """A child's state and what of its history still matters.
 
     `failures` are the times of recent failures; `streak` counts failures since it was last healthy; `ready_at` is
-    when this life's process first became ready; `due` is when the next `tick` is wanted.
+    when this life's process first became ready; `due` is when the next `tick` is wanted. `again`: it stops in order to
+    be started again; `asked` is how often a person had it started again, which `restarts` does not count.
     """
 
     state: State = State.WAITING
@@ -136,6 +141,8 @@ class Life:
     terminated: bool = False
     killed: bool = False
     abandoned: bool = False
+    again: bool = False
+    asked: int = 0
 
 
 class Step(NamedTuple):
@@ -175,6 +182,8 @@ def refused(life: Life, refusal: Refusal, now: float, rules: Rules) -> Step:
 
 def ended(life: Life, exit: Exit, now: float, chance: float, rules: Rules) -> Step:
     """The process is gone, and everything that it had started with it."""
+    if life.state is State.STOPPING and life.again:
+        return _afresh(life, now)
     healthy = life.ready_at is not None and now - life.ready_at >= rules.healthy_after
     streak = 1 if healthy else life.streak + 1
     failures = (*(at for at in life.failures if now - at < rules.loop_window), now)
@@ -190,8 +199,24 @@ def ended(life: Life, exit: Exit, now: float, chance: float, rules: Rules) -> St
     return Step(moved)
 
 
+def restart(life: Life, now: float, rules: Rules) -> Step:
+    """A person wants it started afresh: stopped in order first if it runs, whatever became of it before."""
+    if life.state not in RUNNING:
+        return _afresh(life, now)
+    step = stop(life, now, rules)
+    return Step(replace(step.life, again=True), step.actions)
+
+
+def hurry(life: Life, now: float, seconds: float) -> Step:
+    """What is being stopped gets at most `seconds` from now on."""
+    if life.state is not State.STOPPING or life.killed or life.due is None:
+        return Step(life)
+    return Step(replace(life, due=min(life.due, now + seconds)))
+
+
 def stop(life: Life, now: float, rules: Rules) -> Step:
     """The child is no longer wanted: SIGTERM, and SIGKILL after its stop timeout."""
+    life = replace(life, again=False)
     if life.state not in RUNNING or life.terminated:
         return Step(replace(_moved(life, Move.STOP, now), due=life.due if life.state in RUNNING else None))
     moved = replace(_moved(life, Move.STOP, now), terminated=True, due=now + rules.stop_timeout)
@@ -200,6 +225,7 @@ def stop(life: Life, now: float, rules: Rules) -> Step:
 
 def kill(life: Life, now: float, rules: Rules) -> Step:
     """The child is to be gone at once."""
+    life = replace(life, again=False)
     if life.state not in RUNNING:
         return Step(replace(_moved(life, Move.STOP, now), due=None))
     if life.killed:
@@ -225,12 +251,19 @@ def backoff(streak: int, chance: float, rules: Rules) -> float:
     return min(delay_of(streak, rules.first_delay, rules.longest_delay, chance), rules.longest_delay)
 
 
+def _afresh(life: Life, now: float) -> Step:
+    """The first start of a new life. Past failures do not count any more."""
+    state = _moved(life, Move.LAUNCH, now).state
+    fresh = Life(state=state, since=now, started_at=now, restarts=life.restarts, asked=life.asked + 1)
+    return Step(fresh, (Action.LAUNCH,))
+
+
 def _verdict_on(life: Life, exit: Exit, recent: int, rules: Rules) -> Move:
     if life.state is State.STOPPING:
         return Move.ENDED
     if life.refusal is not None or (exit.code == EXIT_COULD_NOT_START and life.ready_at is None):
         return Move.REFUSED
-    if rules.must_start and life.ready_at is None and life.restarts == 0:
+    if rules.must_start and life.ready_at is None and life.restarts == life.asked == 0:
         return Move.REFUSED
     if not rules.restart:
         return Move.ENDED if exit.code == 0 else Move.FAILED

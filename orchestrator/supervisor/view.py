@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from orchestrator.supervisor.policy import RUNNING, Life, State
+from orchestrator.supervisor.rates import Rate, Rates
 from orchestrator.supervisor.reports import COUNTS, Status
 from orchestrator.supervisor.spec import ChildSpec
 
@@ -32,6 +33,7 @@ class Kept(Protocol):
     status: Status
     pid: int | None
     last_error: str | None
+    rates: Rates
 
 
 def handlers(kept: Iterable[Kept], now: float) -> list[dict[str, Any]]:
@@ -58,6 +60,7 @@ def accounting_text(counts: Mapping[str, int]) -> str:
 
 def _handler(name: str, replicas: Sequence[Kept], now: float) -> dict[str, Any]:
     lags = [one.status.lag for one in replicas if one.life.state in RUNNING and one.status.lag is not None]
+    rate = _rate(replicas, now)
     errors = [one.last_error for one in replicas if one.last_error]
     return {
         "name": name,
@@ -66,11 +69,28 @@ def _handler(name: str, replicas: Sequence[Kept], now: float) -> dict[str, Any]:
         "ready": sum(one.life.state is State.READY for one in replicas),
         "restarts": sum(one.life.restarts for one in replicas),
         "up_seconds": max((up for one in replicas if (up := _up(one, now)) is not None), default=None),
+        "in_per_second": None if rate is None else round(rate.received, 1),
+        "out_per_second": None if rate is None else round(rate.settled, 1),
         "lag": sum(lags) if lags else None,
+        "paused": sum(one.status.paused for one in replicas if one.life.state in RUNNING),
         "accounting": accounting(replicas),
         "last_error": errors[-1] if errors else None,
         "instances": [_instance(one, now) for one in replicas],
     }
+
+
+def absent(name: str) -> dict[str, Any]:
+    """The entry of a handler that is not to run: scaled to none, or not among those that `up` was asked for."""
+    return {
+        "name": name, "state": str(State.STOPPED), "replicas": 0, "ready": 0, "restarts": 0, "up_seconds": None,
+        "in_per_second": None, "out_per_second": None, "lag": None, "paused": 0, "accounting": None,
+        "last_error": None, "instances": [],
+    }  # fmt: skip
+
+
+def _rate(replicas: Sequence[Kept], now: float) -> Rate | None:
+    told = [rate for one in replicas if one.life.state in RUNNING and (rate := one.rates.now(now)) is not None]
+    return Rate(sum(r.received for r in told), sum(r.settled for r in told)) if told else None
 
 
 def _instance(one: Kept, now: float) -> dict[str, Any]:

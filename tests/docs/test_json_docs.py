@@ -167,6 +167,10 @@ def test_a_running_pipeline(shop: Orders) -> None:
         [handlers] = shop.lines(*files, "ps")
         check("handlers", handlers)
         assert [handler["accounting"] is None for handler in handlers["handlers"]] == [False, True]
+        check("restart", shop.lines(*files, "restart", "echo")[0])
+        check("scale", shop.lines(*files, "scale", "echo=1", "idle=1")[0])
+        check("wait", shop.lines(*files, "wait", "ready")[0])
+        check("wait", shop.lines(*files, "wait", "idle")[0])
         assert shop.run(*files, "down", "--json")[:2] == (0, "")
         assert up.child.wait(30) == 0
     check("handlers", shop.lines(*files, "ps")[0])

@@ -12,20 +12,23 @@ from typing import Any
 
 import pytest
 
+from orchestrator.errors import UsageError
 from orchestrator.supervisor.client import NoAnswer, ask
-from orchestrator.supervisor.control import Answer, serve
+from orchestrator.supervisor.control import Answer, Query, Refused, serve
 
 
 def with_server(path: Path, client: Callable[[], Any]) -> tuple[Any, list[str]]:
     """What `client` returned while a server answered at `path`, and what the server was asked for."""
     asked: list[str] = []
 
-    def down() -> Answer:
+    def down(query: Query) -> Answer:
+        if "not" in query:
+            raise Refused(int(query["not"][-1]), "no", "because")
         asked.append("down")
         return Answer(202, {"stopping": True})
 
     async def run() -> Any:
-        routes = {("GET", "/v1/ps"): lambda: Answer(200, {"handlers": ["é"]}), ("POST", "/v1/down"): down}
+        routes = {("GET", "/v1/ps"): lambda _: Answer(200, {"handlers": ["é"]}), ("POST", "/v1/down"): down}
         async with await serve(path, routes):
             return await asyncio.to_thread(client)
 
@@ -105,6 +108,18 @@ def test_nobody_there(tmp_path: Path) -> None:
         dead.bind(str(tmp_path / "dead"))
     with pytest.raises(NoAnswer):
         ask(tmp_path / "dead", "GET", "/v1/ps")
+
+
+@pytest.mark.parametrize("code", [409, 422])
+def test_what_cannot_be_done_is_a_mistake_of_the_caller(tmp_path: Path, code: int) -> None:
+    path = tmp_path / "s"
+
+    def client() -> tuple[str, str]:
+        with pytest.raises(UsageError) as refused:
+            ask(path, "POST", f"/v1/down?not=1&not={code}")
+        return refused.value.message, refused.value.hint
+
+    assert with_server(path, client) == (("no", "because"), [])
 
 
 def test_a_refusal_is_an_error(tmp_path: Path) -> None:

@@ -55,15 +55,23 @@ def raw(
     )
 
 
-def on_terminal(folder: Path, *words: str, env: Mapping[str, str] | None = None) -> tuple[int, bytes]:
-    """Run with a terminal as stdout and stderr; what the terminal was sent."""
+def on_terminal(
+    folder: Path,
+    *words: str,
+    env: Mapping[str, str] | None = None,
+    heard: Callable[[bytes], None] = lambda _: None,
+) -> tuple[int, bytes]:
+    """Run with a terminal as stdout and stderr; what the terminal was sent, which `heard` gets as it comes."""
     ours, theirs = pty.openpty()
     child = subprocess.Popen(
         [KPIPE, *words], cwd=folder, env=environment(env), stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs
     )
     os.close(theirs)
     try:
-        sent = b"".join(iter(lambda: _read(ours), b""))
+        sent = b""
+        while data := _read(ours):
+            sent += data
+            heard(data)
         return child.wait(60), sent
     finally:
         os.close(ours)

@@ -51,6 +51,10 @@ class History:
                 return policy.kill(self.life, self.now, self.rules)
             case "tick":
                 return policy.tick(self.life, self.now, self.rules)
+            case "restart":
+                return policy.restart(self.life, self.now, self.rules)
+            case "hurry":
+                return policy.hurry(self.life, self.now, 1.0)
             case Exit():
                 return policy.ended(self.life, what, self.now, self.chance, self.rules)
             case Refusal():
@@ -232,6 +236,56 @@ HISTORIES = [
         [(0, "launch", "starting", [LAUNCH]), (1, "stop", "stopping", [TERM]), (2, CRASH, "stopped", [])],
     ),
     (
+        "a restart stops it in order, and starts it when it has ended",
+        Rules(),
+        [
+            (0, "launch", "starting", [LAUNCH]),
+            (1, "ready", "ready", []),
+            (2, "restart", "stopping", [TERM]),
+            (3, "restart", "stopping", []),
+            (4, CRASH, "starting", [LAUNCH]),
+            (5, "ready", "ready", []),
+            (6, "stop", "stopping", [TERM]),
+            (7, DONE, "stopped", []),
+        ],
+    ),
+    (
+        "a restart wakes what rests, and its past is forgotten",
+        Rules(loop_failures=2),
+        [
+            (0, "launch", "starting", [LAUNCH]),
+            (1, CRASH, "backing-off", []),
+            (1.5, "tick", "starting", [LAUNCH]),
+            (2, CRASH, "crash-loop", []),
+            (3, "restart", "starting", [LAUNCH]),
+            (4, CRASH, "backing-off", []),
+            (4.1, "restart", "starting", [LAUNCH]),
+        ],
+    ),
+    (
+        "a stop after a restart was asked for is a stop",
+        Rules(),
+        [
+            (0, "launch", "starting", [LAUNCH]),
+            (1, "restart", "stopping", [TERM]),
+            (2, "stop", "stopping", []),
+            (3, DONE, "stopped", []),
+        ],
+    ),
+    (
+        "a stop can be hurried, never drawn out",
+        Rules(stop_timeout=30),
+        [
+            (0, "hurry", "waiting", []),
+            (0, "launch", "starting", [LAUNCH]),
+            (1, "stop", "stopping", [TERM]),
+            (5, "hurry", "stopping", []),
+            (6, "tick", "stopping", [KILL]),
+            (6.5, "hurry", "stopping", []),
+            (8, "tick", "stopping", [ABANDON]),
+        ],
+    ),
+    (
         "what it says while stopping changes nothing",
         Rules(),
         [
@@ -322,7 +376,22 @@ def test_backoff_stays_in_its_bounds(streak: int, chance: float) -> None:
 
 
 EVENTS = st.sampled_from(
-    ["launch", "ready", "not ready", "stop", "kill", "tick", CRASH, DONE, SEGV, Exit(code=78), Exit(), NO_MODULE]
+    [
+        "launch",
+        "ready",
+        "not ready",
+        "stop",
+        "kill",
+        "restart",
+        "hurry",
+        "tick",
+        CRASH,
+        DONE,
+        SEGV,
+        Exit(code=78),
+        Exit(),
+        NO_MODULE,
+    ]
 )
 
 
@@ -357,7 +426,8 @@ def test_any_history_keeps_the_promises(rules: Rules, events: list[tuple[float, 
                 per_life.append(action)
                 assert per_life.count(action) == 1, f"{action} twice"
         assert alive == (history.life.state in policy.RUNNING)
-        assert not was_over or (history.life.state in OVER and not history.actions), "it came back"
+        if what != "restart":
+            assert not was_over or (history.life.state in OVER and not history.actions), "it came back"
         assert history.life.state is not State.BACKING_OFF or history.life.due is not None
         assert history.life.state is not State.STOPPING or history.life.due is not None or history.life.abandoned
 
@@ -365,4 +435,4 @@ def test_any_history_keeps_the_promises(rules: Rules, events: list[tuple[float, 
 def test_the_table_is_closed() -> None:
     assert set(MOVES) == set(State)
     for state in OVER:
-        assert set(MOVES[state]) == {Move.STOP} and MOVES[state][Move.STOP] is state
+        assert MOVES[state] == {Move.STOP: state, Move.LAUNCH: State.STARTING}, "only a person starts it again"

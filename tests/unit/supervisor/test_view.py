@@ -5,6 +5,7 @@ from pathlib import Path
 
 from orchestrator.supervisor import view
 from orchestrator.supervisor.policy import Life, State
+from orchestrator.supervisor.rates import Rates
 from orchestrator.supervisor.reports import Status
 from orchestrator.supervisor.spec import ChildSpec
 
@@ -18,6 +19,7 @@ class Fake:
     status: Status = field(default_factory=Status)
     pid: int | None = None
     last_error: str | None = None
+    rates: Rates = field(default_factory=Rates)
 
 
 def fake(name: str, state: State, slot: int = 0, status: Status = NONE, **more: object) -> Fake:
@@ -35,6 +37,9 @@ def test_replicas_are_one_handler() -> None:
         fake("payments", State.STARTING, 1, Status(counts(4), lag=5), pid=12, last_error="boom"),
         fake("api", State.WAITING),
     ]
+    for one in kept[:2]:
+        one.rates.saw(11, counts(3))
+        one.rates.saw(12, counts(6))
     payments, api = view.handlers(kept, now=12.5)
     assert payments == {
         "name": "payments",
@@ -43,7 +48,10 @@ def test_replicas_are_one_handler() -> None:
         "ready": 1,
         "restarts": 1,
         "up_seconds": 2.5,
+        "in_per_second": 6.0,
+        "out_per_second": 6.0,
         "lag": 7,
+        "paused": 0,
         "accounting": {"in": 7, "done": 5, "dead_lettered": 0, "skipped": 2, "in_flight": 0},
         "last_error": "boom",
         "instances": [
@@ -51,6 +59,7 @@ def test_replicas_are_one_handler() -> None:
             {"name": "payments.1", "slot": 1, "state": "starting", "pid": 12, "restarts": 1, "up_seconds": 2.5},
         ],
     }
+    assert set(api) == set(payments) == set(view.absent("x"))
     assert (api["state"], api["up_seconds"], api["lag"], api["accounting"]) == ("waiting", None, None, None)
 
 

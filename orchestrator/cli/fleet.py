@@ -1,0 +1,96 @@
+"""The handlers of one `kpipe up`: which run, how many replicas of each, and how that changes while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from orchestrator.cli import launch
+from orchestrator.cli.shared import did_you_mean
+from orchestrator.config.model import Handler, Pipeline
+from orchestrator.errors import UsageError
+from orchestrator.supervisor import view
+from orchestrator.supervisor.ending import GROUND
+from orchestrator.supervisor.keeper import Keeper
+from orchestrator.supervisor.loop import Supervisor
+from orchestrator.supervisor.spec import ChildSpec
+
+#: As in the pipeline file's grammar.
+MOST_REPLICAS = 1000
+
+
+def scaled(handlers: Sequence[Handler], counts: Mapping[str, int]) -> tuple[Handler, ...]:
+    """The handlers with these numbers of replicas. Raises `UsageError`."""
+    for name, count in counts.items():
+        check_scale(find(handlers, name), count)
+    return tuple(replace(h, replicas=counts.get(h.name, h.replicas)) for h in handlers)
+
+
+def check_scale(handler: Handler, count: int) -> None:
+    """Raises `UsageError` when there cannot be so many replicas."""
+    if not 0 <= count <= MOST_REPLICAS:
+        raise UsageError(f"{handler.name}={count}: a handler has 0 to {MOST_REPLICAS} replicas")
+    if handler.port is not None and count > 1:
+        raise UsageError(
+            f"`{handler.name}` listens on port {handler.port}, which only one process can have", "scale it to 0 or 1"
+        )
+
+
+def find(handlers: Iterable[Handler], name: str) -> Handler:
+    """The handler of that name. Raises `UsageError`."""
+    known = {handler.name: handler for handler in handlers}
+    if name not in known:
+        hint = did_you_mean(name, known) or f"it has {', '.join(known)}"
+        raise UsageError(f"the running pipeline has no handler `{name}`", hint)
+    return known[name]
+
+
+class Fleet:
+    """The handlers under `supervisor`. Nothing runs before `start`."""
+
+    def __init__(self, pipeline: Pipeline, handlers: Sequence[Handler], supervisor: Supervisor, fatal: bool) -> None:
+        self.handlers = {handler.name: handler for handler in handlers}
+        self._pipeline = pipeline
+        self._supervisor = supervisor
+        self._fatal = fatal
+        self._around: launch.Surroundings | None = None
+
+    @property
+    def started(self) -> bool:
+        return self._around is not None
+
+    def start(self, around: launch.Surroundings) -> None:
+        """Start all of them, what stands later in the flow first."""
+        self._around = around
+        self._supervisor.start(self._specs(list(self.handlers.values())))
+
+    def restart(self, names: Iterable[str]) -> None:
+        """Every replica of these handlers, of which each must be known."""
+        wanted = set(names)
+        alive = [k for k in self._keepers() if not self._supervisor.retiring(k.spec.name)]
+        self._supervisor.restart([k.spec.name for k in alive if k.spec.handler in wanted])
+
+    def scale(self, name: str, count: int) -> None:
+        """Start or stop replicas until there are `count`; the highest slots go first. Raises `UsageError`."""
+        check_scale(self.handlers[name], count)
+        self.handlers[name] = replace(self.handlers[name], replicas=count)
+        there = {k.spec.slot: k.spec.name for k in self._keepers() if k.spec.handler == name}
+        leaving = {slot for slot, child in there.items() if self._supervisor.retiring(child)}
+        self._supervisor.retire(there[slot] for slot in there if slot >= count)
+        self._supervisor.restart(there[slot] for slot in leaving if slot < count)
+        missing = [slot for slot in range(count) if slot not in there]
+        self._supervisor.start(spec for spec in self._specs([self.handlers[name]]) if spec.slot in missing)
+
+    def told(self, now: float) -> list[dict[str, Any]]:
+        """What `kpipe ps` shows, in the file's order: also of handlers that are not to run."""
+        shown = {entry["name"]: entry for entry in view.handlers(self._keepers(), now)}
+        return [shown.get(name) or view.absent(name) for name in self._pipeline.handlers]
+
+    def _keepers(self) -> list[Keeper]:
+        return [keeper for keeper in self._supervisor.keepers if keeper.spec.stage != GROUND]
+
+    def _specs(self, handlers: Sequence[Handler]) -> list[ChildSpec]:
+        assert self._around is not None
+        specs = launch.children(handlers, self._around)
+        return [replace(spec, essential=True) for spec in specs] if self._fatal else list(specs)

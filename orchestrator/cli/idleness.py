@@ -1,0 +1,124 @@
+"""Whether a running pipeline has nothing left to do, by its workers' word and by Kafka's.
+
+Idle: every worker is ready with nothing in flight and nothing paused, every consumer group's committed offset is at its
+topics' ends, and a second later the ends of all topics are where they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from orchestrator.cli.waiting import Deadline, Handlers, look, refuse_failed, wanted
+from orchestrator.config.model import Handler, Pipeline
+from orchestrator.errors import BrokerError
+from orchestrator.kafka.admin import ClusterAdmin
+from orchestrator.kafka.admin import Offsets as Ends
+from orchestrator.kafka.groups import GroupOffsets
+from orchestrator.kafka.properties import client_properties
+from orchestrator.records import TopicPartition
+from orchestrator.supervisor.policy import State
+
+#: Seconds between two looks of which the first found nothing to do, and else.
+APART = 1.0
+BETWEEN = 0.2
+
+
+class Look(NamedTuple):
+    """What is still to be done, in words, and where every partition ends."""
+
+    pending: list[str]
+    ends: Mapping[TopicPartition, int]
+
+
+def until_idle(folder: Path, pipeline: Pipeline, deadline: Deadline) -> None:
+    """Return when it is idle. Raises `HandlerError`, `WaitTimeout`, and `KpipeError` when the pipeline ends."""
+    before: Look | None = None
+    cluster: Cluster | None = None
+    seen = False
+    while True:
+        answer = look(folder, seen=seen)
+        seen = seen or answer is not None
+        if answer is None or answer["phase"] != "running":
+            now = Look(["the pipeline does not run yet"], {})
+        else:
+            cluster = cluster or Cluster(pipeline, answer["bootstrap"])
+            now = _look(cluster, pipeline, wanted(answer["handlers"], ()))
+        if before is not None and not (before.pending or now.pending) and before.ends == now.ends:
+            return
+        pending = now.pending or ["new events keep coming"]
+        deadline.pause(BETWEEN if now.pending else APART, partial("; ".join, pending))
+        before = now
+
+
+class Cluster:
+    """Where the pipeline's topics end, and what its groups have committed."""
+
+    def __init__(self, pipeline: Pipeline, bootstrap: str) -> None:
+        properties = client_properties(pipeline.kafka, "admin", bootstrap)
+        self._admin = ClusterAdmin(properties)
+        self._groups = GroupOffsets(properties)
+
+    def committed(self, groups: Sequence[str]) -> dict[str, dict[TopicPartition, int]]:
+        return self._groups.committed(groups)
+
+    def ends(self, topics: Sequence[str]) -> dict[TopicPartition, Ends]:
+        """Raises `BrokerError` when a topic cannot be seen; one that does not exist has no partitions."""
+        state = self._admin.describe(topics)
+        for topic, why in state.unknown.items():
+            raise BrokerError(f"{topic} cannot be seen: {why}")
+        partitions = [TopicPartition(t.name, number) for t in state.topics.values() for number in range(t.partitions)]
+        found = self._admin.offsets(partitions)
+        for tp in partitions:
+            if tp not in found:
+                raise BrokerError(f"the leader of {tp.topic}[{tp.partition}] does not answer")
+        return found
+
+
+def _look(cluster: Cluster, pipeline: Pipeline, running: Handlers) -> Look:
+    workers = [(entry, pipeline.handlers[entry["name"]]) for entry in running if entry["name"] in pipeline.handlers]
+    consuming = [(entry, handler) for entry, handler in workers if handler.consumes]
+    pending = [said for entry, _ in consuming for said in _unfinished(entry)]
+    if pending:
+        return Look(pending, {})
+    try:
+        # First what is settled, then the ends: what comes in between counts as pending, never as done.
+        committed = cluster.committed([handler.group for _, handler in consuming])
+        ends = cluster.ends(_topics(pipeline, committed))
+    except BrokerError as away:
+        return Look([away.message], {})
+    behind = [said for _, handler in consuming for said in _behind(pipeline, handler, committed[handler.group], ends)]
+    return Look(behind, {tp: at.end for tp, at in ends.items()})
+
+
+def _unfinished(entry: Mapping[str, Any]) -> Iterator[str]:
+    refuse_failed(dict(entry))
+    name, counts = entry["name"], entry["accounting"]
+    if entry["state"] != State.READY or counts is None:
+        yield f"{name} is {entry['state']}"
+    elif counts["in_flight"]:
+        yield f"{name} has {counts['in_flight']} in flight"
+    elif entry["paused"]:
+        yield f"{name} has {entry['paused']} partition(s) paused"
+
+
+def _topics(pipeline: Pipeline, committed: Mapping[str, Mapping[TopicPartition, int]]) -> list[str]:
+    """Those of the pipeline, and the topics of redriven letters that there are."""
+    redriven = {tp.topic for group, offsets in committed.items() for tp in offsets if tp.topic == _redrive(group)}
+    return sorted({topic.kafka_name for topic in pipeline.topics.values()} | redriven)
+
+
+def _redrive(group: str) -> str:
+    return f"{group}.redrive"
+
+
+def _behind(
+    pipeline: Pipeline, handler: Handler, committed: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, Ends]
+) -> Iterator[str]:
+    topics = {pipeline.topics[name].kafka_name for name in handler.consumes} | {_redrive(handler.group)}
+    # Where retention removed everything, nothing is left to do below the first offset.
+    left = sum(max(0, at.end - max(committed.get(tp, 0), at.begin)) for tp, at in ends.items() if tp.topic in topics)
+    if left:
+        yield f"{handler.name} is {left} behind"

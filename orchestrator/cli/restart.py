@@ -1,0 +1,37 @@
+"""`kpipe restart`: start handlers of the running pipeline afresh."""
+
+from __future__ import annotations
+
+from urllib.parse import urlencode
+
+import click
+
+from orchestrator.cli import present
+from orchestrator.cli.context import App
+from orchestrator.cli.durations import DURATION
+
+
+@click.command("restart")
+@click.argument("handlers", nargs=-1, required=True, metavar="HANDLER...")
+@click.option(
+    "--timeout", type=DURATION, default="2m", show_default=True, metavar="DURATION",
+    help="How long they may take to be ready again.",
+)  # fmt: skip
+@click.pass_obj
+def command(app: App, handlers: tuple[str, ...], timeout: float) -> None:
+    """Stop handlers in order, start them again, and wait until they are ready.
+
+    What a worker has begun it finishes and commits first. A handler that rests after a crash loop, or that could not
+    start, is started too. Changed code counts from now on; the pipeline file is not read again. Ends with 5 when a
+    handler fails for good, and with 124 when the time is over.
+    """
+    from orchestrator.cli.running import ask_running, state_dir
+    from orchestrator.cli.waiting import Deadline, until_ready
+
+    folder, names = state_dir(app), tuple(dict.fromkeys(handlers))
+    ask_running(folder, "POST", f"/v1/restart?{urlencode([('handler', name) for name in names])}")
+    until_ready(folder, names, Deadline(timeout), began=True)
+    if app.json:
+        present.json_line({"restarted": list(names)})
+    else:
+        present.say(f"restarted: {', '.join(names)}")
