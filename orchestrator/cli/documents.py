@@ -1,13 +1,24 @@
-"""What `kpipe send` was told to send: `JSON`, `@file` or `-`, as one document or as JSON lines."""
+"""What `kpipe send` was told to send: `JSON`, `@file` or `-`, as one document or as JSON lines.
+
+JSON lines are read one at a time and can be gone through again (once to check them, once to send them): however many
+there are, one is in memory. What cannot be read twice (the standard input, a pipe) is kept in a temporary file.
+"""
 
 from __future__ import annotations
 
+import io
+import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from orchestrator.cli import exact
 from orchestrator.errors import UsageError
+
+#: Bytes of an input that cannot be read twice before they go to disk.
+_IN_MEMORY = 8_000_000
+_HINT = "--no-validate sends it as it stands, byte for byte"
 
 
 class Raw(NamedTuple):
@@ -16,53 +27,101 @@ class Raw(NamedTuple):
     value: bytes
 
 
-def documents(word: str, *, allow_raw: bool) -> list[Any]:
-    """The documents that `word` means; a `Raw` where it is not JSON and that is allowed. Raises UsageError.
+class Documents:
+    """The documents of one input, in their order, each time it is iterated.
 
-    A whole input that is one document is one event, however many lines it has; otherwise every line that is not
-    blank has to be a document of its own.
+    An input whose first line that is not blank is a document, with more lines after it, is JSON lines; any other is
+    one document, however many lines it has.
     """
-    from orchestrator.contracts import Undecodable
 
-    raw, name = _read(word)
-    try:
-        return [exact.parse(raw)]
-    except Undecodable as error:
-        reason = error.reason
-    lines = [(number, line) for number, line in enumerate(raw.split(b"\n"), 1) if line.strip()]
-    if not lines:
-        raise UsageError(f"{name} is empty", "give one JSON document, or one on each line")
-    try:
-        return _each(lines, name) if len(lines) > 1 else _not_json(name, reason)
-    except UsageError:
-        if allow_raw:
-            return [Raw(raw)]
-        raise
+    def __init__(self, word: str, *, allow_raw: bool) -> None:
+        """With `allow_raw` what is not JSON is one `Raw`. Raises UsageError for what cannot be read or used."""
+        self._input, self._name = _open(word)
+        self._whole: list[Any] | None = None
+        if not self._is_lines():
+            self._whole = [self._one(allow_raw)]
+        elif allow_raw and not self._all_json():
+            self._whole = [Raw(self._everything())]
 
+    def __iter__(self) -> Iterator[Any]:
+        return (document for _, document in self.numbered())
 
-def _each(lines: list[tuple[int, bytes]], name: str) -> list[Any]:
-    from orchestrator.contracts import Undecodable
+    def numbered(self) -> Iterator[tuple[int, Any]]:
+        """Each document with its line, counted from 1; 0 for a document that is the whole input.
 
-    found = []
-    for number, line in lines:
+        Raises UsageError for a line that is not JSON.
+        """
+        if self._whole is not None:
+            yield from ((0, document) for document in self._whole)
+            return
+        for number, line in self._lines():
+            yield number, self._parsed(number, line)
+
+    def _lines(self) -> Iterator[tuple[int, bytes]]:
+        self._input.seek(0)
+        return ((number, line) for number, line in enumerate(self._input, 1) if line.strip())
+
+    def _is_lines(self) -> bool:
+        lines = self._lines()
+        first = next(lines, None)
+        return first is not None and _is_json(first[1]) and next(lines, None) is not None
+
+    def _all_json(self) -> bool:
+        return all(_is_json(line) for _, line in self._lines())
+
+    def _parsed(self, number: int, line: bytes) -> Any:
+        from orchestrator.contracts import Undecodable
+
         try:
-            found.append(exact.parse(line))
+            return exact.parse(line)
         except Undecodable as error:
-            _not_json(f"line {number} of {name}", error.reason)
-    return found
+            raise UsageError(f"line {number} of {self._name} is not JSON: {error.reason}", _HINT) from None
+
+    def _one(self, allow_raw: bool) -> Any:
+        from orchestrator.contracts import Undecodable
+
+        raw = self._everything()
+        try:
+            return exact.parse(raw)
+        except Undecodable as error:
+            if not raw.strip():
+                raise UsageError(f"{self._name} is empty", "give one JSON document, or one on each line") from None
+            if allow_raw:
+                return Raw(raw)
+            raise UsageError(f"{self._name} is not JSON: {error.reason}", _HINT) from None
+
+    def _everything(self) -> bytes:
+        self._input.seek(0)
+        return self._input.read()
 
 
-def _not_json(name: str, reason: str) -> list[Any]:
-    raise UsageError(f"{name} is not JSON: {reason}", "--no-validate sends it as it stands, byte for byte")
+def _is_json(raw: bytes) -> bool:
+    from orchestrator.contracts import Undecodable, decode_json
+
+    try:
+        decode_json(raw)
+    except Undecodable:
+        return False
+    return True
 
 
-def _read(word: str) -> tuple[bytes, str]:
+def _open(word: str) -> tuple[IO[bytes], str]:
+    """The input, which can be read again from its start, and how to call it."""
     if word == "-":
-        return sys.stdin.buffer.read(), "the standard input"
+        return _kept(sys.stdin.buffer), "the standard input"
     if not word.startswith("@"):
-        return word.encode("utf-8", "surrogateescape"), "the event"
+        return io.BytesIO(word.encode("utf-8", "surrogateescape")), "the event"
     path = Path(word[1:])
     try:
-        return path.read_bytes(), str(path)
+        opened = path.open("rb")  # open until the process ends, as the standard input is
+        return (opened if opened.seekable() else _kept(opened)), str(path)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def _kept(stream: IO[bytes]) -> IO[bytes]:
+    from tempfile import SpooledTemporaryFile
+
+    kept: IO[bytes] = SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - as long as needed
+    shutil.copyfileobj(stream, kept)
+    return kept

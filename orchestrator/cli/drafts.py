@@ -3,36 +3,58 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.cli import exact
-from orchestrator.cli.documents import Raw, documents
+from orchestrator.cli.documents import Documents, Raw
 from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from orchestrator.cli.recorded import Recorded
     from orchestrator.config.model import EventTemplate
     from orchestrator.contracts.examples import Assignment
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """One event before its generated fields: what it starts from, and what is put over it."""
+    """One event before its generated fields: what it starts from, and what is put over it.
+
+    `line` is where it came from in JSON lines, 0 otherwise. `recorded` has the key and headers that come with it.
+    """
 
     start: Any
     generate: Mapping[str, str]
     patches: tuple[Any, ...]
     assignments: tuple[Assignment, ...]
+    line: int = 0
+    recorded: Recorded | None = None
 
     def value(self) -> Any:
         """The event's value; generated fields are fresh at every call. Raises UsageError."""
         from orchestrator.contracts.examples import build_example
 
         return build_example(self.start, self.generate, self.patches, self.assignments, new_id=_new_id, now=_now)
+
+
+class Drafts:
+    """The drafts of one input, in order, each time it is iterated; none of them is kept."""
+
+    def __init__(self, make: Callable[[int, Any], Draft], given: Documents | None, otherwise: Sequence[Any]) -> None:
+        self._make, self._given, self._otherwise = make, given, otherwise
+
+    def __iter__(self) -> Iterator[Draft]:
+        numbered = ((0, document) for document in self._otherwise) if self._given is None else self._given.numbered()
+        return (self._make(line, document) for line, document in numbered)
+
+
+#: Stands for "nothing is put over the example".
+_ALONE = object()
 
 
 def drafts(
@@ -42,23 +64,49 @@ def drafts(
     fields: tuple[str, ...],
     *,
     allow_raw: bool,
-) -> list[Draft]:
+    records: bool = False,
+) -> Drafts:
     """One draft for every document in `body`, or the one of the template's example alone. Raises UsageError.
 
     Without a template (a topic was named) a document is the event as it stands. With `allow_raw` what is not
-    JSON becomes a `Raw`, with nothing put over it.
+    JSON becomes a `Raw`, with nothing put over it. With `records` every document is a record with its key and headers,
+    and no example is under it.
     """
     assignments = tuple(_assignment(text) for text in fields)
-    given = [] if body is None else documents(body, allow_raw=allow_raw)
-    if any(isinstance(document, Raw) for document in given):
-        if assignments:
-            raise UsageError("--set needs JSON to set a field in", "without it the bytes are sent as they stand")
-        return [Draft(raw, {}, (), ()) for raw in given]
+    if records:
+        if body is None:
+            raise UsageError("--records needs records", "give them: kpipe send TOPIC --records - (or @FILE)")
+        return Drafts(partial(_again, assignments), Documents(body, allow_raw=False), ())
+    given = None if body is None else Documents(body, allow_raw=allow_raw)
     if template is None:
-        return [Draft(document, {}, (), assignments) for document in given or _from_scratch(assignments)]
-    example = _example(template, base)
-    patches: list[tuple[Any, ...]] = [(document,) for document in given] or [()]
-    return [Draft(example, template.generate, patch, assignments) for patch in patches]
+        return Drafts(partial(_as_it_stands, assignments), given, () if given else _from_scratch(assignments))
+    return Drafts(partial(_over, _example(template, base), template.generate, assignments), given, [_ALONE])
+
+
+def _as_it_stands(assignments: tuple[Assignment, ...], line: int, document: Any) -> Draft:
+    return _raw(document, assignments) or Draft(document, {}, (), assignments, line)
+
+
+def _over(
+    example: Any, generate: Mapping[str, str], assignments: tuple[Assignment, ...], line: int, document: Any
+) -> Draft:
+    patches = () if document is _ALONE else (document,)
+    return _raw(document, assignments) or Draft(example, generate, patches, assignments, line)
+
+
+def _again(assignments: tuple[Assignment, ...], line: int, document: Any) -> Draft:
+    from orchestrator.cli.recorded import recorded
+
+    found = recorded(document, f"line {line}" if line else "the input")
+    return replace(_as_it_stands(assignments, line, found.value), line=line, recorded=found)
+
+
+def _raw(document: Any, assignments: tuple[Assignment, ...]) -> Draft | None:
+    if not isinstance(document, Raw):
+        return None
+    if assignments:
+        raise UsageError("--set needs JSON to set a field in", "without it the bytes are sent as they stand")
+    return Draft(document, {}, (), ())
 
 
 def _from_scratch(assignments: tuple[Assignment, ...]) -> list[Any]:
@@ -70,7 +118,7 @@ def _from_scratch(assignments: tuple[Assignment, ...]) -> list[Any]:
 def _example(template: EventTemplate, base: Path) -> Any:
     if template.example is None:
         return {}
-    found = documents(f"@{base / template.example}", allow_raw=False)
+    found = list(Documents(f"@{base / template.example}", allow_raw=False))
     if len(found) != 1:
         raise UsageError(f"{base / template.example} has {len(found)} documents", "an example is one")
     return found[0]

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from orchestrator.errors import BrokerError
+from orchestrator.errors import BrokerError, KpipeError
 from orchestrator.records import Outgoing, Record
 
 if TYPE_CHECKING:
@@ -17,6 +17,11 @@ PATIENCE = 10.0
 #: Records on their way at once: few enough that `Producer.send` finds room and need not wait for it.
 _WINDOW = 1_000
 _TICK = 0.1
+#: Seconds by which `Pace` lets events go early, and what it makes up for after it was held up.
+_GRAIN = 0.005
+_CATCH_UP = 0.1
+#: How many refused events are listed.
+_NAMED = 20
 
 
 class Receipts:
@@ -28,7 +33,8 @@ class Receipts:
         self._shown = 0
         self._known: dict[int, Record | None] = {}
         self._heard = time.monotonic()
-        self.failures: list[SendFailure] = []
+        #: What was refused: the record's number in the order of sending, from 0, and why.
+        self.failures: list[tuple[int, SendFailure]] = []
 
     @property
     def sent(self) -> int:
@@ -56,7 +62,7 @@ class Receipts:
                 record = Record(out.topic, partition, offset, timestamp, out.key, out.value, out.headers)
                 self._known[number] = record
             elif not failure.purged:
-                self.failures.append(failure)
+                self.failures.append((number, failure))
                 self._known[number] = None
 
         return report
@@ -70,42 +76,90 @@ class Receipts:
                 self._show(record)
 
 
-def deliver(producer: Producer, outs: Iterable[Outgoing], show: Callable[[Record], None]) -> None:
+    def show_rest(self) -> None:
+        """Show what was acknowledged behind a record that is still missing: it is in Kafka."""
+        for number in sorted(self._known):
+            record = self._known.pop(number)
+            self._shown += 1
+            if record is not None:
+                self._show(record)
+
+
+def deliver(
+    producer: Producer,
+    outs: Iterable[Outgoing],
+    show: Callable[[Record], None],
+    *,
+    place: Callable[[int], str] = lambda number: f"event {number + 1}",
+    rate: float | None = None,
+) -> None:
     """Send `outs` and return once all are acknowledged.
 
-    Raises BrokerError when some were refused, or when nothing was acknowledged for `PATIENCE` seconds: those
-    still on their way then may have been written or not.
+    `rate` is in events per second, None for as fast as possible; `place` says where the event of a number comes from.
+    Raises KpipeError when some were refused (BrokerError when all were), and BrokerError when nothing was acknowledged
+    for `PATIENCE` seconds: those still on their way then may have been written or not.
     """
     receipts = Receipts(show)
+    pace = Pace(rate)
     for out in outs:
+        while (ahead := pace.ahead()) > 0:
+            _serve(producer, receipts, min(ahead, _TICK))
         producer.send(out, receipts.expect(out), receipts.stalled)
         _wait(producer, receipts, _WINDOW)
         if receipts.stalled():
             break
     _wait(producer, receipts, 0)
-    _judge(receipts)
+    receipts.show_rest()
+    _judge(receipts, place)
+
+
+class Pace:
+    """When the next of so many a second may go. A moment of standing still is caught up with, a longer one is not."""
+
+    def __init__(self, rate: float | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._step = 0.0 if rate is None else 1 / rate
+        self._clock = clock
+        self._due = clock()
+
+    def ahead(self) -> float:
+        """Seconds to wait; 0 or less when one may go, which then counts as gone."""
+        now = self._clock()
+        ahead = self._due - now
+        # Waits shorter than this are not worth their system calls: a few go at once instead.
+        if self._step and ahead > min(_GRAIN, self._step):
+            return ahead
+        self._due = max(self._due, now - _CATCH_UP) + self._step
+        return 0.0
 
 
 def _wait(producer: Producer, receipts: Receipts, most: int) -> None:
     """Until at most this many records are still on their way, or nothing moves any more."""
+    _serve(producer, receipts, 0)
+    while receipts.missing > most and not receipts.stalled():
+        _serve(producer, receipts, _TICK)
+
+
+def _serve(producer: Producer, receipts: Receipts, seconds: float) -> None:
     from orchestrator.kafka.interrupt import uninterrupted
 
     with uninterrupted():
-        producer.poll(0)
-    while receipts.missing > most and not receipts.stalled():
-        with uninterrupted():
-            producer.poll(_TICK)
+        producer.poll(seconds)
     receipts.show()
 
 
-def _judge(receipts: Receipts) -> None:
+def _judge(receipts: Receipts, place: Callable[[int], str]) -> None:
     if receipts.missing:
         raise BrokerError(
             f"Kafka did not acknowledge {receipts.missing} of {receipts.sent} events within {PATIENCE:g} s",
             "they may have been written or not; `kpipe tail` shows what is there",
         )
     if receipts.failures:
-        first = receipts.failures[0]
-        raise BrokerError(
-            f"Kafka refused {len(receipts.failures)} of {receipts.sent} events: {first.message} ({first.code})"
-        )
+        refused = sorted(receipts.failures, key=lambda failure: failure[0])
+        reasons = [f"{failure.message} ({failure.code})" for _, failure in refused]
+        message = f"Kafka refused {len(refused)} of {receipts.sent} events: {reasons[0]}"
+        if len(refused) == receipts.sent:
+            raise BrokerError(message)
+        lines = [f"  {place(number)}: {why}" for (number, _), why in zip(refused[:_NAMED], reasons, strict=False)]
+        if len(refused) > _NAMED:
+            lines.append(f"  … and {len(refused) - _NAMED} more")
+        raise KpipeError("\n".join([message, *lines]), "all the others were sent")

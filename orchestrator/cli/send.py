@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from array import array
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,8 +17,12 @@ from orchestrator.errors import ContractError, UsageError
 if TYPE_CHECKING:
     from orchestrator.cli.drafts import Draft
     from orchestrator.config.model import EventTemplate, Pipeline, Topic
+    from orchestrator.contracts import Contract
     from orchestrator.kafka.reader import Reader
     from orchestrator.records import Headers, Outgoing, Record
+
+#: How many events that break their contract are told with all that is wrong.
+_NAMED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +31,24 @@ class _Common:
 
     topic: Topic
     encode: Callable[[Any, bytes | None], Outgoing]
+    validate: bool
     key: bytes | None
     headers: Headers
     partition: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """The events to send, in order; `lines` are where those of one round come from (0: not from a line)."""
+
+    outs: Iterable[Outgoing]
+    total: int
+    lines: Sequence[int]
+    rate: float | None
+
+    def place(self, number: int) -> str:
+        line = self.lines[number % len(self.lines)]
+        return f"line {line}" if line else f"event {number + 1}"
 
 
 @click.command("send")
@@ -40,6 +59,8 @@ class _Common:
 @click.option("-H", "headers", multiple=True, metavar="NAME:VALUE", help="Add a header.")
 @click.option("-p", "partition", type=click.IntRange(0), metavar="N", help="Send to this partition.")
 @click.option("-n", "count", type=click.IntRange(1), default=1, metavar="N", help="Send N of them.")
+@click.option("--rate", type=click.FloatRange(0, min_open=True), metavar="N", help="Send N of them a second.")
+@click.option("--records", is_flag=True, help="The input is what `kpipe tail --json` prints: send those again.")
 @click.option("--no-validate", is_flag=True, help="Send it even if it breaks the contract.")
 @click.pass_obj
 def command(
@@ -51,6 +72,8 @@ def command(
     headers: tuple[str, ...],
     partition: int | None,
     count: int,
+    rate: float | None,
+    records: bool,
     no_validate: bool,
 ) -> None:
     """Send an event and wait until Kafka has it.
@@ -68,31 +91,37 @@ def command(
     template = pipeline.events.get(event)
     topic = _topic(app, pipeline, event, template)
     encode = _encoder(pipeline, topic, validate=not no_validate)
-    common = _Common(topic, encode, raw_key, given_headers, partition)
-    planned = drafts(template, pipeline.base, body, fields, allow_raw=no_validate)
-    # All of the first round are made, and so validated, before any is sent; further rounds differ from it in
-    # generated fields only.
-    first = [_first(common, draft, number, len(planned)) for number, draft in enumerate(planned, 1)]
-    more = (_outgoing(common, draft) for _ in range(count - 1) for draft in planned)
-    _deliver(app, pipeline, topic, partition, chain(first, more))
+    common = _Common(topic, encode, not no_validate, raw_key, given_headers, partition)
+    planned = drafts(template, pipeline.base, body, fields, allow_raw=no_validate, records=records)
+    # All are made, and so validated, before any is sent, and then made again: they may be too many to keep. Further
+    # rounds differ from the first in generated fields only.
+    lines = _checked(common, planned)
+    outs = (_outgoing(common, draft) for _ in range(count) for draft in planned)
+    _deliver(app, pipeline, common, _Batch(outs, len(lines) * count, lines, rate))
 
 
-def _deliver(app: App, pipeline: Pipeline, topic: Topic, partition: int | None, outs: Iterable[Outgoing]) -> None:
+def _deliver(app: App, pipeline: Pipeline, common: _Common, batch: _Batch) -> None:
     from orchestrator.cli.receipts import deliver
+    from orchestrator.cli.sending import Shown
     from orchestrator.kafka.interrupt import uninterrupted
     from orchestrator.kafka.producer import Producer
     from orchestrator.kafka.properties import client_properties
 
     properties = client_properties(
-        pipeline.kafka, "producer", app.bootstrap(pipeline), message_max_bytes=_largest(topic)
+        pipeline.kafka, "producer", app.bootstrap(pipeline), message_max_bytes=_largest(common.topic)
     )
     # The producer comes first: it fetches its id for idempotence (500 ms when it is asked to send at once)
     # while the reader looks at the topic.
     producer = Producer(properties)
+    shown = Shown(_printer(app, common.topic), batch.total)
     try:
         with app.reader(pipeline) as cluster:
-            _check_place(cluster, topic, partition)
-        deliver(producer, outs, _printer(app, topic))
+            _check_place(cluster, common.topic, common.partition)
+        deliver(producer, batch.outs, shown, place=batch.place, rate=batch.rate)
+        shown.finish()
+    except KeyboardInterrupt:
+        shown.interrupted()
+        raise
     finally:
         with uninterrupted():
             producer.close(0)
@@ -110,13 +139,38 @@ def _topic(app: App, pipeline: Pipeline, name: str, template: EventTemplate | No
 
 
 def _encoder(pipeline: Pipeline, topic: Topic, *, validate: bool) -> Callable[[Any, bytes | None], Outgoing]:
+    from orchestrator.cli.documents import Raw
     from orchestrator.contracts import Contract, load_contracts, outgoing
 
     if not validate:
         return lambda value, key: _as_it_is(topic, value, key)
     contracts = load_contracts(pipeline)
     contract = contracts.get(topic.name, Contract(topic.name))
-    return lambda value, key: outgoing(topic, contract, value, key)
+
+    def encode(value: Any, key: bytes | None) -> Outgoing:
+        if isinstance(value, Raw):
+            return _bytes(topic, contract, value.value, key)
+        return outgoing(topic, contract, value, key)
+
+    return encode
+
+
+def _bytes(topic: Topic, contract: Contract, raw: bytes, key: bytes | None) -> Outgoing:
+    """The record for bytes that have to be a JSON document which keeps the contract; `null` is no tombstone here."""
+    from orchestrator.cli import exact
+    from orchestrator.contracts import Undecodable, outgoing
+    from orchestrator.records import Outgoing
+
+    try:
+        value = exact.parse(raw)
+    except Undecodable as error:
+        raise ContractError("not JSON", [("$", f"is not JSON: {error.reason}")]) from None
+    if value is not None:
+        return outgoing(topic, contract, value, key)
+    broken = [(violation.path, violation.message) for violation in contract.violations(None)]
+    if broken or (key is None and topic.key):
+        raise ContractError("null", broken or [("$", "the document null has no key in it")])
+    return Outgoing(topic.kafka_name, key, raw)
 
 
 def _as_it_is(topic: Topic, value: Any, key: bytes | None) -> Outgoing:
@@ -139,22 +193,38 @@ def _as_it_is(topic: Topic, value: Any, key: bytes | None) -> Outgoing:
 
 def _outgoing(common: _Common, draft: Draft) -> Outgoing:
     """One record, valid or sent as it is. Raises ContractError with every violation."""
-    out = common.encode(draft.value(), common.key)
+    own = draft.recorded
+    key = common.key if own is None or common.key is not None else own.key
+    out = common.encode(draft.value(), key)
+    if own is not None and not common.validate:
+        out = out._replace(key=key)  # a null key too stays what it was
+    headers = common.headers if own is None else own.headers + common.headers
     now = time.time_ns() // 1_000_000
-    return out._replace(headers=common.headers, partition=common.partition, timestamp=now)
+    return out._replace(headers=headers, partition=common.partition, timestamp=now)
 
 
-def _first(common: _Common, draft: Draft, number: int, of: int) -> Outgoing:
-    """`_outgoing` while nothing is sent yet; an error says which of several events it is about."""
-    try:
-        return _outgoing(common, draft)
-    except ContractError as broken:
-        which = "the event" if of == 1 else f"event {number} of {of}"
-        raise ContractError(
-            f"{which} breaks the contract of {common.topic.name}",
-            broken.violations,
-            "nothing was sent; --no-validate sends it as it is",
-        ) from None
+def _checked(common: _Common, planned: Iterable[Draft]) -> Sequence[int]:
+    """The line of each draft, once all of them are known to be valid. Raises ContractError with every violation."""
+    lines = array("L")
+    broken: list[tuple[str, Sequence[tuple[str, str]]]] = []
+    for number, draft in enumerate(planned, 1):
+        lines.append(draft.line)
+        try:
+            _outgoing(common, draft)
+        except ContractError as error:
+            broken.append((f"line {draft.line or number}", error.violations if len(broken) < _NAMED else ()))
+    if broken:
+        raise _breaks(common.topic, broken, len(lines))
+    return lines
+
+
+def _breaks(topic: Topic, broken: Sequence[tuple[str, Sequence[tuple[str, str]]]], of: int) -> ContractError:
+    which = "the event breaks" if of == 1 else f"{len(broken)} of {of} events break"
+    listed = [(path if of == 1 else f"{place}: {path}", message) for place, wrong in broken for path, message in wrong]
+    if len(broken) > _NAMED:
+        listed.append(("…", f"and {len(broken) - _NAMED} more events"))
+    hint = "nothing was sent; --no-validate sends it as it is"
+    return ContractError(f"{which} the contract of {topic.name}", listed, hint)
 
 
 def _check_place(cluster: Reader, topic: Topic, partition: int | None) -> None:

@@ -10,10 +10,12 @@ import uuid
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support.orders import Orders, orders_in
+from orchestrator.records import TopicSpec
+from tests.support.orders import Orders, orders_in, write
 from tests.support.shell import kpipe, on_terminal, running
 
 pytestmark = pytest.mark.kafka
@@ -157,7 +159,8 @@ def test_one_wrong_line_and_nothing_is_sent(shop: Orders) -> None:
     done = shop.run("send", "order", "-", stdin=b'{"amount": 1}\n{"amount": "ten"}\n')
     assert (done.code, done.out) == (2, "")
     assert "$.amount" in done.err
-    assert "event 2 of 2" in done.err
+    assert "1 of 2 events break the contract of orders" in done.err
+    assert "line 2: $.amount" in done.err
     assert ends(shop) == before
 
 
@@ -193,6 +196,84 @@ def test_json_lines_from_a_file(shop: Orders) -> None:
     assert [event["value"]["amount"] for event in shop.sent("order", "@two.json", "-n", "2")] == [1, 2, 1, 2]
 
 
+def test_every_wrong_line_is_named(shop: Orders) -> None:
+    lines = [b'{"amount": %s}' % (b'"x"' if n % 3 == 0 else b"1") for n in range(1, 100)]
+    done = shop.run("send", "order", "-", "--json", stdin=b"\n\n".join(lines))
+    assert (done.code, done.out) == (2, "")
+    error = json.loads(done.err)["error"]
+    assert error["message"] == "33 of 99 events break the contract of orders"
+    paths = [violation["path"] for violation in error["violations"]]
+    assert paths == [f"line {2 * n - 1}: $.amount" for n in range(3, 61, 3)] + ["…"]
+
+
+def test_what_kafka_refuses_is_named_by_its_line_and_the_others_are_sent(shop: Orders) -> None:
+    lines = [json.dumps({"text": "x" * size, "k": 1}) for size in (1, 1_100_000, 2, 1_200_000)]
+    done = shop.run("send", "notes", "-", "--json", "-k", "partly", stdin="\n\n".join(lines).encode())
+    assert done.code == 1
+    assert [len(json.loads(line)["value"]["text"]) for line in done.out.splitlines()] == [1, 2]
+    error = json.loads(done.err)["error"]
+    assert error["exit_code"] == 1
+    first, *others = error["message"].splitlines()
+    assert first.startswith("Kafka refused 2 of 4 events: ")
+    assert [line.split(":")[0].strip() for line in others] == ["line 3", "line 7"]
+
+
+def test_records_are_sent_again_as_tail_shows_them(shop: Orders) -> None:
+    name = f"{shop.namespace}-{uuid.uuid4().hex[:8]}"
+    assert shop.admin.create([TopicSpec(name, 1, 1), TopicSpec(f"{name}-2", 1, 1)]) == {name: None, f"{name}-2": None}
+    records: list[dict[str, Any]] = [
+        {"key": b"a", "value": b'{"amount": 1.50, "text": "gr\xc3\xbcn\\u001b"}'},
+        {"key": None, "value": b"[1]", "headers": [("trace", b"1"), ("trace", None), ("bin", b"\xff\x00")]},
+        {"key": b"\xff\xfe", "value": b"\x00\xff not json"},
+        {"key": b"gone", "value": None},
+        {"key": b"n", "value": b"null"},
+        {"key": b"", "value": b""},
+    ]
+    write(shop.bootstrap, name, records)
+    try:
+        shown = shop.run("tail", name, "--json").out
+        refused = shop.run("send", f"{name}-2", "--records", "-", stdin=shown.encode())
+        assert refused.code == 2
+        assert "line 3: $: is not JSON" in refused.err
+        again = shop.run("send", f"{name}-2", "--records", "--no-validate", "-", stdin=shown.encode())
+        assert (again.code, again.err) == (0, "")
+        first, second = shop.tailed(name), shop.tailed(f"{name}-2")
+        for record in (*first, *second):
+            record.pop("timestamp"), record.pop("topic")
+        assert first == second
+    finally:
+        shop.admin.delete([name, f"{name}-2"])
+
+
+def test_records_keep_the_contract_and_can_be_mended(shop: Orders) -> None:
+    [sent] = shop.sent("order", "--no-validate", '{"amount": "ten"}', "-H", "a:b")
+    line = json.dumps(sent).encode()
+    assert shop.run("send", "orders", "--records", "-", stdin=line).code == 2
+    [mended] = shop.sent("orders", "--records", "-", "--set", "amount=10", "-H", "c:d", stdin=line)
+    assert (mended["key"], mended["partition"]) == (sent["key"], sent["partition"])
+    assert mended["value"] == {**sent["value"], "amount": 10}
+    assert mended["headers"] == [["a", "b"], ["c", "d"]]
+
+
+def test_at_a_rate(shop: Orders) -> None:
+    started = time.monotonic()
+    sent = shop.sent("order", "-n", "300", "--rate", "200", "-k", "paced")
+    assert time.monotonic() - started > 1.4
+    times = [event["timestamp"] for event in sent]
+    assert 1350 < times[-1] - times[0] < 5000
+
+
+def test_on_a_terminal_many_are_summed_up(shop: Orders) -> None:
+    code, sent = on_terminal(shop.folder, "send", "order", "-n", "3000", "--rate", "2000")
+    assert code == 0
+    text = sent.decode()
+    assert re.search(r"\d[\d,]* of 3,000 events, [\d,]+ a second", text)
+    assert re.search(r"sent 3,000 events in \d\.\d s, [\d,]+ a second", text)
+    assert "orders[" not in text
+    code, sent = on_terminal(shop.folder, "send", "order", "-n", "3", "--no-color")
+    assert len(re.findall(r"orders\[[0-2]\]@\d+ key=", sent.decode())) == 3
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -204,6 +285,9 @@ def test_json_lines_from_a_file(shop: Orders) -> None:
         (("order", "-p", "-1"), ["-p"]),
         (("order", "--set", "amount"), ["--set amount"]),
         (("order", "-H", "x"), ["-H x"]),
+        (("order", "--rate", "0"), ["--rate"]),
+        (("orders", "--records"), ["--records needs records"]),
+        (("orders", "--records", "{}"), ["the input is not a record", "tail --json"]),
     ],
 )
 def test_wrong_words(shop: Orders, words: tuple[str, ...], said: list[str]) -> None:
@@ -251,6 +335,8 @@ def test_ctrl_c_in_the_middle_is_quick(shop: Orders) -> None:
         started = time.monotonic()
         assert send.interrupt() == 130
         assert time.monotonic() - started < 3
+        assert send.child.stderr is not None
+        assert re.fullmatch(rb"ended after [\d,]+ of 200,000 events\n", send.child.stderr.read())
 
 
 def test_a_pipe_that_closes_ends_it_quietly(shop: Orders) -> None:

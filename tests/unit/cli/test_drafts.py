@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import uuid
 from datetime import datetime
@@ -10,12 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from orchestrator.cli.documents import Raw, documents
-from orchestrator.cli.drafts import drafts
+from orchestrator.cli import exact
+from orchestrator.cli.documents import Documents, Raw
+from orchestrator.cli.drafts import Draft, drafts
+from orchestrator.cli.formats import as_json
+from orchestrator.cli.recorded import recorded
 from orchestrator.config.model import EventTemplate
 from orchestrator.contracts import encode_json
 from orchestrator.errors import UsageError
+from orchestrator.records import Headers, Record
 
 ORDER = EventTemplate("order", "orders", Path("order.json"), {"id": "uuid", "at": "now"})
 
@@ -26,12 +33,21 @@ def base(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def documents(word: str, *, allow_raw: bool) -> list[Any]:
+    return list(Documents(word, allow_raw=allow_raw))
+
+
+def one(*words: Any, **more: Any) -> Draft:
+    [draft] = drafts(*words, **more)
+    return draft
+
+
 def values(base: Path, template: EventTemplate | None, body: str | None, *fields: str) -> list[Any]:
     return [draft.value() for draft in drafts(template, base, body, fields, allow_raw=False)]
 
 
 def test_the_example_gets_fresh_generated_fields_each_time(base: Path) -> None:
-    draft = drafts(ORDER, base, None, (), allow_raw=False)[0]
+    draft = one(ORDER, base, None, (), allow_raw=False)
     first, second = draft.value(), draft.value()
     assert uuid.UUID(first["id"]) != uuid.UUID(second["id"])
     assert datetime.fromisoformat(first["at"]).tzinfo is not None
@@ -84,7 +100,58 @@ def test_a_wrong_line_is_named(base: Path) -> None:
 
 def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"[1]\n[2]\n")))
-    assert documents("-", allow_raw=False) == [[1], [2]]
+    found = Documents("-", allow_raw=False)
+    assert list(found.numbered()) == [(1, [1]), (2, [2])]
+    assert list(found) == [[1], [2]], "it can be gone through again"
+
+
+def test_a_pipe_is_read_twice_too() -> None:
+    ours, theirs = os.pipe()
+    os.write(theirs, b"[1]\n\n[2]\n")
+    os.close(theirs)
+    found = Documents(f"@/dev/fd/{ours}", allow_raw=False)
+    os.close(ours)
+    assert list(found.numbered()) == list(found.numbered()) == [(1, [1]), (3, [2])]
+
+
+def test_json_lines_are_read_one_at_a_time(base: Path) -> None:
+    (base / "many.json").write_text("[1]\n[2]\nnot json\n")
+    found = iter(Documents(f"@{base / 'many.json'}", allow_raw=False))
+    assert [next(found), next(found)] == [[1], [2]]
+    with pytest.raises(UsageError, match="line 3"):
+        next(found)
+
+
+bytes_or_none = st.none() | st.binary(max_size=12) | st.sampled_from([b'{"a": 1.10}', b"null", b"", b"\xff\x1b[2J"])
+headers = st.lists(st.tuples(st.text(max_size=4), bytes_or_none), max_size=3).map(tuple)
+
+
+@given(bytes_or_none, bytes_or_none, headers)
+def test_what_tail_prints_can_be_read_back(key: bytes | None, value: bytes | None, given_headers: Headers) -> None:
+    line = as_json(Record("t", 0, 1, 2, key, value, given_headers), "t").encode()
+    found = recorded(exact.parse(line), "line 1")
+    assert (found.key, found.headers) == (key, given_headers)
+    if isinstance(found.value, Raw):
+        assert found.value.value == value
+    elif value is None:
+        assert found.value is None
+    else:
+        assert encode_json(found.value) == value.replace(b" ", b"")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[]", "1", "null", "{}", '{"key": 1, "value": 1, "headers": []}', '{"key": "a", "headers": []}',
+        '{"key": "a", "value": 1}', '{"key": "a", "value": 1, "headers": {"a": "b"}}',
+        '{"key": "a", "value": 1, "headers": [["a"]]}', '{"key": "a", "value": 1, "headers": [["a", {"base64": "?"}]]}',
+        '{"key_base64": "x", "value": 1, "headers": []}', '{"key": "a", "value_base64": 1, "headers": []}',
+    ],
+)  # fmt: skip
+def test_what_is_no_record_is_refused(base: Path, line: str) -> None:
+    (base / "lines").write_text(f'{{"key": "a", "value": 1, "headers": []}}\n{line}\n')
+    with pytest.raises(UsageError, match="line 2 is not a record"):
+        list(drafts(None, base, f"@{base / 'lines'}", (), allow_raw=False, records=True))
 
 
 @pytest.mark.parametrize("word", ["", "@", "@nowhere.json", "{", "NaN", "{'a': 1}", "\udcff"])
@@ -97,12 +164,12 @@ def test_what_is_no_document_is_refused(word: str) -> None:
 def test_what_is_not_json_can_be_sent_byte_for_byte(base: Path) -> None:
     (base / "noise").write_bytes(b"\xff\x00\n{}\n")
     assert documents(f"@{base / 'noise'}", allow_raw=True) == [Raw(b"\xff\x00\n{}\n")]
-    assert drafts(ORDER, base, f"@{base / 'noise'}", (), allow_raw=True)[0].value() == Raw(b"\xff\x00\n{}\n")
+    assert one(ORDER, base, f"@{base / 'noise'}", (), allow_raw=True).value() == Raw(b"\xff\x00\n{}\n")
 
 
 def test_no_field_can_be_set_in_what_is_not_json() -> None:
     with pytest.raises(UsageError, match="--set needs JSON"):
-        drafts(None, Path(), "noise", ("a=1",), allow_raw=True)
+        one(None, Path(), "noise", ("a=1",), allow_raw=True)
 
 
 @pytest.mark.parametrize("field", ["a", "=1", "a..b=1", "a[x]=1"])

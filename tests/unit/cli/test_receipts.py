@@ -8,8 +8,8 @@ from typing import Any, cast
 import pytest
 
 from orchestrator.cli import receipts
-from orchestrator.cli.receipts import deliver
-from orchestrator.errors import BrokerError
+from orchestrator.cli.receipts import Pace, deliver
+from orchestrator.errors import BrokerError, KpipeError
 from orchestrator.kafka.producer import OnDelivery, Producer, SendFailure
 from orchestrator.records import Outgoing, Record
 
@@ -73,9 +73,59 @@ def test_a_refused_event_is_an_error_and_the_others_are_shown() -> None:
             waiting.clear()
 
     shown: list[Record] = []
-    with pytest.raises(BrokerError, match=r"refused 1 of 3 events: Message size too large \(MSG_SIZE"):
-        deliver(cast("Producer", Broker(second_is_too_large)), outs(3), shown.append)
+    with pytest.raises(KpipeError, match=r"refused 1 of 3 events: Message size too large \(MSG_SIZE") as caught:
+        deliver(cast("Producer", Broker(second_is_too_large)), outs(3), shown.append, place=lambda n: f"line {n + 10}")
     assert [record.key for record in shown] == [b"0", b"2"]
+    assert caught.value.exit_code == 1, "a part was done"
+    assert "line 11: Message size too large" in caught.value.message
+
+
+def test_when_all_are_refused_kafka_is_to_blame() -> None:
+    def all_too_large(waiting: list[OnDelivery]) -> None:
+        while waiting:
+            waiting.pop()(SendFailure("MSG_SIZE_TOO_LARGE", "too large", permanent=True), -1, -1)
+
+    with pytest.raises(BrokerError, match="refused 50 of 50 events"):
+        run(Broker(all_too_large), 50)
+
+
+def test_many_refused_ones_are_counted() -> None:
+    def every_other(waiting: list[OnDelivery]) -> None:
+        while waiting:
+            at = len(waiting) % 2
+            waiting.pop()(SendFailure("NO", "no", permanent=True) if at else None, 0, 0)
+
+    broker = Broker(lambda waiting: every_other(waiting) if len(waiting) == 50 else None)
+    with pytest.raises(KpipeError, match="refused 25 of 50") as caught:
+        run(broker, 50)
+    *listed, last = caught.value.message.splitlines()[1:]
+    assert [line.split(":")[0].strip() for line in listed] == [f"event {number}" for number in range(1, 41, 2)]
+    assert last.strip() == "… and 5 more"
+
+
+@pytest.mark.parametrize("rate", [0.5, 10, 5_000, 1e6])
+def test_a_pace_is_kept(rate: float) -> None:
+    now = 100.0
+    pace = Pace(rate, lambda: now)
+    sent = 0
+    while sent < 1_000:
+        ahead = pace.ahead()
+        if ahead <= 0:
+            sent += 1
+        else:
+            now += ahead
+    assert (now - 100) * rate == pytest.approx(1_000, rel=0.05, abs=2)
+
+
+def test_after_standing_still_it_is_not_made_up_for_at_once() -> None:
+    now = 0.0
+    pace = Pace(100, lambda: now)
+    assert pace.ahead() <= 0
+    now = 60.0
+    gone = 0
+    while pace.ahead() <= 0:
+        gone += 1
+    assert 1 <= gone <= 12
 
 
 def test_silence_is_an_error_that_counts_what_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,3 +140,18 @@ def test_silence_is_an_error_that_counts_what_is_not_known(monkeypatch: pytest.M
         deliver(cast("Producer", Broker(first_only)), outs(3), shown.append)
     assert "written or not" in caught.value.hint
     assert [record.key for record in shown] == [b"0"]
+
+
+def test_what_was_acknowledged_behind_a_silent_one_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receipts, "PATIENCE", 0.05)
+
+    def all_but_the_first(waiting: list[OnDelivery]) -> None:
+        while len(waiting) == 3 or (len(waiting) == 2 and len(told) == 1):
+            told.append(waiting.pop())
+            told[-1](None, 0, 1)
+
+    shown: list[Record] = []
+    told: list[OnDelivery] = []
+    with pytest.raises(BrokerError, match="did not acknowledge 1 of 3 events"):
+        deliver(cast("Producer", Broker(all_but_the_first)), outs(3), shown.append)
+    assert [record.key for record in shown] == [b"1", b"2"]

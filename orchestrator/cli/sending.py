@@ -1,0 +1,57 @@
+"""What `send` shows of many events: a receipt for each, and on a terminal how far it is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from orchestrator.cli import present
+
+if TYPE_CHECKING:
+    from orchestrator.records import Record
+
+#: So many receipts a person reads; beyond, a terminal gets progress and a sum instead.
+MANY = 100
+_EVERY = 0.25
+
+
+class Shown:
+    """Shows each record that is acknowledged, or on a terminal their number of `total`."""
+
+    def __init__(self, receipt: Callable[[Record], None], total: int) -> None:
+        self._receipt = receipt
+        self._total = total
+        self._began = self._told = time.monotonic()
+        self._each = total <= MANY or not present.is_terminal()
+        self._moves = total > 1 and present.animated()
+        self.count = 0
+
+    def __call__(self, record: Record) -> None:
+        self.count += 1
+        if self._each:
+            self._clear()
+            self._receipt(record)
+        now = time.monotonic()
+        if self._moves and now - self._told > _EVERY:
+            self._told = now
+            present.in_place(f"{self.count:,} of {self._total:,} events, {self._rate(now):,.0f} a second")
+
+    def finish(self) -> None:
+        """All are acknowledged: the sum, on a terminal that did not get a line for each."""
+        self._clear()
+        if not self._each:
+            took = time.monotonic() - self._began
+            present.say(f"sent {self.count:,} events in {took:.1f} s, {self._rate(self._began + took):,.0f} a second")
+
+    def interrupted(self) -> None:
+        """How far it came, when it was to be more than one."""
+        if self._total > 1:
+            present.say(f"ended after {self.count:,} of {self._total:,} events")
+
+    def _clear(self) -> None:
+        if self._moves:
+            present.in_place("")
+
+    def _rate(self, now: float) -> float:
+        return self.count / max(now - self._began, 0.001)
