@@ -92,6 +92,10 @@ class ClusterState:
     unknown: Mapping[str, str] = field(default_factory=dict)
 
 
+#: Where claims are kept on the cluster.
+CLAIMS_TOPIC = "kpipe.claims"
+
+
 class Claim(NamedTuple):
     """One pipeline's word about one topic, as it stands on the cluster.
 

@@ -138,14 +138,16 @@ class Session:
             self._voice.say(report.ready_text(self._order.pipeline, self._order.handlers, self._bootstrap, seconds))
 
     def _sync(self) -> None:
-        from orchestrator.kafka.admin import ClusterAdmin
-        from orchestrator.kafka.properties import client_properties
-        from orchestrator.provisioning.apply import sync_for_up
+        from orchestrator.cli.cluster import connect
+        from orchestrator.provisioning.sync import sync_for_up
 
-        properties = client_properties(self._order.pipeline.kafka, "admin", self._bootstrap)
-        plan = sync_for_up(self._order.pipeline, ClusterAdmin(properties))
+        def say(text: str) -> None:
+            self._loop.call_soon_threadsafe(self._voice.say, text)
+
+        cluster = connect(self._order.pipeline, self._bootstrap)
+        plan = sync_for_up(self._order.pipeline, cluster.admin, cluster.claims, say)
         if plan.changes:
-            self._loop.call_soon_threadsafe(self._voice.say, f"topics: {_summary(plan)}")
+            say(f"topics: {_summary(plan)}")
 
     def _verdict(self) -> int:
         """The exit code, or the error that explains it."""

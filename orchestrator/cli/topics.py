@@ -2,60 +2,97 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from orchestrator.cli import present
 from orchestrator.cli.context import App
-from orchestrator.errors import EXIT_OK, EXIT_UNEXPECTED, BrokerError, DriftError, KpipeError, UsageError
+from orchestrator.errors import EXIT_OK, FindingsError, UsageError
 
 if TYPE_CHECKING:
-    from orchestrator.cli.present import Style
-    from orchestrator.config.model import Pipeline
     from orchestrator.kafka.admin import ClusterAdmin
-    from orchestrator.provisioning.plan import Plan
-    from orchestrator.records import ClusterState, TopicSpec
-
-_COLORS: dict[str, Style] = {"+": "green", "~": "yellow", "-": "red", "?": "magenta"}
+    from orchestrator.records import ClusterState
 
 
 @click.group("topics")
 def command() -> None:
-    """Create, change and list the topics of the pipeline file, its DLQs included."""
+    """Create, change, remove and list the topics of the pipeline file, its DLQs included."""
 
 
 @command.command("sync")
-@click.option("--dry-run", is_flag=True, help="Show what would change, and end.")
+@click.option("--dry-run", is_flag=True, help="Show what would change, ask Kafka whether it would take it, and end.")
 @click.option("--check", is_flag=True, help="Change nothing; exit 3 if the cluster is not as declared.")
-@click.option("-y", "--yes", is_flag=True, help="Apply without asking, whatever the risk that the plan names.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask. Covers safe changes only: others need --allow.")
+@click.option(
+    "--allow", multiple=True, metavar="RISK=TOPIC", help="Allow a risk that the plan names, for one topic; repeatable."
+)
+@click.option("--prune", is_flag=True, help="Remove topics that this pipeline created and its file no longer names.")
+@click.option(
+    "--plan",
+    "planned",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Apply the plan in FILE (from --dry-run --json) without asking, or refuse it as stale.",
+)
+@click.option("--format", "form", type=click.Choice(["text", "markdown"]), default="text", help="How to show the plan.")
 @click.pass_obj
-def sync(app: App, dry_run: bool, check: bool, yes: bool) -> int:
+def sync(
+    app: App,
+    dry_run: bool,
+    check: bool,
+    yes: bool,
+    allow: tuple[str, ...],
+    prune: bool,
+    planned: Path | None,
+    form: str,
+) -> int:
     """Make the cluster's topics what the pipeline file declares.
 
-    Shows the plan, asks, applies it and waits until every partition has a leader. Nothing is ever deleted:
-    fewer partitions or another replication factor is refused, and then nothing is changed at all. Configs that
-    the file does not name stay as they are.
+    Shows the plan, asks, applies it and waits until every partition has a leader. Before the first write the whole
+    plan is checked with Kafka: what it would refuse is shown at its line of the file, and then nothing is changed.
+    Changes that can hurt (reorders, data-loss, in-use, takeover) are only made for topics named with --allow.
+    Fewer partitions or another replication factor is refused.
     """
-    from orchestrator.provisioning.apply import look
-    from orchestrator.provisioning.plan import specs
+    from orchestrator.cli import sync as steps
+    from orchestrator.cli.cluster import connect
+    from orchestrator.contracts import load_contracts
+    from orchestrator.provisioning import consent, document
+    from orchestrator.provisioning.survey import survey
 
-    pipeline = app.load()
-    declared = specs(pipeline)
-    admin = _admin(app, pipeline)
-    plan = look(declared, admin)
-    _show(app, plan)
+    _require_sense(app, check=check, prune=prune, planned=planned, form=form)
+    loaded = app.read()
+    if loaded.pipeline is None:
+        raise FindingsError(loaded.findings)
+    pipeline = loaded.pipeline
+    load_contracts(pipeline)
+    allowed = consent.parse(allow, pipeline)
+    reviewed = None if planned is None else document.read(planned)
+    cluster = connect(pipeline, app.bootstrap(pipeline))
+    seen = survey(pipeline, cluster.admin, cluster.claims, prune=prune or bool(reviewed and reviewed["prune"]))
+    steps.show(seen, json=app.json, markdown=form == "markdown")
+    steps.notes(seen)
     if check:
-        return _check(plan)
-    plan.raise_if_refused()
+        return steps.check(seen.plan)
+    if reviewed is not None:
+        document.require_same(reviewed, seen.plan)
+    seen.plan.raise_if_refused()
+    steps.unused(sorted(allowed), seen.plan)
+    consent.require(seen.plan, allowed, only=("takeover",) if dry_run else tuple(consent.NAMED))
+    steps.verify(seen.plan, cluster, loaded, lenient=dry_run)
     if dry_run:
         return EXIT_OK
-    if not plan.is_empty and not yes and not _agreed(plan):
-        present.say("Nothing was changed.")
-        return EXIT_UNEXPECTED
-    return _apply(plan, declared, admin)
+    if not (seen.plan.is_empty or yes or reviewed is not None or steps.ask(seen.plan)):
+        return steps.declined()
+    return steps.apply(seen, cluster)
+
+
+def _require_sense(app: App, *, check: bool, prune: bool, planned: Path | None, form: str) -> None:
+    if app.json and form != "text":
+        raise UsageError("--format and --json exclude each other", "--json prints the plan for programs")
+    if planned is not None and (check or prune):
+        raise UsageError("--plan goes with neither --check nor --prune", "the plan itself says whether it prunes")
 
 
 @command.command("ls")
@@ -66,10 +103,11 @@ def ls(app: App) -> None:
     An absent topic is shown with its declared values. RECORDS counts offsets: transaction markers and what
     compaction removed are in it.
     """
+    from orchestrator.cli.cluster import connect
     from orchestrator.provisioning.inventory import inventory
 
     pipeline = app.load()
-    admin = _admin(app, pipeline)
+    admin = connect(pipeline, app.bootstrap(pipeline)).admin
     state = admin.describe([topic.kafka_name for topic in pipeline.topics.values()])
     rows = inventory(pipeline.topics.values(), state, _records(admin, state))
     if app.json:
@@ -81,74 +119,6 @@ def ls(app: App) -> None:
     )
     if any(row.state in ("absent", "drift") for row in rows):
         present.say("`kpipe topics sync --dry-run` shows what differs from the pipeline file.")
-
-
-def _admin(app: App, pipeline: Pipeline) -> ClusterAdmin:
-    from orchestrator.kafka.admin import ClusterAdmin
-    from orchestrator.kafka.properties import client_properties
-
-    return ClusterAdmin(client_properties(pipeline.kafka, "admin", app.bootstrap(pipeline)))
-
-
-def _show(app: App, plan: Plan) -> None:
-    from orchestrator.provisioning.render import as_json, as_text
-
-    if app.json:
-        present.json_line(as_json(plan))
-        return
-    if plan.is_empty and not plan.unknown:
-        present.data("Nothing to do: the topics are as declared.")
-        return
-    for line in as_text(plan).splitlines():
-        color = _COLORS.get(line[:1]) if line[1:2] == " " else None
-        present.data(present.paint(present.safe(line), *([color] if color else [])))
-
-
-def _check(plan: Plan) -> int:
-    if plan.changes:
-        count = len({change.topic for change in plan.changes})
-        raise DriftError(
-            f"{count} topic{'s differ' if count > 1 else ' differs'} from the pipeline file",
-            "`kpipe topics sync` makes the cluster as declared",
-        )
-    _raise_if_unknown(plan)
-    return EXIT_OK
-
-
-def _agreed(plan: Plan) -> bool:
-    """Ask on the terminal. Raises UsageError where there is none: silence must not stand for an answer."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UsageError(
-            "there is no terminal to ask on, so nothing was changed",
-            "add -y to apply this plan, or --dry-run to only see it",
-        )
-    warning = ", which can lose data" if any(change.risk == "data-loss" for change in plan.changes) else ""
-    present.say(f"Apply these changes{warning}? [y/N]")
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
-
-
-def _apply(plan: Plan, declared: Sequence[TopicSpec], admin: ClusterAdmin) -> int:
-    from orchestrator.provisioning.apply import apply, await_leaders
-
-    outcome = apply(plan, declared, admin)
-    if outcome.failed:
-        reasons = "".join(f"\n  {failure}" for failure in outcome.failed)
-        rest = "everything else was applied" if outcome.applied else "nothing was changed"
-        raise KpipeError(f"Kafka did not take {'part of ' if outcome.applied else ''}the plan:{reasons}", rest)
-    await_leaders(declared, admin)
-    _raise_if_unknown(plan)
-    if outcome.applied:
-        present.say("Done: every partition has a leader.")
-    return EXIT_OK
-
-
-def _raise_if_unknown(plan: Plan) -> None:
-    if plan.unknown:
-        named = "; ".join(f"{unknown.topic}: {unknown.what}: {unknown.reason}" for unknown in plan.unknown)
-        raise BrokerError(
-            f"part of the cluster could not be compared ({named})",
-            "kpipe needs the permissions DESCRIBE and DESCRIBE_CONFIGS on these topics",
-        )
 
 
 def _records(admin: ClusterAdmin, state: ClusterState) -> dict[str, int | None]:

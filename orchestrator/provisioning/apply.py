@@ -3,6 +3,7 @@
 Rules:
 - Everything that does not depend on a failed item is done; every failed one is named with the broker's reason.
 - An empty plan sends no write.
+- `verify` asks the broker about every step before the first of them is done.
 - A topic that somebody else created meanwhile is planned again, once; of that second plan only what is safe is
   done, because nobody has seen the rest.
 """
@@ -10,13 +11,14 @@ Rules:
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
-from orchestrator.config.model import Pipeline
-from orchestrator.errors import BrokerError, WaitTimeout
-from orchestrator.provisioning.plan import Action, Change, Plan, plan, specs
+from orchestrator.errors import WaitTimeout
+from orchestrator.provisioning.plan import Action, Change, Plan, plan
 from orchestrator.records import ClusterState, Refusal, TopicPartition, TopicSpec, TopicState
 
 #: KRaft's controller refuses a request that would write over 10,000 records (one a partition, a topic and a config).
@@ -30,6 +32,8 @@ _EXISTS = "TOPIC_ALREADY_EXISTS"
 _CHANGED = Refusal("CHANGED_MEANWHILE", "somebody else created it meanwhile, and differently: run this again")
 
 Results = Mapping[str, Refusal | None]
+#: Told how far the writes are: what is being done, topics done, topics in all.
+Progress = Callable[[Action, int, int], None]
 
 
 class Admin(Protocol):
@@ -41,15 +45,19 @@ class Admin(Protocol):
         """Those of `partitions` whose leader answers for them."""
         ...
 
-    def create(self, topics: Sequence[TopicSpec], /) -> Results: ...
+    def create(self, topics: Sequence[TopicSpec], /, *, validate: bool = False) -> Results:
+        """`validate` here and below: only ask whether the broker would take it."""
+        ...
 
-    def grow(self, totals: Mapping[str, int], /) -> Results:
+    def grow(self, totals: Mapping[str, int], /, *, validate: bool = False) -> Results:
         """`totals`: topic -> partitions it shall have in all."""
         ...
 
-    def alter(self, configs: Mapping[str, Mapping[str, str]], /) -> Results:
-        """Set these configs and leave all others as they are."""
+    def alter(self, configs: Mapping[str, Mapping[str, str | None]], /, *, validate: bool = False) -> Results:
+        """Set these configs (None: back to the broker's default) and leave all others as they are."""
         ...
+
+    def delete(self, names: Sequence[str], /) -> Results: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,25 +85,36 @@ def look(declared: Sequence[TopicSpec], admin: Admin) -> Plan:
     return plan(declared, admin.describe([spec.name for spec in declared]))
 
 
+def verify(wanted: Plan, admin: Admin) -> tuple[Failure, ...]:
+    """What the broker would not take of `wanted`; nothing is changed.
+
+    A topic that somebody else created meanwhile is no failure: `apply` plans it again. Deletions cannot be asked
+    about. Raises BrokerError when Kafka goes away.
+    """
+    answers = [answer for step in _steps(wanted, admin, validate=True) if step.asked for answer in step.send()]
+    return tuple(failure for failure in answers if failure is not None and failure.refusal.code != _EXISTS)
+
+
 def apply(
     wanted: Plan,
     declared: Sequence[TopicSpec],
     admin: Admin,
     *,
     sleep: Callable[[float], None] = time.sleep,
+    progress: Progress = lambda _action, _done, _total: None,
 ) -> Outcome:
-    """Do what `wanted` says.
+    """Do what `wanted` says, except for taking topics over: that is a matter of claims.
 
     `declared` is what the plan was made from: topics that appeared meanwhile are planned again from it. Raises
     UsageError before any write when the plan is refused, BrokerError when Kafka goes away.
     """
     wanted.raise_if_refused()
-    first = _once(wanted, admin)
+    first = _once(wanted, admin, progress)
     raced = [spec for spec in declared if _was_raced(spec, first)]
     if not raced:
         return first
     again = _look_at_raced(raced, admin, sleep)
-    second = _once(Plan(tuple(c for c in again.changes if c.risk == "safe" and c.action != "create")), admin)
+    second = _once(Plan(tuple(c for c in again.changes if c.risk == "safe" and c.action != "create")), admin, progress)
     unseen = {c.topic: Failure(c.action, c.topic, _CHANGED) for c in again.changes if c.risk != "safe"}
     return Outcome(
         applied=first.applied + second.applied,
@@ -107,17 +126,23 @@ def await_leaders(
     declared: Sequence[TopicSpec],
     admin: Admin,
     *,
+    known: ClusterState | None = None,
     deadline: float = LEADER_DEADLINE,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
-) -> None:
-    """Return once every partition of every declared topic has a leader, and that leader answers for it.
+) -> ClusterState:
+    """The topics, once every partition of every declared one has a leader, and that leader answers for it.
 
-    CreateTopics answers before every broker knows of the topic, and the metadata names a leader before it leads.
-    Raises WaitTimeout after `deadline` seconds, naming the topics that are not there yet.
+    `known` is what the cluster said just now, if it was asked. CreateTopics answers before every broker knows of the
+    topic, and the metadata names a leader before it leads. Raises WaitTimeout after `deadline` seconds, naming the
+    topics that are not there yet.
     """
     until = clock() + deadline
-    while missing := _without_leaders(declared, admin):
+    while True:
+        state, known = known or admin.describe([spec.name for spec in declared]), None
+        missing = _without_leaders(declared, state, admin)
+        if not missing:
+            return state
         if clock() >= until:
             shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
             raise WaitTimeout(
@@ -125,32 +150,6 @@ def await_leaders(
                 "look at the brokers' logs: too few of them may be alive",
             )
         sleep(_LOOK_EVERY)
-
-
-def sync_for_up(pipeline: Pipeline, admin: Admin) -> Plan:
-    """Make the cluster as `pipeline` declares and wait until its topics can be used; returns what was applied.
-
-    Raises UsageError for a refused plan (nothing is written then), BrokerError when Kafka refuses a step or does
-    not let us see a topic, WaitTimeout when leaders do not appear. Configs that may not be read are left alone:
-    `unknown` of the result names them.
-    """
-    declared = specs(pipeline)
-    wanted = look(declared, admin)
-    wanted.raise_if_refused()
-    hidden = wanted.hidden
-    if hidden:
-        raise BrokerError(
-            "Kafka does not let kpipe see " + "; ".join(f"{u.topic} ({u.reason})" for u in hidden),
-            "every handler's topics need the permission DESCRIBE, which READ and WRITE imply",
-        )
-    outcome = apply(wanted, declared, admin)
-    if outcome.failed:
-        raise BrokerError(
-            "Kafka refused part of the plan: " + "; ".join(map(str, outcome.failed)),
-            "`kpipe topics sync` does the same step alone and shows the whole plan",
-        )
-    await_leaders(declared, admin)
-    return wanted
 
 
 def chunks(topics: Sequence[TopicSpec], limit: int = RECORDS_PER_REQUEST) -> Iterator[tuple[TopicSpec, ...]]:
@@ -168,25 +167,49 @@ def chunks(topics: Sequence[TopicSpec], limit: int = RECORDS_PER_REQUEST) -> Ite
         yield tuple(group)
 
 
-def _once(wanted: Plan, admin: Admin) -> Outcome:
-    results: dict[tuple[Action, str], Refusal | None] = {}
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One request: what it does to which topics. `asked`: it can be sent to be validated only."""
 
-    def note(action: Action, answers: Results) -> None:
-        results.update({(action, topic): refusal for topic, refusal in answers.items()})
+    action: Action
+    topics: tuple[str, ...]
+    call: Callable[[], Results]
+    asked: bool = True
 
+    def send(self) -> Iterator[Failure | None]:
+        """For each topic None, or why it was not done."""
+        answers = self.call()
+        for topic in self.topics:
+            refusal = answers[topic]
+            yield None if refusal is None else Failure(self.action, topic, refusal)
+
+
+def _steps(wanted: Plan, admin: Admin, *, validate: bool = False) -> Iterator[_Step]:
+    """The requests of a plan in their order, each within the controller's limit."""
     for group in chunks(wanted.creates()):
-        note("create", admin.create(group))
+        names = tuple(spec.name for spec in group)
+        yield _Step("create", names, partial(admin.create, group, validate=validate))
     for totals in _growth(wanted):
-        note("grow", admin.grow(totals))
-    configs = _configs(wanted)
-    if configs:
-        note("config", admin.alter(configs))
-    steps = dict.fromkeys((change.action, change.topic) for change in wanted.changes)
-    refused = {step: why for step in steps if (why := results[step]) is not None}
-    return Outcome(
-        tuple(c for c in wanted.changes if (c.action, c.topic) not in refused),
-        tuple(Failure(action, topic, why) for (action, topic), why in refused.items()),
-    )
+        yield _Step("grow", tuple(totals), partial(admin.grow, totals, validate=validate))
+    for configs in _configs(wanted):
+        yield _Step("config", tuple(configs), partial(admin.alter, configs, validate=validate))
+    removed = [TopicSpec(change.topic, int(change.old or 0), 0) for change in wanted.of("delete")]
+    for group in chunks(removed):
+        names = tuple(spec.name for spec in group)
+        yield _Step("delete", names, partial(admin.delete, names), asked=False)
+
+
+def _once(wanted: Plan, admin: Admin, progress: Progress) -> Outcome:
+    failed: list[Failure] = []
+    totals: Counter[Action] = Counter(a for a, _ in dict.fromkeys((c.action, c.topic) for c in wanted.changes))
+    done: Counter[Action] = Counter()
+    for step in _steps(wanted, admin):
+        progress(step.action, done[step.action], totals[step.action])
+        failed += [failure for failure in step.send() if failure is not None]
+        done[step.action] += len(step.topics)
+        progress(step.action, done[step.action], totals[step.action])
+    refused = {(failure.action, failure.topic) for failure in failed}
+    return Outcome(tuple(c for c in wanted.changes if (c.action, c.topic) not in refused), tuple(failed))
 
 
 def _was_raced(spec: TopicSpec, outcome: Outcome) -> bool:
@@ -212,22 +235,23 @@ def _without(failed: Sequence[Failure], raced: Sequence[TopicSpec], again: Plan)
 
 def _growth(wanted: Plan) -> Iterator[dict[str, int]]:
     """Topic -> total, in groups that add at most `RECORDS_PER_REQUEST` partitions each."""
-    added = [TopicSpec(c.topic, int(c.new) - int(c.old or 0), 0) for c in wanted.of("grow")]
-    totals = {c.topic: int(c.new) for c in wanted.of("grow")}
+    added = [TopicSpec(c.topic, int(c.new or 0) - int(c.old or 0), 0) for c in wanted.of("grow")]
+    totals = {c.topic: int(c.new or 0) for c in wanted.of("grow")}
     for group in chunks(added):
         yield {spec.name: totals[spec.name] for spec in group}
 
 
-def _configs(wanted: Plan) -> dict[str, dict[str, str]]:
-    configs: dict[str, dict[str, str]] = {}
+def _configs(wanted: Plan) -> Iterator[dict[str, dict[str, str | None]]]:
+    """Topic -> configs, in groups that change at most `RECORDS_PER_REQUEST` configs each."""
+    configs: dict[str, dict[str, str | None]] = {}
     for change in wanted.of("config"):
-        configs.setdefault(change.topic, {})[change.field] = str(change.new)
-    return configs
+        configs.setdefault(change.topic, {})[change.field] = None if change.new is None else str(change.new)
+    for group in chunks([TopicSpec(topic, len(values), 0) for topic, values in configs.items()]):
+        yield {spec.name: configs[spec.name] for spec in group}
 
 
-def _without_leaders(declared: Sequence[TopicSpec], admin: Admin) -> list[str]:
+def _without_leaders(declared: Sequence[TopicSpec], state: ClusterState, admin: Admin) -> list[str]:
     """The declared topics that are not usable yet; one that we may not see is not waited for."""
-    state = admin.describe([spec.name for spec in declared])
     seen = [spec for spec in declared if spec.name not in state.unknown]
     missing = [spec.name for spec in seen if not _complete(spec, state.topics.get(spec.name))]
     if missing:

@@ -69,15 +69,15 @@ def same(key: str, left: str, right: str) -> bool:
     return typed(key, left) == typed(key, right)
 
 
-def loses_data(key: str, old: str | None, new: str) -> bool:
+def loses_data(key: str, old: str | None, new: str | None) -> bool:
     """Whether going from `old` to `new` can delete records, or keep fewer copies of new ones.
 
-    `old` is the value in force (None: not known, which is taken as the worst).
+    Both are values in force (None: not known, which is taken as the worst).
     """
     rule = _RULES.get(key)
     if rule is None:
         return False
-    return old is None or rule(typed(key, old), typed(key, new))
+    return old is None or new is None or rule(typed(key, old), typed(key, new))
 
 
 def _lowered(old: Value, new: Value) -> bool:

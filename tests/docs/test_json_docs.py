@@ -93,8 +93,10 @@ def test_records(shop: Orders) -> None:
 
 @pytest.mark.kafka
 def test_plan_and_topics(shop: Orders) -> None:
+    shop.admin.alter({shop.topic("orders"): {"retention.ms": "-1"}})
     [plan] = shop.lines("topics", "sync", "--dry-run")
-    assert {change["action"] for change in plan["changes"]} >= {"create", "config"}
+    assert {change["action"] for change in plan["changes"]} >= {"create", "grow", "config"}
+    assert plan["impact"]
     check("plan", plan)
     [topics] = shop.lines("topics", "ls")
     assert {topic["state"] for topic in topics["topics"]} >= {"absent", "drift"}

@@ -12,11 +12,13 @@ from confluent_kafka import Producer
 
 from orchestrator.config.model import KafkaSettings, Pipeline, Topic
 from orchestrator.errors import UsageError
-from orchestrator.kafka.admin import ClusterAdmin, Offsets
+from orchestrator.kafka.admin import ClusterAdmin, ClusterInfo, Offsets
 from orchestrator.kafka.properties import client_properties
-from orchestrator.provisioning.apply import apply, await_leaders, look, sync_for_up
+from orchestrator.provisioning.apply import apply, await_leaders, look
 from orchestrator.provisioning.plan import Plan
-from orchestrator.records import ClusterState, Refusal, TopicPartition, TopicSpec
+from orchestrator.provisioning.sync import sync_for_up
+from orchestrator.records import ClusterState, Refusal, TopicPartition, TopicSpec, TopicUse
+from tests.support.cluster import FakeClaims
 
 pytestmark = pytest.mark.kafka
 
@@ -31,23 +33,33 @@ class Counting:
         self.admin = admin
         self.writes: list[str] = []
 
+    def cluster(self) -> ClusterInfo:
+        return self.admin.cluster()
+
+    def use(self, partitions: Mapping[str, int], kept_from: Mapping[str, int]) -> Mapping[str, TopicUse]:
+        return self.admin.use(partitions, kept_from)
+
+    def delete(self, names: Sequence[str]) -> Results:
+        self.writes.append("delete")
+        return self.admin.delete(names)
+
     def describe(self, names: Sequence[str]) -> ClusterState:
         return self.admin.describe(names)
 
     def serving(self, partitions: Sequence[TopicPartition]) -> Collection[TopicPartition]:
         return self.admin.serving(partitions)
 
-    def create(self, topics: Sequence[TopicSpec]) -> Results:
-        self.writes.append("create")
-        return self.admin.create(topics)
+    def create(self, topics: Sequence[TopicSpec], *, validate: bool = False) -> Results:
+        self.writes += [] if validate else ["create"]
+        return self.admin.create(topics, validate=validate)
 
-    def grow(self, totals: Mapping[str, int]) -> Results:
-        self.writes.append("grow")
-        return self.admin.grow(totals)
+    def grow(self, totals: Mapping[str, int], *, validate: bool = False) -> Results:
+        self.writes += [] if validate else ["grow"]
+        return self.admin.grow(totals, validate=validate)
 
-    def alter(self, configs: Mapping[str, Mapping[str, str]]) -> Results:
-        self.writes.append("alter")
-        return self.admin.alter(configs)
+    def alter(self, configs: Mapping[str, Mapping[str, str | None]], *, validate: bool = False) -> Results:
+        self.writes += [] if validate else ["alter"]
+        return self.admin.alter(configs, validate=validate)
 
 
 @pytest.fixture
@@ -80,11 +92,12 @@ def test_creates_what_is_declared_and_then_has_nothing_to_write(admin: ClusterAd
             ("plain", 1, {}),
         ]
     }
-    pipeline = Pipeline("p", "", Path(), KafkaSettings(), topics, {}, {})
-    counting = Counting(admin)
-    assert sync_for_up(pipeline, counting).totals()["create"] == 3
+    pipeline = Pipeline("p", prefix[:-1], Path(), KafkaSettings(), topics, {}, {})
+    counting, claims = Counting(admin), FakeClaims()
+    assert sync_for_up(pipeline, counting, claims).totals()["create"] == 3
     assert counting.writes == ["create"]
-    assert sync_for_up(pipeline, counting).is_empty
+    assert sync_for_up(pipeline, counting, claims).is_empty
+    assert claims.writes == 1
     assert counting.writes == ["create"]
     state = admin.describe([prefix + "orders"]).topics[prefix + "orders"]
     assert (state.partitions, state.replication, state.leaderless) == (3, 1, 0)

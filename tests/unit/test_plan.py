@@ -210,7 +210,7 @@ def test_totals_count_topics_not_fields() -> None:
         TopicSpec("small", 1, 1),
     ]
     made = plan(wanted, ClusterState({"t": there(3), "small": TopicState("small", 2, 1)}))
-    assert made.totals() == {"create": 1, "grow": 1, "config": 1, "refused": 1}
+    assert made.totals() == {"create": 1, "grow": 1, "config": 1, "delete": 0, "refused": 1}
 
 
 @pytest.mark.parametrize(
@@ -245,6 +245,6 @@ def test_specs_are_the_clusters_names_in_the_files_order_dlqs_included() -> None
     }
     pipeline = Pipeline("p", "dev", Path(), KafkaSettings(), topics, {}, {})
     assert specs(pipeline) == (
-        TopicSpec("dev.orders", 3, 1, {"retention.ms": WEEK}),
-        TopicSpec("dev.orders.dlq", 3, 1, {"retention.ms": WEEK}),
+        TopicSpec("dev.orders", 3, 1, {"retention.ms": WEEK}, keyed=False),
+        TopicSpec("dev.orders.dlq", 3, 1, {"retention.ms": WEEK}, keyed=False),
     )

@@ -15,10 +15,11 @@ from orchestrator.provisioning.apply import (
     await_leaders,
     chunks,
     look,
-    sync_for_up,
+    verify,
 )
+from orchestrator.provisioning.sync import sync_for_up
 from orchestrator.records import ClusterState, Refusal, TopicPartition, TopicSpec, TopicState
-from tests.support.cluster import FakeCluster, state
+from tests.support.cluster import FakeClaims, FakeCluster, state
 
 NO = Refusal("INVALID_CONFIG", "Invalid value")
 
@@ -173,29 +174,76 @@ def pipeline(*names: str) -> Pipeline:
 
 def test_up_applies_and_returns_the_plan() -> None:
     cluster = FakeCluster()
-    applied = sync_for_up(pipeline("a", "b"), cluster)
+    applied = sync_for_up(pipeline("a", "b"), cluster, FakeClaims())
     assert applied.totals()["create"] == 2
-    assert sync_for_up(pipeline("a", "b"), cluster).is_empty
+    assert sync_for_up(pipeline("a", "b"), cluster, FakeClaims()).is_empty
     assert [what for what, _ in cluster.writes] == ["create"]
 
 
 def test_up_refuses_a_refused_plan() -> None:
     with pytest.raises(UsageError, match="partitions 9 -> 3"):
-        sync_for_up(pipeline("a"), FakeCluster([state(spec("a", 9))]))
+        sync_for_up(pipeline("a"), FakeCluster([state(spec("a", 9))]), FakeClaims())
 
 
-def test_up_names_what_the_broker_refused() -> None:
+def test_up_writes_nothing_when_the_broker_would_refuse_a_part() -> None:
+    cluster, claims = FakeCluster(refuse={"a": NO}), FakeClaims()
+    with pytest.raises(UsageError, match="a: create: Invalid value"):
+        sync_for_up(pipeline("a", "b"), cluster, claims)
+    assert (cluster.writes, claims.writes) == ([], 0)
+
+
+def test_up_names_what_the_broker_refused_in_the_end() -> None:
+    cluster, claims = FakeCluster(late={"a": NO}), FakeClaims()
     with pytest.raises(BrokerError, match="a: create: Invalid value"):
-        sync_for_up(pipeline("a", "b"), FakeCluster(refuse={"a": NO}))
+        sync_for_up(pipeline("a", "b"), cluster, claims)
+    assert set(cluster.topics) == {"b"}
+    assert set(claims.all) == {("b", "p")}
+
+
+def test_up_refuses_a_risk_and_names_the_command() -> None:
+    cluster = FakeCluster([state(spec("a", 3, retention_ms="9"))])
+    with pytest.raises(UsageError, match=r"a: retention.ms 9 -> 5: records can be lost") as caught:
+        sync_for_up(pipeline("a"), cluster, FakeClaims())
+    assert "kpipe topics sync --allow data-loss=a" in caught.value.hint
+    assert cluster.writes == []
+
+
+def test_up_says_when_claims_cannot_be_kept_and_goes_on() -> None:
+    said: list[str] = []
+    sync_for_up(pipeline("a"), FakeCluster(), FakeClaims(forbidden="not authorized"), said.append)
+    assert said == ["topics: who owns them is not on record: not authorized"]
+
+
+def test_verifying_asks_about_every_step_and_changes_nothing() -> None:
+    cluster = FakeCluster([state(spec("old")), state(spec("old2"))], refuse={"old": NO})
+    wanted = look([spec("new"), spec("old", 6), spec("old2", retention_ms="1")], cluster)
+    assert [(f.action, f.topic) for f in verify(wanted, cluster)] == [("grow", "old")]
+    assert cluster.asked == [("create", ("new",)), ("grow", ("old",)), ("alter", ("old2",))]
+    assert cluster.writes == []
+
+
+def test_a_topic_that_came_meanwhile_does_not_fail_the_verification() -> None:
+    cluster = FakeCluster(refuse={"t": Refusal("TOPIC_ALREADY_EXISTS", "exists")})
+    assert verify(look([spec("t")], cluster), cluster) == ()
+
+
+def test_config_changes_are_chunked_and_progress_is_told() -> None:
+    cluster = FakeCluster([state(spec(f"t{i}", 1)) for i in range(4_000)])
+    declared = [spec(f"t{i}", 1, flush_ms="1", segment_ms="2") for i in range(4_000)]
+    told: list[tuple[str, int, int]] = []
+    apply(look(declared, cluster), declared, cluster, progress=lambda *told_: told.append(told_))
+    assert [what for what, _ in cluster.writes] == ["alter", "alter", "alter"]
+    assert told[0] == ("config", 0, 4_000)
+    assert told[-1] == ("config", 4_000, 4_000)
 
 
 def test_up_does_not_go_on_with_a_topic_it_may_not_see() -> None:
     cluster = FakeCluster(unknown={"a": "not authorized"})
     with pytest.raises(BrokerError, match="not authorized"):
-        sync_for_up(pipeline("a", "b"), cluster)
+        sync_for_up(pipeline("a", "b"), cluster, FakeClaims())
     assert cluster.writes == []
 
 
 def test_up_goes_on_where_only_configs_are_hidden() -> None:
-    applied = sync_for_up(pipeline("a"), FakeCluster([TopicState("a", 3, 1, None)]))
+    applied = sync_for_up(pipeline("a"), FakeCluster([TopicState("a", 3, 1, None)]), FakeClaims())
     assert [(u.topic, u.what) for u in applied.unknown] == [("a", "configs")]
