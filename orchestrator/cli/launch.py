@@ -57,6 +57,8 @@ def check_before_start(handlers: Sequence[Handler], pipeline: Pipeline, environ:
     for handler in handlers:
         if handler.kind == "service":
             _check_module(handler, _argv(handler), pipeline.base, {**environ, **handler.env})
+        elif handler.kind == "python":
+            _check_function(handler, pipeline.base, {**environ, **handler.env})
         if handler.port is not None and ports.in_use(handler.port):
             holder = ports.holder(handler.port)
             raise HandlerError(
@@ -157,6 +159,16 @@ def _check_module(handler: Handler, argv: Sequence[str], base: Path, environ: Ma
         )
     if argv[1].endswith(".py") and not (base / argv[1]).is_file():
         raise HandlerError(f"`{handler.name}` could not start: there is no file {base / argv[1]}")
+
+
+def _check_function(handler: Handler, base: Path, environ: Mapping[str, str]) -> None:
+    """The worker would say the same, but only when Kafka runs and the topics are made."""
+    module = str(handler.target).partition(":")[0]
+    if not _has_module(module, base, environ):
+        raise HandlerError(
+            f"`{handler.name}` could not start: there is no module {module}",
+            f"check `python: {handler.target}`; modules are looked for in {base} first",
+        )
 
 
 def _has_module(name: str, base: Path, environ: Mapping[str, str]) -> bool:

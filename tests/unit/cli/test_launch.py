@@ -102,6 +102,27 @@ def test_only_those_that_were_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("target", "there"),
+    [("nowhere:f", False), ("pkg.missing:f", False), ("pkg.there:f", True)],
+)
+def test_a_function_without_its_module_is_found_before_anything_starts(
+    tmp_path: Path, target: str, there: bool
+) -> None:
+    (tmp_path / "pkg").mkdir()
+    (tmp_path / "pkg/there.py").write_text("raise SystemExit('imported')")
+    handlers = f"{{it: {{python: '{target}', consumes: [a], dlq: none}}}}"
+    made = pipeline(tmp_path, f"kpipe: 1\npipeline: p\ntopics: {{a: {{}}}}\nhandlers: {handlers}\n")
+    if there:
+        check_before_start(chosen(made, ()), made, {})
+        return
+    with pytest.raises(HandlerError) as refused:
+        check_before_start(chosen(made, ()), made, {})
+    module = target.partition(":")[0]
+    assert refused.value.message == f"`it` could not start: there is no module {module}"
+    assert f"`python: {target}`" in refused.value.hint and str(tmp_path) in refused.value.hint
+
+
+@pytest.mark.parametrize(
     ("command", "said"),
     [
         ("python -m nowhere", "there is no module nowhere"),
