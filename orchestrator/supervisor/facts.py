@@ -5,6 +5,7 @@ Times are seconds; `name` is the child's. `text()` says it in one line for peopl
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass
 
 from orchestrator.supervisor.spec import Exit, Refusal
@@ -174,5 +175,8 @@ Fact = (
 
 
 def _unexpected(exit: Exit, last_words: str) -> str:
-    what = "ended by itself (exit code 0)" if exit.code == 0 else f"crashed ({exit.text})"
-    return f"{what}: {last_words}" if last_words and exit.code != 0 else what
+    if exit.code == 0:
+        return "ended by itself (exit code 0)"
+    what = f"crashed ({exit.text})"
+    # Nobody has a last word at a SIGKILL: what it last printed was about something else, maybe hours ago.
+    return f"{what}: {last_words}" if last_words and exit.signal != signal.SIGKILL else what
