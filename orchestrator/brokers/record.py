@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
@@ -76,7 +77,9 @@ def _problems_in(state_dir: Path) -> Iterator[None]:
         yield
     except OSError as problem:
         reason = os.strerror(problem.errno) if problem.errno else str(problem)
-        raise BrokerError(f"{state_dir / FILE} can't be written: {reason}", "check who owns that folder") from problem
+        full = problem.errno in (errno.ENOSPC, errno.EDQUOT)
+        hint = "free some space" if full else "check who owns that folder"
+        raise BrokerError(f"{state_dir / FILE} can't be written: {reason}", hint) from problem
 
 
 def _checked(found: Any) -> BrokerRecord:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -149,3 +151,19 @@ def test_a_broker_that_nobody_reaps_has_ended(tmp_path: Path) -> None:
 
 def test_a_shim_is_not_taken_for_the_broker_itself(tmp_path: Path, pretender: subprocess.Popen[bytes]) -> None:
     assert find_broker(records.home(tmp_path)) is None
+
+
+@pytest.mark.parametrize(
+    ("number", "hint"), [(errno.ENOSPC, "free some space"), (errno.EDQUOT, "free some space"), (errno.EACCES, "owns")]
+)
+def test_what_cannot_be_written_is_told_with_the_next_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, hint: str
+) -> None:
+    def refuse(self: Path, target: Path) -> Path:
+        raise OSError(number, "no")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(BrokerError, match=re.escape(str(tmp_path / "broker.json"))) as refused:
+        records.write(tmp_path, BrokerRecord("127.0.0.1:20001", "docker", None, "up", owner_pid=5))
+    assert hint in refused.value.hint
+    assert not list(tmp_path.iterdir()), "nothing half-written stays"
