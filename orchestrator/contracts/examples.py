@@ -6,7 +6,6 @@ every event unless the user gives it.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +55,7 @@ def build_example(
     Arguments are not changed. `generate` is ignored for an example that is no object.
     """
     sources = {"uuid": new_id, "now": now}
-    value = copy.deepcopy(example)
+    value = example  # `assign` and `merge_patch` make new values
     if isinstance(value, dict):
         for path, kind in generate.items():
             value = assign(value, parse_path(path), sources[kind]())

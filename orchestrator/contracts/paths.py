@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 #: One step of a path: a member's name or an array's index.
 Step = str | int
@@ -31,6 +32,7 @@ def _written(step: Step) -> str:
     return f"[{quoted.encode('utf-8', 'backslashreplace').decode()}]"
 
 
+@lru_cache(maxsize=256)
 def parse_path(text: str) -> tuple[Step, ...]:
     """The opposite of `json_path`, with or without the leading `$`. Raises ValueError with the reason."""
     rest = text.removeprefix("$")
