@@ -68,6 +68,10 @@ class Console:
         painted = (present.paint(present.safe(line), *styles, stream=sys.stderr) for line in text.split("\n"))
         self._err.put(_STDERR, "".join(f"{prefix}{line}\n" for line in painted))
 
+    def flush(self) -> None:
+        """Return when what was said is written, or nothing of it was taken for a while."""
+        self._err.flush()
+
     def close(self) -> None:
         """Write what waits, as long as somebody takes it."""
         self._tell_left_out()
@@ -107,6 +111,12 @@ class Writer:
                 self._queue.append((fd, data))
                 self._waiting += len(data)
                 self._change.notify()
+
+    def flush(self) -> None:
+        """Return when everything is written, or nothing of it was taken for a while."""
+        self._progress = time.monotonic()
+        while self._waiting and time.monotonic() - self._progress < PATIENCE:
+            time.sleep(0.005)
 
     def close(self) -> None:
         """Return when everything is written, or nothing of it was taken for a while."""

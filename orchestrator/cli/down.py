@@ -15,6 +15,7 @@ from orchestrator.cli.context import App
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from orchestrator.config.model import Pipeline
     from orchestrator.supervisor.place import Holder
 
 #: How long an `up` that has nothing running yet gets to end (seconds).
@@ -22,20 +23,59 @@ _PLAIN_SECONDS = 30.0
 
 
 @click.command("down")
+@click.option("-v", "--volumes", "volumes", is_flag=True, help="Also delete kpipe's own Kafka's data, and .kpipe.")
+@click.option(
+    "-t",
+    "--timeout",
+    "seconds",
+    type=click.IntRange(0, 86_400),
+    metavar="SECONDS",
+    help="Kill handlers after it, instead of their stop-timeout.",
+)
 @click.pass_obj
-def command(app: App) -> None:
+def command(app: App, volumes: bool, seconds: int | None) -> None:
     """Stop the pipeline that `kpipe up` runs for this folder, and wait until it has stopped.
 
     The handlers stop in order, what produces first; each gets its stop-timeout. Kafka is stopped if `kpipe up`
     started it: one that runs by `kpipe broker start`, or that the file names, is left alone. Nothing running is fine.
+
+    With -v the next `kpipe up` begins from nothing: all events, logs and whatever handlers keep under .kpipe are
+    deleted. Of a cluster that the file names nothing is deleted, and then only the logs are.
     """
     from orchestrator.cli.running import running, state_dir, wait_until_gone
 
     folder = state_dir(app)
+    pipeline = _to_be_wiped(app) if volumes else None
     found = running(folder)
     if found is not None:
-        wait_until_gone(folder, _ask_to_stop(folder, found), found)
+        wait_until_gone(folder, _ask_to_stop(folder, found, seconds), found)
     left_over = _stop_left_over(folder)
+    _tell(folder, found, left_over)
+    if pipeline is not None:
+        _wipe(pipeline)
+
+
+def _to_be_wiped(app: App) -> Pipeline:
+    """Which Kafka the file means has to be known for that. Raises `FindingsError`, or `UsageError` while it runs."""
+    from orchestrator.cli.wipe import check_wipe
+
+    pipeline = app.load()
+    check_wipe(pipeline)
+    return pipeline
+
+
+def _wipe(pipeline: Pipeline) -> None:
+    from orchestrator.cli.wipe import wipe
+    from orchestrator.kafka.ping import ping
+
+    wipe(pipeline, os.environ, ping)
+    if pipeline.kafka.bootstrap:
+        present.say(f"deleted the logs; the cluster at {pipeline.kafka.bootstrap} keeps its topics and groups")
+    else:
+        present.say("deleted Kafka's data, the logs and everything else in .kpipe")
+
+
+def _tell(folder: Path, found: Holder | None, left_over: bool) -> None:
     if found is not None:
         present.say("stopped")
     elif left_over:
@@ -44,13 +84,13 @@ def command(app: App) -> None:
         present.say(f"nothing runs in {present.safe(str(folder.parent))}; `kpipe up` starts it")
 
 
-def _ask_to_stop(folder: Path, found: Holder) -> float:
+def _ask_to_stop(folder: Path, found: Holder, seconds: int | None) -> float:
     """Ask; returns how many seconds it may take."""
     from orchestrator.cli.running import ask_it
     from orchestrator.supervisor.client import NoAnswer
 
     try:
-        answer = ask_it(folder, "POST", "/v1/down")
+        answer = ask_it(folder, "POST", "/v1/down" if seconds is None else f"/v1/down?timeout={seconds}")
     except NoAnswer:
         # It fetches or prepares Kafka and has no socket yet. The process is surely that one: it holds the lock.
         with contextlib.suppress(ProcessLookupError):

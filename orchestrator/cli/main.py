@@ -25,6 +25,7 @@ COMMANDS = {
     "up": "Start the whole pipeline: Kafka, topics, handlers.",
     "down": "Stop the running pipeline.",
     "ps": "Show the handlers of the running pipeline.",
+    "logs": "Show what the handlers have printed.",
     "restart": "Start handlers of the running pipeline afresh.",
     "scale": "Change how many replicas of a handler run.",
     "wait": "Wait until the pipeline is ready, or has nothing left to do.",

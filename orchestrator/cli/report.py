@@ -13,16 +13,21 @@ from orchestrator.supervisor.logs import Stream
 from orchestrator.supervisor.view import accounting_text
 
 
-def ready_text(pipeline: Pipeline, handlers: Sequence[Handler], bootstrap: str, seconds: float) -> str:
+def ready_text(
+    pipeline: Pipeline, handlers: Sequence[Handler], bootstrap: str, seconds: float, *, detached: bool = False
+) -> str:
     """All is ready: where the services are, and what to do next."""
     lines = [f"ready after {seconds:.1f} s: {', '.join(h.name for h in handlers) or 'no handlers'}"]
     width = max((len(h.name) for h in handlers if h.port), default=0)
     lines += [f"  {h.name:<{width}}  http://localhost:{h.port}" for h in handlers if h.port]
-    lines += [f"  Kafka answers at {bootstrap}; logs are in .kpipe/logs", f"next: {' · '.join(_next(pipeline))}"]
+    lines += [
+        f"  Kafka answers at {bootstrap}; logs are in .kpipe/logs",
+        f"next: {' · '.join(_next(pipeline, detached))}",
+    ]
     return "\n".join(lines)
 
 
-def _next(pipeline: Pipeline) -> Iterator[str]:
+def _next(pipeline: Pipeline, detached: bool) -> Iterator[str]:
     event = next(iter(pipeline.events.values()), None)
     if event is not None:
         yield f"`kpipe send {event.name}`"
@@ -30,7 +35,7 @@ def _next(pipeline: Pipeline) -> Iterator[str]:
     if topic is not None:
         yield f"`kpipe tail -f {topic}`"
     yield "`kpipe ps`"
-    yield "Ctrl-C or `kpipe down` stops it"
+    yield "`kpipe logs -f` · `kpipe down` stops it" if detached else "Ctrl-C or `kpipe down` stops it"
 
 
 def final_text(handlers: Sequence[Mapping[str, Any]]) -> str:

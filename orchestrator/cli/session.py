@@ -19,13 +19,14 @@ from types import FrameType
 from typing import Any
 
 from orchestrator.cli import launch, report
+from orchestrator.cli.detach import SETTLING, Handover
 from orchestrator.cli.fleet import Fleet
 from orchestrator.cli.ground import Ground
 from orchestrator.cli.main import EXIT_CLOSED_OUTPUT
 from orchestrator.cli.requests import Requests
 from orchestrator.cli.voice import Voice
 from orchestrator.config.model import Handler, Pipeline
-from orchestrator.errors import EXIT_BROKER, EXIT_UNEXPECTED, BrokerError, HandlerError
+from orchestrator.errors import EXIT_BROKER, EXIT_UNEXPECTED, BrokerError, HandlerError, KpipeError
 from orchestrator.supervisor import facts
 from orchestrator.supervisor.background import in_background
 from orchestrator.supervisor.control import serve
@@ -50,6 +51,8 @@ class Order:
     json: bool
     #: Every handler counts as essential.
     fatal: bool = False
+    #: With `up -d`: who waits for it.
+    handover: Handover | None = None
 
 
 def run(order: Order, ground: Ground) -> int:
@@ -100,9 +103,20 @@ class Session:
                     await self._up_and_down()
             finally:
                 path.unlink(missing_ok=True)
+            return self._judged()
         finally:
             self._voice.close()
-        return self._verdict()
+
+    def _judged(self) -> int:
+        """The verdict, which of a detached `up` only its log hears."""
+        try:
+            code = self._verdict()
+        except KpipeError as problem:
+            self._voice.note(f"error: {problem.message}")
+            self._voice.note(f"ended with {problem.exit_code}")
+            raise
+        self._voice.note(f"ended with {code}")
+        return code
 
     async def _up_and_down(self) -> None:
         up = self._loop.create_task(self._bring_up())
@@ -133,9 +147,35 @@ class Session:
             await in_background(self._sync)
         around = launch.Surroundings(self._order.pipeline, self._order.files, self._bootstrap, os.environ)
         self._fleet.start(around)
-        if await self._supervisor.settled():
+        settled = self._loop.create_task(self._supervisor.settled())
+        handover = self._order.handover
+        late = handover is not None and not (await asyncio.wait({settled}, timeout=SETTLING))[0]
+        if handover is not None and late and self._supervisor.stopping is None:
+            self._voice.flush()
+            handover.started()
+        ready = await settled
+        if ready:
             seconds = (datetime.now(UTC) - self._began).total_seconds()
-            self._voice.say(report.ready_text(self._order.pipeline, self._order.handlers, self._bootstrap, seconds))
+            text = report.ready_text(
+                self._order.pipeline, self._order.handlers, self._bootstrap, seconds, detached=handover is not None
+            )
+            self._voice.say(text)
+        if handover is not None and self._supervisor.stopping is None:
+            self._voice.flush()
+            handover.settled(ready)
+
+    async def _settled(self) -> bool:
+        """Whether all got ready; who waits for a detached `up` hears of it."""
+        settled = self._loop.create_task(self._supervisor.settled())
+        handover = self._order.handover
+        if handover is not None:
+            await asyncio.wait({settled}, timeout=SETTLING)
+            if self._supervisor.stopping is None:
+                handover.started()
+        ready = await settled
+        if handover is not None and self._supervisor.stopping is None:
+            handover.settled(ready)
+        return ready
 
     def _sync(self) -> None:
         from orchestrator.cli.cluster import connect

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Literal
 
 import click
 
 from orchestrator.cli import present
 from orchestrator.cli.context import App
-from orchestrator.errors import FindingsError
+from orchestrator.cli.durations import DURATION
+from orchestrator.errors import EXIT_OK, FindingsError, UsageError
 
 if TYPE_CHECKING:
+    from orchestrator.cli.detach import Detached
     from orchestrator.config.model import Pipeline
 
 
@@ -22,6 +25,11 @@ if TYPE_CHECKING:
     help="How to run Kafka when kafka.bootstrap is empty.  [default: local]",
 )
 @click.option("--no-sync", is_flag=True, help="Leave the topics as they are.")
+@click.option("-d", "--detach", "detached", is_flag=True, help="Run it in the background, and return once it runs.")
+@click.option("--wait", is_flag=True, help="With -d (which it implies): return when every handler is ready.")
+@click.option(
+    "--wait-timeout", type=DURATION, metavar="DURATION", help="With --wait: end with 124 after it.  [default: 2m]"
+)
 @click.option("--scale", "scale", multiple=True, metavar="HANDLER=N", help="Run N replicas of a handler.")
 @click.option("--abort-on-failure", is_flag=True, help="Stop everything when a handler fails for good.")
 @click.pass_obj
@@ -30,17 +38,31 @@ def command(
     handlers: tuple[str, ...],
     kafka: Literal["local", "docker"] | None,
     no_sync: bool,
+    detached: bool,
+    wait: bool,
+    wait_timeout: float | None,
     scale: tuple[str, ...],
     abort_on_failure: bool,
 ) -> int:
     """Start Kafka, bring the topics up to date, start the handlers, and show what they print.
 
-    With names, only these handlers. It stays in the foreground: Ctrl-C (or `kpipe down` elsewhere) stops the
+    With names, only these handlers. Without -d it stays in the foreground: Ctrl-C (or `kpipe down` elsewhere) stops the
     handlers in order, what produces first, and then the Kafka that it started; a second Ctrl-C kills them.
 
     A handler that crashes is started again, later each time; after five failures within a minute it rests and the
     others run on. One that cannot start ends everything. Ends with 5 when a handler failed, 4 without Kafka.
     """
+    if wait_timeout is not None and not wait:
+        raise UsageError("--wait-timeout says how long --wait waits", "give --wait, too")
+    handover = None
+    if detached or wait:
+        from orchestrator.cli.detach import Detached, detach
+
+        end = detach(until_ready=wait)
+        if isinstance(end, Detached):
+            return _follow(app, end, wait, 120.0 if wait_timeout is None else wait_timeout)
+        handover = end
+
     import os
 
     from orchestrator.cli.fleet import scaled
@@ -60,7 +82,29 @@ def command(
 
     ground = ground_for(pipeline, kafka, answers, os.environ, Steps())
     files = tuple(path.absolute() for path in app.files)
-    return run(Order(pipeline, files, selected, not no_sync, app.json, abort_on_failure), ground)
+    return run(Order(pipeline, files, selected, not no_sync, app.json, abort_on_failure, handover), ground)
+
+
+def _follow(app: App, started: Detached, wait: bool, seconds: float) -> int:
+    """The command that stays at the terminal, until the other one runs, or (`wait`) is ready."""
+    from orchestrator.cli.running import ask_running, state_dir
+    from orchestrator.cli.waiting import Deadline, until_ready
+
+    deadline = Deadline(seconds if wait else math.inf)
+    started.wait_started(deadline)
+    if wait and started.exit_code is None:
+        started.wait_settled(deadline)
+    if started.exit_code is not None:
+        return started.exit_code
+    folder = state_dir(app)
+    if wait and not started.is_ready:
+        until_ready(folder, (), deadline, began=True)  # which says what cannot get ready
+    if app.json:
+        answer = ask_running(folder, "GET", "/v1/ps")
+        present.json_line({"pid": started.pid, "bootstrap": answer["bootstrap"], "ready": started.is_ready})
+    elif not started.is_ready:
+        present.say("it runs, and is not ready yet; next: `kpipe wait ready` · `kpipe ps` · `kpipe down` stops it")
+    return EXIT_OK
 
 
 def _load(app: App) -> Pipeline:

@@ -48,6 +48,14 @@ class Voice:
         if not self._json:
             self._console.say(text)
 
+    def flush(self) -> None:
+        """Return when what was said is written."""
+        self._console.flush()
+
+    def note(self, text: str) -> None:
+        """For the log only."""
+        self._note(text)
+
     def close(self) -> None:
         self._console.close()
         self._diary.close()

@@ -176,3 +176,7 @@ def test_a_running_pipeline(shop: Orders) -> None:
         assert shop.run(*files, "down", "--json")[:2] == (0, "")
         assert up.child.wait(30) == 0
     check("handlers", shop.lines(*files, "ps")[0])
+    for line in shop.lines(*files, "logs", "-n", "5"):
+        check("log line", line)
+    check("up in the background", shop.lines(*files, "up", "--no-sync", "--wait")[0])
+    assert shop.run(*files, "down").code == 0
