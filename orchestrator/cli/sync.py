@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from orchestrator.cli import present
 from orchestrator.errors import (
@@ -28,11 +28,12 @@ if TYPE_CHECKING:
     from orchestrator.records import Finding
 
 _COLORS: dict[str, Style] = {"+": "green", "~": "yellow", "-": "red", "?": "magenta"}
-_DOING: dict[Action, str] = {
+_DOING: dict[Action | Literal["wait"], str] = {
     "create": "Creating topics",
     "grow": "Adding partitions",
     "config": "Changing configs",
     "delete": "Deleting topics",
+    "wait": "Waiting for leaders",
 }
 #: Fewer topics than these are done before anybody could read how far they are.
 _WORTH_SHOWING = 50
@@ -148,7 +149,7 @@ def unused(allowed: Sequence[Any], plan: Plan) -> None:
             present.say(f"--allow {present.safe(str(word))}: nothing in this plan has that risk")
 
 
-def _progress(action: Action, done: int, total: int) -> None:
+def _progress(action: Action | Literal["wait"], done: int, total: int) -> None:
     if total >= _WORTH_SHOWING:
         present.in_place("" if done == total else f"{_DOING[action]}: {done} of {total}")
 

@@ -1,4 +1,4 @@
-"""Making a plan real through an `Admin`: in batches, item by item, and waiting until the topics can be used.
+"""Making a plan real through an `Admin`: verified first, then in batches, item by item.
 
 Rules:
 - Everything that does not depend on a failed item is done; every failed one is named with the broker's reason.
@@ -12,19 +12,17 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Literal, Protocol
 
-from orchestrator.errors import WaitTimeout
 from orchestrator.provisioning.plan import Action, Change, Plan, plan
-from orchestrator.records import ClusterState, Refusal, TopicPartition, TopicSpec, TopicState
+from orchestrator.records import ClusterState, Refusal, TopicSpec
 
 #: KRaft's controller refuses a request that would write over 10,000 records (one a partition, a topic and a config).
 RECORDS_PER_REQUEST = 5_000
-#: Seconds to wait for leaders, and between two looks.
-LEADER_DEADLINE = 30.0
+#: Seconds between two looks at topics that somebody else just created.
 _LOOK_EVERY = 0.2
 _LOOKS_AT_RACED = 10
 
@@ -33,17 +31,13 @@ _CHANGED = Refusal("CHANGED_MEANWHILE", "somebody else created it meanwhile, and
 
 Results = Mapping[str, Refusal | None]
 #: Told how far the writes are: what is being done, topics done, topics in all.
-Progress = Callable[[Action, int, int], None]
+Progress = Callable[[Action | Literal["wait"], int, int], None]
 
 
 class Admin(Protocol):
     """The cluster, as provisioning needs it. Writes return for every topic None (done) or the broker's refusal."""
 
     def describe(self, names: Sequence[str], /) -> ClusterState: ...
-
-    def serving(self, partitions: Sequence[TopicPartition], /) -> Collection[TopicPartition]:
-        """Those of `partitions` whose leader answers for them."""
-        ...
 
     def create(self, topics: Sequence[TopicSpec], /, *, validate: bool = False) -> Results:
         """`validate` here and below: only ask whether the broker would take it."""
@@ -120,36 +114,6 @@ def apply(
         applied=first.applied + second.applied,
         failed=(*_without(first.failed, raced, again), *second.failed, *unseen.values()),
     )
-
-
-def await_leaders(
-    declared: Sequence[TopicSpec],
-    admin: Admin,
-    *,
-    known: ClusterState | None = None,
-    deadline: float = LEADER_DEADLINE,
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
-) -> ClusterState:
-    """The topics, once every partition of every declared one has a leader, and that leader answers for it.
-
-    `known` is what the cluster said just now, if it was asked. CreateTopics answers before every broker knows of the
-    topic, and the metadata names a leader before it leads. Raises WaitTimeout after `deadline` seconds, naming the
-    topics that are not there yet.
-    """
-    until = clock() + deadline
-    while True:
-        state, known = known or admin.describe([spec.name for spec in declared]), None
-        missing = _without_leaders(declared, state, admin)
-        if not missing:
-            return state
-        if clock() >= until:
-            shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-            raise WaitTimeout(
-                f"after {deadline:g} s some partitions still have no leader: {shown}",
-                "look at the brokers' logs: too few of them may be alive",
-            )
-        sleep(_LOOK_EVERY)
 
 
 def chunks(topics: Sequence[TopicSpec], limit: int = RECORDS_PER_REQUEST) -> Iterator[tuple[TopicSpec, ...]]:
@@ -248,18 +212,3 @@ def _configs(wanted: Plan) -> Iterator[dict[str, dict[str, str | None]]]:
         configs.setdefault(change.topic, {})[change.field] = None if change.new is None else str(change.new)
     for group in chunks([TopicSpec(topic, len(values), 0) for topic, values in configs.items()]):
         yield {spec.name: configs[spec.name] for spec in group}
-
-
-def _without_leaders(declared: Sequence[TopicSpec], state: ClusterState, admin: Admin) -> list[str]:
-    """The declared topics that are not usable yet; one that we may not see is not waited for."""
-    seen = [spec for spec in declared if spec.name not in state.unknown]
-    missing = [spec.name for spec in seen if not _complete(spec, state.topics.get(spec.name))]
-    if missing:
-        return missing
-    wanted = [TopicPartition(spec.name, number) for spec in seen for number in range(spec.partitions)]
-    silent = set(wanted).difference(admin.serving(wanted))
-    return list(dict.fromkeys(where.topic for where in wanted if where in silent))
-
-
-def _complete(spec: TopicSpec, topic: TopicState | None) -> bool:
-    return topic is not None and not topic.leaderless and topic.partitions >= spec.partitions

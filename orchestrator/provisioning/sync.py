@@ -13,14 +13,19 @@ from typing import NamedTuple, Protocol
 from orchestrator.config.model import Pipeline
 from orchestrator.errors import BrokerError, UsageError, WaitTimeout
 from orchestrator.provisioning import consent
-from orchestrator.provisioning.apply import Admin, Outcome, Progress, apply, await_leaders, verify
+from orchestrator.provisioning.apply import Admin, Outcome, Progress, apply, verify
+from orchestrator.provisioning.arrival import Seen, await_gone, await_leaders
 from orchestrator.provisioning.ownership import Done, updates
 from orchestrator.provisioning.plan import Plan
 from orchestrator.provisioning.survey import Observed, Registry, Survey, survey
 from orchestrator.records import ClusterState
 
 
-class Cluster(Admin, Observed, Protocol):
+class Target(Admin, Seen, Protocol):
+    """What a plan is carried out on."""
+
+
+class Cluster(Target, Observed, Protocol):
     """All that a sync needs of a cluster."""
 
 
@@ -33,7 +38,7 @@ class Result(NamedTuple):
 
 def carry_out(
     seen: Survey,
-    admin: Admin,
+    admin: Target,
     registry: Registry,
     *,
     sleep: Callable[[float], None] = time.sleep,
@@ -48,7 +53,15 @@ def carry_out(
     failed = {failure.topic for failure in outcome.failed}
     usable = [spec for spec in seen.declared if spec.name not in failed]
     try:
-        state = await_leaders(usable, admin, known=None if outcome.applied else seen.actual)
+        state = await_leaders(
+            usable,
+            admin,
+            known=None if outcome.applied else seen.actual,
+            applied=outcome.applied,
+            progress=lambda done, total: progress("wait", done, total),
+        )
+        await_gone([change.topic for change in outcome.applied if change.action == "delete"], admin)
+        progress("wait", len(usable), len(usable))
     except WaitTimeout:
         _record(seen, outcome, admin.describe([spec.name for spec in seen.declared]), registry)
         raise

@@ -14,7 +14,8 @@ from orchestrator.config.model import KafkaSettings, Pipeline, Topic
 from orchestrator.errors import UsageError
 from orchestrator.kafka.admin import ClusterAdmin, ClusterInfo, Offsets
 from orchestrator.kafka.properties import client_properties
-from orchestrator.provisioning.apply import apply, await_leaders, look
+from orchestrator.provisioning.apply import apply, look
+from orchestrator.provisioning.arrival import await_leaders
 from orchestrator.provisioning.plan import Plan
 from orchestrator.provisioning.sync import sync_for_up
 from orchestrator.records import ClusterState, Refusal, TopicPartition, TopicSpec, TopicUse

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -12,11 +14,12 @@ from orchestrator.provisioning.apply import (
     RECORDS_PER_REQUEST,
     Outcome,
     apply,
-    await_leaders,
     chunks,
     look,
     verify,
 )
+from orchestrator.provisioning.arrival import await_gone, await_leaders
+from orchestrator.provisioning.plan import Change
 from orchestrator.provisioning.sync import sync_for_up
 from orchestrator.records import ClusterState, Refusal, TopicPartition, TopicSpec, TopicState
 from tests.support.cluster import FakeClaims, FakeCluster, state
@@ -140,6 +143,50 @@ def test_waits_until_every_partition_has_a_leader() -> None:
     cluster, clock = Electing(), Clock()
     await_leaders([spec("t")], cluster, clock=clock, sleep=clock.sleep)
     assert cluster.looks == 4
+
+
+class Slow(FakeCluster):
+    """One more topic each second, for longer than anybody waits for one."""
+
+    def __init__(self, clock: Clock, count: int) -> None:
+        super().__init__([state(spec(f"t{number}")) for number in range(count)])
+        self.clock = clock
+        self.asked_for: list[int] = []
+
+    def describe(self, names: Sequence[str]) -> ClusterState:
+        self.asked_for.append(len(names))
+        return super().describe([name for name in names if int(name[1:]) < self.clock.now])
+
+
+def test_as_long_as_more_topics_come_it_waits_and_asks_about_the_others_only() -> None:
+    clock, told = Clock(), list[tuple[int, int]]()
+    cluster = Slow(clock, 20)
+    declared = [spec(f"t{number}") for number in range(20)]
+    seen = await_leaders(
+        declared, cluster, deadline=2, clock=clock, sleep=clock.sleep, progress=lambda *now: told.append(now)
+    )
+    assert set(seen.topics) == set(cluster.topics)
+    assert clock.now > 10
+    assert cluster.asked_for == sorted(cluster.asked_for, reverse=True)
+    assert cluster.asked_for[-1] == 1
+    assert told[-1] == (19, 20)
+
+
+def test_a_config_that_does_not_show_yet_is_waited_for() -> None:
+    clock = Clock()
+    change = Change("config", "t", "flush.ms", None, "5")
+    for known, arrives in (("7", "5"), ("5", "5")):
+        cluster = FakeCluster([state(spec("t", flush_ms=known))])
+        with pytest.raises(WaitTimeout) if known != arrives else nullcontext():
+            await_leaders([spec("t")], cluster, applied=[change], deadline=1, clock=clock, sleep=clock.sleep)
+
+
+def test_a_deleted_topic_is_waited_for() -> None:
+    clock, cluster = Clock(), FakeCluster([state(spec("t"))])
+    with pytest.raises(WaitTimeout, match="still there: t"):
+        await_gone(["t"], cluster, deadline=1, clock=clock, sleep=clock.sleep)
+    await_gone(["u"], cluster, deadline=1, clock=clock, sleep=clock.sleep)
+    await_gone([], cluster)
 
 
 def test_partitions_that_were_just_added_are_waited_for() -> None:
