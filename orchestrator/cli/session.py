@@ -164,19 +164,6 @@ class Session:
             self._voice.flush()
             handover.settled(ready)
 
-    async def _settled(self) -> bool:
-        """Whether all got ready; who waits for a detached `up` hears of it."""
-        settled = self._loop.create_task(self._supervisor.settled())
-        handover = self._order.handover
-        if handover is not None:
-            await asyncio.wait({settled}, timeout=SETTLING)
-            if self._supervisor.stopping is None:
-                handover.started()
-        ready = await settled
-        if handover is not None and self._supervisor.stopping is None:
-            handover.settled(ready)
-        return ready
-
     def _sync(self) -> None:
         from orchestrator.cli.cluster import connect
         from orchestrator.provisioning.sync import sync_for_up
