@@ -134,9 +134,23 @@ class GroupConsumer:
         if partitions:
             self._rd.resume(_rd(partitions))
 
-    def seek(self, tp: TopicPartition, offset: int) -> None:
-        """Go on at `offset`. Only for a partition whose offset was lost: a retry never seeks (librdkafka #3471)."""
-        self._rd.seek(RdPartition(tp.topic, tp.partition, offset))
+    def go_on_at(self, tp: TopicPartition, offset: int) -> None:
+        """Read `tp` from `offset` on, after its offset was lost. A retry never comes here (librdkafka #3471).
+
+        librdkafka stops a partition whose offset it could not reset; a seek finds it in no state for that, so it is
+        assigned anew.
+        """
+        partition = RdPartition(tp.topic, tp.partition, offset)
+        try:
+            self._rd.seek(partition)
+        except KafkaException as e:
+            log.info("%s[%d] is assigned anew at %d: %s", *tp, offset, e.args[0].str())
+            if self._incremental:
+                self._rd.incremental_unassign([partition])
+                self._rd.incremental_assign([partition])
+            else:
+                others = [p for p in self._rd.assignment() if (p.topic, p.partition) != tp]
+                self._rd.assign([*self._rd.position(others), partition])
 
     def ends_of(self, tp: TopicPartition) -> tuple[int, int]:
         """The first and the next offset of the partition's log, asked of its leader; retried for 30 s."""

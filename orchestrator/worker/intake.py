@@ -209,7 +209,7 @@ class Intake:
             was = self._ledger.checkpoint(part)
             self._ledger.close([lost.tp])
             self._open(lost.tp, Checkpoint(low, tally=was.tally), None)
-        self._consumer.seek(lost.tp, low)
+        self._consumer.go_on_at(lost.tp, low)
 
     # -- the end --------------------------------------------------------------------------------------------------
 

@@ -326,6 +326,24 @@ def test_an_offset_that_does_not_exist_any_more_is_told_and_the_first_that_does_
     assert [n for _, n in outs(project)] == [0, 1, 2, 3, 4, 8, 9]
 
 
+def test_a_topic_that_is_made_anew_under_a_running_worker_is_read_from_its_beginning(make: Make) -> None:
+    from confluent_kafka.admin import AdminClient, NewTopic
+
+    project = make(YAML.replace("partitions: 2", "partitions: 1"))
+    with project.worker("h") as worker:
+        worker.wait_ready()
+        project.send("in", [{"k": "a", "n": n} for n in range(5)])
+        worker.wait_settled(5)
+        admin = AdminClient({"bootstrap.servers": project.bootstrap})
+        admin.delete_topics([project.name("in")])[project.name("in")].result(10)
+        until("it is gone", lambda: project.name("in") not in admin.list_topics(timeout=5).topics)
+        admin.create_topics([NewTopic(project.name("in"), 1, 1)])[project.name("in")].result(10)
+        project.send("in", [{"k": "b", "n": 7}])
+        until("the new one is read", lambda: ("b", 7) in outs(project), 60)
+        assert "the topic was made anew" in worker.log
+        assert worker.terminate() == 0
+
+
 def test_the_event_knows_its_id(make: Make) -> None:
     code = "from orchestrator import Emit\ndef handle(event):\n    return Emit('out', {'k': 'a', 'n': event.id})\n"
     project = make(**{"code.py": code})

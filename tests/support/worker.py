@@ -19,11 +19,11 @@ from typing import Any
 
 from orchestrator.config import load
 from orchestrator.config.model import Pipeline
+from orchestrator.errors import BrokerError
 from orchestrator.kafka.admin import ClusterAdmin
 from orchestrator.kafka.producer import Producer
 from orchestrator.kafka.properties import client_properties
 from orchestrator.kafka.reader import Reader
-from orchestrator.provisioning.apply import await_leaders
 from orchestrator.provisioning.plan import specs
 from orchestrator.records import Headers, Outgoing, Record, TopicPartition
 
@@ -58,7 +58,8 @@ class Project:
         self.pipeline: Pipeline = loaded.pipeline
         admin = ClusterAdmin(client_properties(self.pipeline.kafka, "admin", bootstrap))
         assert not any(admin.create(specs(self.pipeline)).values())
-        await_leaders(specs(self.pipeline), admin)
+        tps = [TopicPartition(t.name, p) for t in specs(self.pipeline) for p in range(t.partitions)]
+        until("every partition has a leader that answers", lambda: _answered(admin, tps))
         self._producer: Producer | None = None
 
     def name(self, topic: str) -> str:
@@ -116,6 +117,13 @@ class Project:
             yield started
         finally:
             started.kill()
+
+
+def _answered(admin: ClusterAdmin, tps: Iterable[TopicPartition]) -> bool:
+    try:
+        return bool(admin.offsets(tps))
+    except BrokerError:
+        return False
 
 
 @dataclass
