@@ -34,6 +34,8 @@ COMMANDS = {
     "broker": "Start, stop or fetch the local Apache Kafka.",
     "send": "Send an event.",
     "tail": "Show what is in topics.",
+    "lag": "Show how far handlers are behind.",
+    "graph": "Show handlers and topics as a graph.",
 }
 
 # 128 + the signal's number, as shells report it: SIGINT and SIGPIPE.

@@ -83,7 +83,7 @@ class Orders:
 
     def lines(self, *words: str, stdin: bytes = b"") -> list[dict[str, Any]]:
         done = self.run(*words, "--json", stdin=stdin)
-        assert (done.code, done.err) == (0, ""), done.err
+        assert (done.code, done.err) == (0, ""), done
         return [json.loads(line) for line in done.out.splitlines()]
 
     def close(self) -> None:

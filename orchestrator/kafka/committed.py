@@ -1,0 +1,73 @@
+"""What one consumer group has committed in some partitions, asked without joining it.
+
+By a consumer of that group, which never subscribes, and not by the admin client's ListConsumerGroupOffsets: there
+librdkafka 2.16 crashes the process when the coordinator still loads, as it does for a moment after a broker's start
+(rd_kafka_handle_OffsetFetch takes a consumer for granted).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException
+from confluent_kafka import TopicPartition as RdPartition
+
+from orchestrator.kafka.interrupt import uninterrupted
+from orchestrator.kafka.trouble import UNREACHABLE, cannot_use, wrong_property
+from orchestrator.records import TopicPartition
+
+#: Seconds of one question, so that Ctrl-C is heard.
+_ASK = 1.0
+
+
+def committed(
+    properties: Mapping[str, Any], group: str, partitions: Iterable[TopicPartition], *, timeout: float = 15.0
+) -> dict[TopicPartition, int]:
+    """The committed offset of each partition that has one.
+
+    `properties` come from `client_properties(settings, "consumer", ...)`. `timeout` (seconds) is long
+    enough for a broker that has just started and creates its offsets topic. Raises BrokerError and UsageError.
+    """
+    try:
+        consumer = Consumer({**properties, "group.id": group})
+    except (KafkaException, TypeError, ValueError) as problem:
+        raise wrong_property(problem) from problem
+    try:
+        found = _ask(consumer, properties, [RdPartition(*tp) for tp in partitions], time.monotonic() + timeout)
+    finally:
+        with uninterrupted():
+            consumer.close()
+    return {TopicPartition(p.topic, p.partition): p.offset for p in found if p.offset >= 0}
+
+
+def _ask(
+    consumer: Consumer, properties: Mapping[str, Any], wanted: list[RdPartition], deadline: float
+) -> list[RdPartition]:
+    while True:
+        try:
+            with uninterrupted():
+                found = consumer.committed(wanted, timeout=_ASK)
+            error = next((partition.error for partition in found if partition.error is not None), None)
+            if error is None:
+                return found
+        except KafkaException as problem:
+            error = problem.args[0]
+        if time.monotonic() >= deadline or not _may_pass(error):
+            raise cannot_use(str(properties.get("bootstrap.servers", "")), error)
+
+
+def _may_pass(error: KafkaError) -> bool:
+    """Whether asking again can help: the group's coordinator is being found, or loads."""
+    return error.code() in UNREACHABLE or error.retriable() or error.code() in _COORDINATOR
+
+
+_COORDINATOR = frozenset(
+    {
+        KafkaError._WAIT_COORD,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+    }
+)
