@@ -62,13 +62,18 @@ class Claims:
         mine = self.mine(state)
         return mine is not None and mine.created and not state.internal and self.rival(state) is None
 
+    def void(self, declared: Iterable[TopicSpec], actual: ClusterState) -> tuple[str, ...]:
+        """Those of `left_over` that are gone, or were made again by somebody; `actual` has to answer for them."""
+        seen = [name for name in self.left_over(declared) if name not in actual.unknown]
+        return tuple(n for n in seen if (state := actual.topics.get(n)) is None or self.mine(state) is None)
+
     def _others(self, topic: str) -> Iterable[Claim]:
         return (claim for (name, owner), claim in self.all.items() if name == topic and owner != self.owner)
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What a sync did, as far as ownership goes: topics by name."""
+    """What a sync did, as far as ownership goes: topics by name. `removed` are gone, by whoever it was."""
 
     created: Collection[str] = ()
     removed: Collection[str] = ()

@@ -106,9 +106,10 @@ def sync_for_up(
 def _record(seen: Survey, outcome: Outcome, state: ClusterState, registry: Registry) -> str:
     if seen.claims.why_unknown:
         return seen.claims.why_unknown
+    void = seen.claims.void(seen.declared, seen.actual) if seen.plan.pruned else ()
     done = Done(
         created={c.topic for c in outcome.applied if c.action == "create"},
-        removed={c.topic for c in outcome.applied if c.action == "delete"},
+        removed={c.topic for c in outcome.applied if c.action == "delete"} | set(void),
         taken_over={c.topic for c in outcome.applied if c.action == "takeover"},
     )
     changed = updates(seen.claims, seen.declared, state, done)

@@ -205,8 +205,11 @@ def test_a_topic_made_again_by_somebody_else_is_not_pruned(shop: Shop) -> None:
     shop.admin.create([TopicSpec(old, 1, 1)])
     eventually(lambda: old in shop.names())
     shop.declare()
+    assert f"no longer in its file: {old}" in shop.run("sync").stderr
     done = shop.run("sync", "-y", "--prune")
     assert (done.returncode, done.stdout) == (0, "Nothing to do: the topics are as declared.\n")
+    assert old in shop.names()
+    assert shop.run("sync").stderr == ""
 
 
 def test_two_pipelines_that_claim_one_topic_are_an_error(shop: Shop) -> None:

@@ -147,3 +147,12 @@ def test_keys_are_owned_as_long_as_they_are_set() -> None:
     [claim] = after(claims(MINE._replace(configs=("flush.ms", "segment.ms"))), SPEC)
     assert claim is not None
     assert claim.configs == ("flush.ms",)
+
+
+def test_claims_on_what_is_gone_or_was_made_again_are_void() -> None:
+    known = claims(MINE)
+    assert known.void([], ClusterState()) == ("t",)
+    assert known.void([], ClusterState({"t": replace(T, topic_id="id-2")})) == ("t",)
+    assert known.void([], ClusterState({"t": T})) == ()
+    assert known.void([], ClusterState(unknown={"t": "forbidden"})) == ()
+    assert known.void([SPEC], ClusterState()) == ()
