@@ -36,6 +36,7 @@ COMMANDS = {
     "tail": "Show what is in topics.",
     "lag": "Show how far handlers are behind.",
     "graph": "Show handlers and topics as a graph.",
+    "completion": "Make the shell complete kpipe's words.",
 }
 
 # 128 + the signal's number, as shells report it: SIGINT and SIGPIPE.
@@ -54,6 +55,10 @@ class Root(click.Group):
             return None
         command: click.Command = import_module(f"orchestrator.cli.{cmd_name}").command
         command.short_help = COMMANDS[cmd_name]
+        if ctx.resilient_parsing:  # a shell asks what may come next
+            from orchestrator.cli.completion import complete_names
+
+            complete_names(command)
         return add_shared_options(command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
