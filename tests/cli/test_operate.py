@@ -294,6 +294,30 @@ def test_wait_idle_is_when_all_is_settled(tmp_path: Path, kafka: str) -> None:
         assert "in 20 = done 20" in project.kpipe("ps", "-a").stdout
 
 
+def test_workers_restarted_and_scaled_under_load_account_for_every_event(tmp_path: Path, kafka: str) -> None:
+    project = Project(tmp_path, kafka, {"idle": IDLE})
+    (tmp_path / "work.py").write_text(
+        "import time\ndef handle(event):\n    time.sleep(0.01)\n    print('did', event.value['n'], flush=True)\n"
+    )
+    with (tmp_path / "pipeline.yaml").open("a") as file:
+        file.write(
+            f"  work: {{python: 'work:handle', consumes: [jobs], dlq: none}}\nnamespace: n{secrets.token_hex(4)}\n"
+            "topics: {jobs: {partitions: 4, key: n, dlq: none}}\n"
+        )
+    with project.up() as up:
+        up.ready()
+        events = "\n".join(json.dumps({"n": n}) for n in range(1500))
+        assert project.kpipe("send", "jobs", "-", input=events).returncode == 0
+        for words in (["restart", "work"], ["scale", "work=3"], ["restart", "work"], ["scale", "work=1"]):
+            done = project.kpipe(*words)
+            assert done.returncode == 0, (words, done.stderr)
+        assert project.kpipe("wait", "idle").returncode == 0
+        work = handlers(project)["work"]
+        assert (work["accounting"]["in"], work["accounting"]["done"], work["restarts"]) == (1500, 1500, 0)
+        did = [line.split("did ")[1] for line in up.out.splitlines() if "| did " in line]
+        assert set(map(int, did)) == set(range(1500)), "all of them (a rebalance may repeat some), and each counted once"
+
+
 # -- the API ----------------------------------------------------------------------------------------------------------
 
 

@@ -181,3 +181,31 @@ def test_down_while_kafka_is_still_prepared(shop: Shop) -> None:
         assert shop.kpipe("down").returncode == 0
         assert waiting.ended(1) == 143
     assert not shop.processes
+
+
+def test_detached_idle_and_wiped(shop: Shop) -> None:
+    """What a script does: up, work, all settled, nothing left."""
+    done = shop.kpipe("up", "--wait", "--wait-timeout", "90s")
+    assert done.returncode == 0, done.stderr
+    assert shop.kpipe("broker", "status").returncode == 0
+    shop.send(id="one", amount=5)
+    shop.send(id="two", amount=500)
+    assert shop.kpipe("wait", "idle").returncode == 0
+    assert shop.handlers()["payments"]["accounting"]["dead_lettered"] == 1
+    logs = shop.kpipe("logs", "tracking", "--grep", "^tracked").stdout
+    assert sorted(logs.splitlines()) == ["tracking | tracked orders.dlq two", "tracking | tracked paid one"]
+    assert shop.kpipe("down", "-v").returncode == 0
+    assert not shop.processes
+    assert [path.name for path in shop.state.iterdir() if not path.name.endswith(".lock")] == []
+    assert shop.kpipe("up", "--wait", "--wait-timeout", "90s").returncode == 0
+    settled = {"in": 0, "done": 0, "dead_lettered": 0, "skipped": 0, "in_flight": 0}
+    assert shop.handlers()["payments"]["accounting"] == settled, "it began from nothing"
+    assert shop.kpipe("down").returncode == 0
+
+
+def test_data_of_a_kafka_that_runs_alone_is_not_deleted(shop: Shop) -> None:
+    assert shop.kpipe("broker", "start").returncode == 0
+    refused = shop.kpipe("down", "-v")
+    assert refused.returncode == 2 and "`kpipe broker stop` first" in refused.stderr
+    assert shop.kpipe("broker", "status").returncode == 0 and (shop.state / "broker" / "data").is_dir()
+    assert shop.kpipe("broker", "stop").returncode == 0
