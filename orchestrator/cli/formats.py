@@ -160,7 +160,7 @@ def _reasons(letter: Letter) -> list[str]:
     by = f" by {safe(letter.handler)}" if letter.handler else ""
     attempts = f", {letter.attempts} attempt{'s' if letter.attempts != 1 else ''}" if letter.attempts else ""
     lines = [f"    {paint(safe(letter.reason), 'red')} {origin}{by}{attempts}"]
-    if letter.error_type or letter.error_message:
+    if not letter.violations and (letter.error_type or letter.error_message):
         said = ": ".join(safe(part) for part in (letter.error_type, letter.error_message) if part)
         lines.append(f"    {said}")
     lines += [f"    {safe(v['path'])}: {safe(v['message'])}" for v in letter.violations]

@@ -85,7 +85,7 @@ def _extra(value: Any) -> Any:
         return _instant(value)
     if isinstance(value, date):
         return value.isoformat()
-    raise Unencodable(f"a {type(value).__name__} has no JSON form")
+    raise Unencodable(f"{type(value).__name__} has no JSON form")
 
 
 def _number(value: Decimal) -> orjson.Fragment:

@@ -104,7 +104,7 @@ def _emits(answer: Any) -> list[Emit] | Failed:
             return emits
         answer = next(e for e in emits if not isinstance(e, Emit))
     wanted = "expected Emit, an iterable of Emit, or None"
-    return Failed("output", f"the handler returned a {type(answer).__name__}; {wanted}", "TypeError")
+    return Failed("output", f"the handler returned {type(answer).__name__}; {wanted}", "TypeError")
 
 
 def load_python(handler: Handler, base: Path) -> PythonHandler:

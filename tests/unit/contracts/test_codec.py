@@ -123,9 +123,9 @@ class Odd(Enum):
         ({"a": "\ud800"}, "$.a", "UTF-8"),
         ({"a": 2**64}, "$.a", "64-bit"),
         ({"a": datetime(2026, 1, 1)}, "$.a", "time zone"),
-        ({"a": {1, 2}}, "$.a", "a set has no JSON form"),
-        ([b"x"], "$[0]", "a bytes has no JSON form"),
-        ([object()], "$[0]", "a object has no JSON form"),
+        ({"a": {1, 2}}, "$.a", "set has no JSON form"),
+        ([b"x"], "$[0]", "bytes has no JSON form"),
+        ([object()], "$[0]", "object has no JSON form"),
     ],
 )
 def test_what_json_cannot_say_is_refused_with_its_place(value: object, path: str, reason: str) -> None:
