@@ -29,6 +29,7 @@ COMMANDS = {
     "restart": "Start handlers of the running pipeline afresh.",
     "scale": "Change how many replicas of a handler run.",
     "wait": "Wait until the pipeline is ready, or has nothing left to do.",
+    "init": "Make a new project that runs.",
     "validate": "Check the pipeline file and its schemas.",
     "topics": "Create, change and list the topics.",
     "broker": "Start, stop or fetch the local Apache Kafka.",
