@@ -43,6 +43,7 @@ class Report:
             "breaker": breaker,
             "last_error": last_error,
         }
+        self._flush()
         if not self._unsent:
             self._write(_line(said))
 
