@@ -71,7 +71,7 @@ class Seeking:
     def ends_of(self, tp: TopicPartition) -> tuple[int, int]:
         return self.ends
 
-    def seek(self, tp: TopicPartition, offset: int) -> None:
+    def go_on_at(self, tp: TopicPartition, offset: int) -> None:
         self.sought.append(offset)
 
 
