@@ -46,12 +46,14 @@ class Asking:
         Raises BrokerError when any of them never reached the cluster. The client lives in `self` until then:
         librdkafka drops what is under way when its handle goes.
         """
-        pending = set(futures.values())
-        while pending:
-            pending = wait(pending, timeout=_TICK).not_done
-            self._client.poll(0)  # librdkafka's errors and its log are delivered here
-            if pending and self._last_error is not None and self._last_error.code() in NOT_TRUSTED:
-                raise cannot_use(self._bootstrap, self._last_error)
+        # One after the other: waiting for thousands at once costs more than what they bring.
+        for future in futures.values():
+            while not future.done():
+                wait([future], timeout=_TICK)
+                self._client.poll(0)  # librdkafka's errors and its log are delivered here
+                if self._last_error is not None and self._last_error.code() in NOT_TRUSTED and not future.done():
+                    raise cannot_use(self._bootstrap, self._last_error)
+        self._client.poll(0)
         answers = {key: _answer(future) for key, future in futures.items()}
         for answer in answers.values():
             if isinstance(answer, KafkaError) and answer.code() in UNREACHABLE | NOT_TRUSTED:
