@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+JOBS ?= 2
 
 .PHONY: up test check clean
 
@@ -11,8 +12,9 @@ up: $(STAMP)
 	@echo "In another terminal: source $(BIN)/activate, then kpipe send order"
 	@$(BIN)/kpipe up || { code=$$?; test $$code -eq 130 || exit $$code; }
 
+# Tests wait for processes and Kafka more than they compute; each of the JOBS has a Kafka of its own. A file stays in one job.
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 check: $(STAMP)
 	$(BIN)/ruff check .
