@@ -37,6 +37,7 @@ COMMANDS = {
     "tail": "Show what is in topics.",
     "lag": "Show how far handlers are behind.",
     "graph": "Show handlers and topics as a graph.",
+    "doctor": "Check this machine and this folder.",
     "completion": "Make the shell complete kpipe's words.",
 }
 
