@@ -18,6 +18,8 @@ from orchestrator.records import ClusterState, TopicPartition, TopicSpec, TopicS
 #: Seconds to wait, and between two looks.
 LEADER_DEADLINE = 30.0
 _LOOK_EVERY = 0.2
+#: What a slow broker makes, each with its files.
+_PARTITIONS_A_SECOND = 100
 #: Topics at one look: describing thousands over and over would take from the broker the time to make them.
 _AT_ONCE = 500
 
@@ -47,10 +49,11 @@ def await_leaders(
 
     Configs among the `applied` changes have to show too: a broker answers from its own copy of the metadata, which
     is behind the controller's. `known` is what the cluster said just now, if it was asked. Raises WaitTimeout, naming
-    the topics that are not there yet, after `deadline` seconds in which not one more came: thousands of topics take
-    a broker minutes.
+    the topics that are not there yet, after `deadline` seconds (and one for every hundred partitions, which a broker
+    may make in one go) in which not one more came: thousands of topics take a broker minutes.
     """
-    until = clock() + deadline
+    patience = deadline + sum(spec.partitions for spec in declared) / _PARTITIONS_A_SECOND
+    until = clock() + patience
     configs = {(c.topic, c.field): c.new for c in applied if c.action == "config"}
     left, topics, unknown = list(declared), dict[str, TopicState](), dict[str, str]()
     while True:
@@ -61,7 +64,7 @@ def await_leaders(
         late = _without_leaders(looked, state, admin) | _behind(state, configs)
         missing = [spec for spec in looked if spec.name in late]
         if len(missing) < len(looked):
-            until = clock() + deadline
+            until = clock() + patience
         left = missing + left[len(looked) :]
         if not left:
             return ClusterState(topics, unknown)
@@ -69,7 +72,7 @@ def await_leaders(
             shown = ", ".join(spec.name for spec in missing[:5])
             more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
             raise WaitTimeout(
-                f"after {deadline:g} s some partitions still have no leader: {shown}{more}",
+                f"after {patience:.0f} s some partitions still have no leader: {shown}{more}",
                 "look at the brokers' logs: too few of them may be alive",
             )
         progress(len(declared) - len(left), len(declared))
