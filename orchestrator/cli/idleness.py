@@ -16,7 +16,7 @@ from orchestrator.config.model import Handler, Pipeline
 from orchestrator.errors import BrokerError
 from orchestrator.kafka.admin import ClusterAdmin
 from orchestrator.kafka.admin import Offsets as Ends
-from orchestrator.kafka.groups import GroupOffsets
+from orchestrator.kafka.committed import committed
 from orchestrator.kafka.properties import client_properties
 from orchestrator.records import TopicPartition
 from orchestrator.supervisor.policy import State
@@ -57,19 +57,20 @@ class Cluster:
     """Where the pipeline's topics end, and what its groups have committed."""
 
     def __init__(self, pipeline: Pipeline, bootstrap: str) -> None:
-        properties = client_properties(pipeline.kafka, "admin", bootstrap)
-        self._admin = ClusterAdmin(properties)
-        self._groups = GroupOffsets(properties)
+        self._admin = ClusterAdmin(client_properties(pipeline.kafka, "admin", bootstrap))
+        self._consumer = client_properties(pipeline.kafka, "consumer", bootstrap)
 
-    def committed(self, groups: Sequence[str]) -> dict[str, dict[TopicPartition, int]]:
-        return self._groups.committed(groups)
-
-    def ends(self, topics: Sequence[str]) -> dict[TopicPartition, Ends]:
+    def partitions(self, topics: Sequence[str]) -> list[TopicPartition]:
         """Raises `BrokerError` when a topic cannot be seen; one that does not exist has no partitions."""
         state = self._admin.describe(topics)
         for topic, why in state.unknown.items():
             raise BrokerError(f"{topic} cannot be seen: {why}")
-        partitions = [TopicPartition(t.name, number) for t in state.topics.values() for number in range(t.partitions)]
+        return [TopicPartition(t.name, number) for t in state.topics.values() for number in range(t.partitions)]
+
+    def committed(self, group: str, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        return committed(self._consumer, group, partitions)
+
+    def ends(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Ends]:
         found = self._admin.offsets(partitions)
         for tp in partitions:
             if tp not in found:
@@ -85,11 +86,17 @@ def _look(cluster: Cluster, pipeline: Pipeline, running: Handlers) -> Look:
         return Look(pending, {})
     try:
         # First what is settled, then the ends: what comes in between counts as pending, never as done.
-        committed = cluster.committed([handler.group for _, handler in consuming])
-        ends = cluster.ends(_topics(pipeline, committed))
+        partitions = cluster.partitions(sorted(topic.kafka_name for topic in pipeline.topics.values()))
+        settled = {
+            handler.name: cluster.committed(
+                handler.group, [tp for tp in partitions if tp.topic in _read(pipeline, handler)]
+            )
+            for _, handler in consuming
+        }
+        ends = cluster.ends(partitions)
     except BrokerError as away:
         return Look([away.message], {})
-    behind = [said for _, handler in consuming for said in _behind(pipeline, handler, committed[handler.group], ends)]
+    behind = [said for _, handler in consuming for said in _behind(pipeline, handler, settled[handler.name], ends)]
     return Look(behind, {tp: at.end for tp, at in ends.items()})
 
 
@@ -104,20 +111,15 @@ def _unfinished(entry: Mapping[str, Any]) -> Iterator[str]:
         yield f"{name} has {entry['paused']} partition(s) paused"
 
 
-def _topics(pipeline: Pipeline, committed: Mapping[str, Mapping[TopicPartition, int]]) -> list[str]:
-    """Those of the pipeline, and the topics of redriven letters that there are."""
-    redriven = {tp.topic for group, offsets in committed.items() for tp in offsets if tp.topic == _redrive(group)}
-    return sorted({topic.kafka_name for topic in pipeline.topics.values()} | redriven)
-
-
-def _redrive(group: str) -> str:
-    return f"{group}.redrive"
+def _read(pipeline: Pipeline, handler: Handler) -> frozenset[str]:
+    """The cluster's names of the topics that the handler consumes."""
+    return frozenset(pipeline.topics[name].kafka_name for name in handler.consumes)
 
 
 def _behind(
     pipeline: Pipeline, handler: Handler, committed: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, Ends]
 ) -> Iterator[str]:
-    topics = {pipeline.topics[name].kafka_name for name in handler.consumes} | {_redrive(handler.group)}
+    topics = _read(pipeline, handler)
     # Where retention removed everything, nothing is left to do below the first offset.
     left = sum(max(0, at.end - max(committed.get(tp, 0), at.begin)) for tp, at in ends.items() if tp.topic in topics)
     if left:

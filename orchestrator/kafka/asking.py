@@ -28,6 +28,7 @@ class Asking:
         """`properties` come from `client_properties(settings, "admin", …)`. Raises UsageError for a wrong one."""
         self._bootstrap = str(properties["bootstrap.servers"])
         self._timeout = timeout
+        self._properties = properties
         self._last_error: KafkaError | None = None
         try:
             self._client = AdminClient({**properties, "error_cb": self._remember})

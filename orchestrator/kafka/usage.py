@@ -1,20 +1,20 @@
 """Who reads topics and what is in them: asked only when a change of a topic can hurt somebody.
 
-A request for every consumer group of the cluster (Kafka's OffsetFetch takes one group in librdkafka's API), sent
-together. A group that we may not describe is not listed at all by the broker.
+A request for every consumer group of the cluster (Kafka's OffsetFetch takes one group in librdkafka's API), one after
+the other. A group that we may not describe is not listed at all by the broker.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
-from confluent_kafka import ConsumerGroupState, ConsumerGroupTopicPartitions, KafkaError
+from confluent_kafka import ConsumerGroupState, KafkaError
 
+from orchestrator.errors import BrokerError
+from orchestrator.kafka.committed import committed
 from orchestrator.kafka.offsets import OffsetAdmin, Offsets
 from orchestrator.records import GroupUse, TopicPartition, TopicUse
 
-_AT_ONCE = 200
 _WITHOUT_MEMBERS = frozenset({ConsumerGroupState.EMPTY, ConsumerGroupState.DEAD})
 
 
@@ -47,14 +47,14 @@ class UsageAdmin(OffsetAdmin):
         busy = [group.group_id for group in listed.valid if group.state not in _WITHOUT_MEMBERS]
         reading = self._reading(busy)
         found: dict[str, list[GroupUse]] = {topic: [] for topic in topics}
-        for name, committed in self._committed(names):
-            if committed is None:
+        where = [TopicPartition(topic, number) for topic, count in topics.items() for number in range(count)]
+        for name, offsets in self._committed(names, where):
+            if offsets is None:
                 return None
             lags: dict[str, int] = {}
-            for where, offset in committed.items():
-                if where.topic in topics and offset >= 0:
-                    left = ends[where].end - max(offset, ends[where].begin) if where in ends else 0
-                    lags[where.topic] = lags.get(where.topic, 0) + max(0, left)
+            for tp, offset in offsets.items():
+                left = ends[tp].end - max(offset, ends[tp].begin) if tp in ends else 0
+                lags[tp.topic] = lags.get(tp.topic, 0) + max(0, left)
             for topic in topics:
                 active = topic in reading.get(name, ())
                 if active or topic in lags:
@@ -72,18 +72,15 @@ class UsageAdmin(OffsetAdmin):
             if not isinstance(answer, KafkaError)
         }
 
-    def _committed(self, groups: list[str]) -> Iterator[tuple[str, dict[TopicPartition, int] | None]]:
+    def _committed(
+        self, groups: list[str], where: list[TopicPartition]
+    ) -> Iterator[tuple[str, dict[TopicPartition, int] | None]]:
         """Each group's offsets; None for one whose offsets may not be read."""
-        for first in range(0, len(groups), _AT_ONCE):
-            futures: dict[str, Any] = {}
-            for name in groups[first : first + _AT_ONCE]:
-                asked = [ConsumerGroupTopicPartitions(name)]
-                futures |= self._client.list_consumer_group_offsets(asked, request_timeout=self._timeout)
-            for name, answer in self._all(futures).items():
-                if not isinstance(answer, KafkaError):
-                    yield name, {TopicPartition(p.topic, p.partition): p.offset for p in answer.topic_partitions}
-                elif answer.code() != KafkaError.GROUP_ID_NOT_FOUND:  # which means it ended meanwhile
-                    yield name, None
+        for name in groups:
+            try:
+                yield name, committed(self._properties, name, where)
+            except BrokerError:
+                yield name, None
 
 
 def _at_stake(

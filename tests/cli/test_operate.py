@@ -315,7 +315,7 @@ def test_workers_restarted_and_scaled_under_load_account_for_every_event(tmp_pat
         work = handlers(project)["work"]
         assert (work["accounting"]["in"], work["accounting"]["done"], work["restarts"]) == (1500, 1500, 0)
         did = [line.split("did ")[1] for line in up.out.splitlines() if "| did " in line]
-        assert set(map(int, did)) == set(range(1500)), "all of them (a rebalance may repeat some), and each counted once"
+        assert set(map(int, did)) == set(range(1500)), "all of them (a rebalance may repeat some), counted once"
 
 
 # -- the API ----------------------------------------------------------------------------------------------------------
