@@ -94,6 +94,7 @@ class GroupConsumer:
         self._assignments = assignments
         #: An asynchronous commit is on its way. A second one beside it could be overtaken by it when it is repeated.
         self.committing = False
+        self._closing = False
         self._commit_failed: Callable[[Sequence[TopicPartition], str], None] = lambda tps, why: None
         strategy = str(properties.get("partition.assignment.strategy", "cooperative-sticky"))
         self._incremental = "cooperative" in strategy or properties.get("group.protocol") == "consumer"
@@ -192,9 +193,14 @@ class GroupConsumer:
 
     def close(self) -> None:
         """Leave the group. `revoked` runs first, for all that is still assigned."""
+        self._closing = True
         self._rd.close()
 
     def _on_assign(self, _: Any, partitions: list[RdPartition]) -> None:
+        if self._closing:
+            # Too late to begin anything, and librdkafka answers no question about offsets any more.
+            self._rd.incremental_assign(partitions) if self._incremental else self._rd.assign(partitions)
+            return
         tps = _ours(partitions)
         committed: Sequence[Committed] = ()
         if partitions:

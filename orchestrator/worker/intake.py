@@ -30,6 +30,9 @@ log = logging.getLogger("kpipe.worker")
 POLL_EVENTS = 2_000
 POLL_SECONDS = 0.1
 COMMIT_SECONDS = 1.0
+#: While it leaves, the group is listened to so often (seconds), and a refused last commit is repeated for so long.
+FOLLOW_SECONDS = 0.1
+LAST_COMMIT_SECONDS = 3.0
 
 
 class Intake:
@@ -73,6 +76,7 @@ class Intake:
         self._paused: frozenset[TopicPartition] = frozenset()
         self._commit_due = 0.0
         self._stopping = False
+        self._leaving = False
         self._consumer = connect(self)
         self._consumer.on_commit_failure(self._commit_failed)
 
@@ -177,6 +181,7 @@ class Intake:
         part = Partition(tp, self._sources[tp.topic].topic, start, dedup)
         # A group that never committed anything has settled nothing: there is nothing to learn.
         part.rebuilding = dedup is not None and committed is not None
+        part.draining = self._leaving
         self._ledger.open(part, committed)
         return part
 
@@ -214,13 +219,39 @@ class Intake:
     # -- the end --------------------------------------------------------------------------------------------------
 
     def _leave(self) -> None:
-        """Drain what runs, commit, leave the group."""
-        owned = [part.tp for part in self._ledger.partitions]
-        if not self._ledger.drain(owned, self._drain_budget):
+        """Drain what runs, commit, leave the group. Until then the group's decisions are followed.
+
+        A member that stopped polling would hold up the others' rebalance, and with it everybody's commits.
+        """
+        self._leaving = True
+        self._consumer.pause([part.tp for part in self._ledger.partitions])
+        if not self._drain_following():
             log.warning("an event still runs past the drain budget of %.0f s; it will be run again", self._drain_budget)
         self._on_drained()
-        self._commit_last(self._ledger.close(owned))
+        self._commit_following()
+        self._ledger.close([part.tp for part in self._ledger.partitions])
         self._consumer.close()
+
+    def _drain_following(self) -> bool:
+        deadline = time.monotonic() + self._drain_budget
+        while not self._ledger.drain([part.tp for part in self._ledger.partitions], FOLLOW_SECONDS):
+            if time.monotonic() > deadline:
+                return False
+            self._consumer.poll(POLL_EVENTS, 0)
+        return True
+
+    def _commit_following(self) -> None:
+        """The last commit; a rebalance refuses it for a moment, until the group's new generation is known here."""
+        deadline = time.monotonic() + LAST_COMMIT_SECONDS
+        while changed := self._ledger.uncommitted():
+            try:
+                self._consumer.commit(_requests(changed), wait=True)
+            except BrokerError as e:
+                self._ledger.commit_failed(changed)
+                if time.monotonic() > deadline:
+                    self._facts.trouble(f"{e.message}; what it covered is delivered again")
+                    return
+                self._consumer.poll(POLL_EVENTS, FOLLOW_SECONDS)
 
 
 def _requests(checkpoints: Mapping[TopicPartition, Checkpoint]) -> list[CommitRequest]:

@@ -164,7 +164,7 @@ def test_a_handler_module_that_is_missing(shop: Shop) -> None:
     assert done.returncode == 5
     assert (
         done.stderr.count("error:") == 1
-        and "tracking could not start" in done.stderr
+        and "`tracking` could not start: there is no module track" in done.stderr
         and "Traceback" not in done.stderr
     )
     assert recorded(shop.state) is None and not shop.processes
