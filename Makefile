@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-JOBS ?= 2
+JOBS ?= 3
 
 .PHONY: up test check clean
 
@@ -12,7 +12,7 @@ up: $(STAMP)
 	@echo "In another terminal: source $(BIN)/activate, then kpipe send order"
 	@$(BIN)/kpipe up || { code=$$?; test $$code -eq 130 || exit $$code; }
 
-# Tests wait for processes and Kafka more than they compute; each of the JOBS has a Kafka of its own. A file stays in one job.
+# Tests wait for processes and Kafka more than they compute; each of the JOBS has a Kafka of its own. A file stays in one.
 test: check
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 

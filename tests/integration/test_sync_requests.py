@@ -80,7 +80,10 @@ def test_an_unchanged_cluster_takes_the_same_requests_however_many_topics_and_no
     for requests in (few, many):
         assert requests["DescribeConfigs"] == 1
         assert not WRITES & requests.keys(), requests
-    bookkeeping = {"ApiVersion", "FindCoordinator", "Metadata", "Fetch"}  # by time, not by topics
+    # By time, not by topics. ListOffsets: reading the claims asks for two, which are missing when the reader is closed
+    # before librdkafka told its last statistics; more topics make no more of them.
+    assert max(few["ListOffsets"], many["ListOffsets"]) <= 3
+    bookkeeping = {"ApiVersion", "FindCoordinator", "Metadata", "Fetch", "ListOffsets"}
     assert {k: v for k, v in few.items() if k not in bookkeeping} == {
         k: v for k, v in many.items() if k not in bookkeeping
     }
