@@ -102,6 +102,7 @@ def test_both_names_of_a_topic_work_and_the_files_is_shown(shop: Orders, name: s
         (f"@{moment(27):%Y-%m-%dT%H:%M:%SZ}", {27, 28, 29}),
         ("@0", set(range(30))),
     ],
+    ids=["beginning", "8", "10", "999", "milliseconds", "minutes", "hours", "moment", "epoch"],
 )
 def test_where_to_start(shop: Orders, start: str, expected: set[int]) -> None:
     found = shop.tailed("orders", "-o", start)

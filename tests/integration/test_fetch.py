@@ -106,6 +106,7 @@ class TestRelease:
     @pytest.mark.parametrize(
         ("mood", "reason"),
         [("missing", "HTTP 404"), ("broken", "HTTP 500"), ("short", f"ended {(len(RELEASE) + 1) // 2} bytes early")],
+        ids=["missing", "broken", "short"],
     )  # fmt: skip
     def test_a_bad_server(self, environ: dict[str, str], server: ReleaseServer, mood: str, reason: str) -> None:
         server.mood = mood  # type: ignore[assignment]
