@@ -22,7 +22,7 @@ from pathlib import Path
 from orchestrator.supervisor.pipes import Inlet, Outlet, Pipes
 from orchestrator.supervisor.spec import CONFIG_FD, STATUS_FD, ChildSpec, Exit, Refusal
 
-_SHIM = Path(__file__).with_name("shim.py")
+_SHIM = Path(__file__).parent.with_name("shim.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ def _start(spec: ChildSpec, pipes: Pipes) -> subprocess.Popen[bytes]:
     scope = "group" if spec.signal_group else "main"
     return subprocess.Popen(
         # Isolated and without site-packages: a fast start, and nothing of the child's environment is meant for it.
-        [sys.executable, "-I", "-S", str(_SHIM), str(control), str(report), scope, *spec.argv],
+        [sys.executable, "-I", "-S", str(_SHIM), str(control), str(report), scope, "-", *spec.argv],
         stdin=subprocess.DEVNULL,
         stdout=pipes.open("stdout", child_writes=True),
         stderr=pipes.open("stderr", child_writes=True),

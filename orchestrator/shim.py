@@ -1,6 +1,6 @@
-"""Runs one program and makes sure that nothing of it outlives the supervisor.
+"""Runs one program and makes sure that nothing of it outlives whoever started it (called the supervisor here).
 
-    python -I -S shim.py CONTROL_FD REPORT_FD group|main PROGRAM [ARGUMENT…]
+    python -I -S shim.py CONTROL_FD REPORT_FD group|main FDS PROGRAM [ARGUMENT…]
 
 Rules of this file:
 - Only the standard library, and of that only what starts fast: every handler pays for it at every start.
@@ -11,6 +11,7 @@ Rules of this file:
   died: SIGTERM, and SIGKILL after GRACE seconds.
 - REPORT gets a line `pid N`, or `cannot ERRNO` when there is no such program, then `exit CODE` or `signal NUMBER`. Its
   end of file is the shim's end, and the shim ends after everything that the program started.
+- FDS names inherited file descriptors, with commas between them, that the program gets as 3, 4, …; or it is `-`.
 - On Linux the shim adopts orphans (PR_SET_CHILD_SUBREAPER), so that a daemon of the program is found as well; and
   the program dies with the shim (PR_SET_PDEATHSIG) should somebody kill that. Elsewhere the process group must do.
 - A process is sent SIGKILL once.
@@ -19,6 +20,7 @@ Rules of this file:
 # ruff: noqa: PTH123, PTH208 - pathlib takes longer to import than all the rest.
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import signal
@@ -43,10 +45,11 @@ PR_SET_CHILD_SUBREAPER = 36
 class Shim:
     """One program, from its start to the end of everything that it started."""
 
-    def __init__(self, control: int, report: int, whole_group: bool, argv: list[str]) -> None:
+    def __init__(self, control: int, report: int, whole_group: bool, fds: list[int], argv: list[str]) -> None:
         self.control = control
         self.report = report
         self.whole_group = whole_group
+        self.fds = fds
         self.argv = argv
         self.pid = 0
         self.running = False
@@ -89,8 +92,9 @@ class Shim:
         trouble, end = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
-            become(self.argv, parent, end)
-        os.close(end)
+            become(self.argv, parent, end, self.fds)
+        for fd in (end, *self.fds):
+            os.close(fd)
         try:
             os.setpgid(self.pid, self.pid)  # The child does the same: whoever comes first.
         except OSError:
@@ -194,9 +198,14 @@ class Shim:
             pass
 
 
-def become(argv: list[str], parent: int, trouble: int) -> None:
+def become(argv: list[str], parent: int, trouble: int, fds: list[int]) -> None:
     """In the forked child: turn into the program, or write the errno. Never returns."""
+    # Out of the way of the low numbers first: one of them may be where another has to go.
+    trouble = fcntl.fcntl(trouble, fcntl.F_DUPFD_CLOEXEC, 64)
+    fds = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 64) for fd in fds]
     try:
+        for number, fd in enumerate(fds, 3):
+            os.dup2(fd, number)
         os.setpgid(0, 0)
         # Python ignores SIGPIPE, and an ignored signal stays ignored; so does what a shell ignores for its jobs.
         signal.set_wakeup_fd(-1)
@@ -258,4 +267,7 @@ if __name__ == "__main__":
     control, report = int(sys.argv[1]), int(sys.argv[2])
     for inherited in (control, report):
         os.set_inheritable(inherited, False)  # Not the program's business; it would keep the pipes open.
-    Shim(control, report, sys.argv[3] == "group", sys.argv[4:]).run()
+    passed = [int(fd) for fd in sys.argv[4].split(",")] if sys.argv[4] != "-" else []
+    for inherited in passed:
+        os.set_inheritable(inherited, False)
+    Shim(control, report, sys.argv[3] == "group", passed, sys.argv[5:]).run()
