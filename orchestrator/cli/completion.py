@@ -57,6 +57,7 @@ class Names(click.types.StringParamType):
 #: By what an argument is called in the help (without brackets and dots).
 _ARGUMENTS = {
     "TOPIC": Names(lambda pipeline: pipeline.topics),
+    "DLQ": Names(lambda pipeline: [name for name, topic in pipeline.topics.items() if topic.is_dlq]),
     "HANDLER": Names(lambda pipeline: pipeline.handlers),
     "EVENT": Names(lambda pipeline: [*pipeline.events, *pipeline.topics]),
 }

@@ -7,6 +7,8 @@ from decimal import Decimal
 from typing import Any
 
 _SPACE = re.compile(r'("(?:[^"\\]++|\\.)*+")|[ \t\r\n]++')
+#: A string, one of JSON's marks, or a number or word.
+_TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"|[{}\[\],:]|[^"{}\[\],:]++')
 #: What fits into 64 bits, signed or unsigned: the integers that `encode_json` writes as such.
 _INTEGERS = range(-(2**63), 2**64)
 
@@ -33,6 +35,22 @@ def compact(raw: bytes) -> str | None:
     except Undecodable:
         return None
     return _SPACE.sub(lambda found: found[1] or "", raw.decode())
+
+
+def indented(compact_json: str) -> str:
+    """What `compact` made, on lines of its own and indented by two for each level; no token is changed."""
+    parts: list[str] = []
+    depth = 0
+    before = ""
+    for token in _TOKEN.findall(compact_json):
+        empty = before in ("{", "[") and token in ("}", "]")
+        depth -= token in ("}", "]")
+        if not empty and (before in ("{", "[", ",") or token in ("}", "]")):
+            parts.append("\n" + "  " * depth)
+        parts.append(": " if token == ":" else token)
+        depth += token in ("{", "[")
+        before = token
+    return "".join(parts)
 
 
 def _integer(text: str) -> int | Decimal:

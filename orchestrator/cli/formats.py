@@ -69,7 +69,7 @@ def for_people(record: Record, topic: str, *, show_topic: bool = False) -> str:
 
     place = f"{record.partition}@{record.offset}"
     parts = [
-        paint(_time(record.timestamp), "dim"),
+        paint(time_of(record.timestamp), "dim"),
         paint(f"{topic}[{record.partition}]@{record.offset}" if show_topic else place, "cyan"),
         paint("null", "dim") if record.key is None else paint(safe(_text(record.key)), "green"),
         _value(record.value),
@@ -130,7 +130,8 @@ def _length(raw: bytes | None) -> int:
     return -1 if raw is None else len(raw)
 
 
-def _time(timestamp: int) -> str:
+def time_of(timestamp: int) -> str:
+    """Milliseconds as a local time, to the millisecond."""
     if timestamp < 0:
         return "-"
     try:

@@ -35,6 +35,7 @@ COMMANDS = {
     "broker": "Start, stop or fetch the local Apache Kafka.",
     "send": "Send an event.",
     "tail": "Show what is in topics.",
+    "dlq": "Look into the dead letter queues.",
     "lag": "Show how far handlers are behind.",
     "graph": "Show handlers and topics as a graph.",
     "doctor": "Check this machine and this folder.",

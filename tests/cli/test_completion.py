@@ -47,6 +47,7 @@ def offered(folder: Path, *words: str) -> list[str]:
         (("tail", "other", "o"), ["orders.created", "orders.dlq"]),
         (("tail", "--wh"), ["--where"]),
         (("send", "o"), ["order", "orders.created", "other", "orders.dlq"]),
+        (("dlq", "ls", "o"), ["orders.dlq"]),
         (("lag", "p"), ["pay", "post"]),
         (("up", "pa"), ["pay"]),
         (("-f", "pipeline.yaml", "restart", "po"), ["post"]),

@@ -1,0 +1,121 @@
+"""`kpipe dlq`: what is in the dead letter queues, and what becomes of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from orchestrator.cli import present
+from orchestrator.cli.context import App
+from orchestrator.errors import UsageError
+
+if TYPE_CHECKING:
+    from orchestrator.cli.causes import Cause, Causes
+    from orchestrator.cli.letterbox import Letterbox
+    from orchestrator.cli.where import Where
+
+#: Characters of a message that the table shows.
+_MESSAGE = 100
+
+
+@click.group("dlq")
+def command() -> None:
+    """Look into the dead letter queues."""
+
+
+@command.command("ls")
+@click.argument("dlqs", nargs=-1, metavar="[DLQ]...")
+@click.option("--where", "expression", metavar="EXPR", help="Only letters of which this JMESPath expression is true.")
+@click.pass_obj
+def ls(app: App, dlqs: tuple[str, ...], expression: str | None) -> None:
+    """List dead letters by their cause: how many, since when, and what went wrong.
+
+    DLQ is a name from the pipeline file, or of any topic on the cluster; without one all of the file's are read.
+    Letters of one cause share a fingerprint.
+    """
+    from orchestrator.cli.causes import Causes
+    from orchestrator.cli.letterbox import Letterbox, find_dlqs
+
+    where = where_of(expression)
+    pipeline = app.load()
+    causes = Causes()
+    with app.reader(pipeline) as reader:
+        box = Letterbox(reader, find_dlqs(pipeline, dlqs, reader))
+        for record, letter in box.read(where):
+            causes.add(box.names[record.topic], record, letter)
+    if app.json:
+        groups = [cause.as_json() for cause in causes.newest_first()]
+        present.json_line(
+            {"letters": causes.letters, "groups": groups, "ungrouped": causes.others, "foreign": box.foreign}
+        )
+    else:
+        _list(causes)
+    notes(box, where)
+
+
+@command.command("show")
+@click.argument("letter", metavar="FINGERPRINT|ID")
+@click.argument("dlqs", nargs=-1, metavar="[DLQ]...")
+@click.pass_obj
+def show(app: App, letter: str, dlqs: tuple[str, ...]) -> None:
+    """Show one letter whole: why it is there, its headers, its value and the stack.
+
+    Of the letters with one fingerprint, or one id, it is the newest.
+    """
+    from orchestrator.cli import letter as form
+    from orchestrator.cli.letterbox import Letterbox, find_dlqs
+
+    pipeline = app.load()
+    with app.reader(pipeline) as reader:
+        box = Letterbox(reader, find_dlqs(pipeline, dlqs, reader))
+        found = box.newest(letter)
+    if found is None:
+        raise UsageError(
+            f"no letter has the fingerprint or id {letter}",
+            "`kpipe dlq ls` lists fingerprints, each with a sample's id",
+        )
+    record, told = found
+    if app.json:
+        present.json_text(form.as_json(record, told, box.names[record.topic]))
+        return
+    for line in form.for_people(record, told, box.names[record.topic]):
+        present.data(line)
+
+
+def where_of(expression: str | None) -> Where | None:
+    if expression is None:
+        return None
+    from orchestrator.cli.where import Where
+
+    return Where(expression)
+
+
+def notes(box: Letterbox, where: Where | None) -> None:
+    """What was not counted, and why."""
+    if box.foreign:
+        present.say(f"{box.foreign:,} of {box.seen:,} records are no letters of kpipe; `kpipe tail` shows them")
+    if where is not None and where.failed:
+        present.say(f"--where could not be asked about {where.failed:,} of them: {present.safe(where.why)}")
+
+
+def _list(causes: Causes) -> None:
+    if not causes.letters:
+        present.data("No dead letters.")
+        return
+    present.table(
+        ("DLQ", "FINGERPRINT", "COUNT", "FIRST", "LAST", "HANDLER", "REASON", "MESSAGE"),
+        [_row(cause) for cause in causes.newest_first()],
+    )
+    if causes.others:
+        present.say(f"and {causes.others:,} letters of other causes; --where narrows them down")
+    present.say("next: `kpipe dlq show FINGERPRINT`")
+
+
+def _row(cause: Cause) -> tuple[object, ...]:
+    from orchestrator.cli.formats import time_of
+
+    sample, message = cause.sample, cause.message
+    clipped = message if len(message) <= _MESSAGE else message[:_MESSAGE] + "…"
+    first, last = (time_of(moment).partition(".")[0] for moment in (cause.first, cause.last))
+    return cause.dlq, sample.fingerprint, cause.count, first, last, sample.handler, sample.reason, clipped

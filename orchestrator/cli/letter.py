@@ -1,0 +1,92 @@
+"""One letter, whole: what `kpipe dlq show` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from orchestrator.cli import exact, formats, present
+from orchestrator.cli.present import paint, safe
+from orchestrator.delivery.letters import PREFIX
+
+if TYPE_CHECKING:
+    from orchestrator.event import Letter
+    from orchestrator.records import Record
+
+#: Further headers of a letter by their field in JSON.
+_MORE = ("group", "pipeline", "stack", "exit", "event-id", "first-failed-at", "last-failed-at")
+
+
+def as_json(record: Record, letter: Letter, dlq: str) -> str:
+    """The record as `tail --json` prints it, with `letter` added (docs/json.md)."""
+    said = letter.headers or {}
+    timestamp = said.get("timestamp", "")
+    fields = {
+        "id": letter.id,
+        "topic": letter.topic,
+        "partition": letter.partition,
+        "offset": letter.offset,
+        "timestamp": int(timestamp) if timestamp.isascii() and timestamp.isdigit() else None,
+        "handler": letter.handler,
+        "reason": letter.reason,
+        "error_type": letter.error_type,
+        "error_message": letter.error_message,
+        "violations": list(letter.violations),
+        "attempts": letter.attempts,
+        "fingerprint": letter.fingerprint,
+        "redrive_count": letter.redrive_count,
+        **{name.replace("-", "_"): said.get(name, "") for name in _MORE},
+    }
+    return f'{formats.as_json(record, dlq)[:-1]},"letter":{present.dumps(fields)}}}'
+
+
+def for_people(record: Record, letter: Letter, dlq: str) -> Iterator[str]:
+    """Lines: where it is, why it is there, its own headers, its value and the stack."""
+    yield paint(f"{dlq}[{record.partition}]@{record.offset}", "bold")
+    rows = [(name, text) for name, text in _rows(record, letter) if text]
+    width = max(len(name) for name, _ in rows)
+    for name, text in rows:
+        yield f"  {paint(f'{name:<{width}}', 'dim')}  {safe(text)}"
+    yield from ("", *_value(record.value))
+    stack = (letter.headers or {}).get("stack", "")
+    if stack:
+        yield from ("", safe(stack.rstrip(), lines=True))
+
+
+def _rows(record: Record, letter: Letter) -> Iterator[tuple[str, str]]:
+    said = letter.headers or {}
+    attempts = f", {letter.attempts} attempt{'' if letter.attempts == 1 else 's'}" if letter.attempts else ""
+    yield "reason", f"{letter.reason} by {letter.handler}{attempts}"
+    yield "error", ": ".join(part for part in (letter.error_type, letter.error_message) if part)
+    for violation in letter.violations:
+        yield "violation", f"{violation['path']}: {violation['message']}"
+    yield "exit", said.get("exit", "")
+    yield "from", f"{letter.topic}[{letter.partition}]@{letter.offset}"
+    yield "event time", formats.time_of(_number(said.get("timestamp", "")))
+    yield "event id", said.get("event-id", "")
+    yield "first failed", said.get("first-failed-at", "")
+    yield "last failed", said.get("last-failed-at", "")
+    yield "written", formats.time_of(record.timestamp)
+    yield "id", letter.id
+    yield "fingerprint", letter.fingerprint
+    yield "redriven", f"{letter.redrive_count} time{'' if letter.redrive_count == 1 else 's'} before"
+    yield "key", "null" if record.key is None else record.key.decode("utf-8", "backslashreplace")
+    for name, value in record.headers:
+        if not name.startswith(PREFIX):
+            yield "header", f"{name}: {'null' if value is None else value.decode('utf-8', 'backslashreplace')}"
+
+
+def _value(raw: bytes | None) -> Iterator[str]:
+    if raw is None:
+        yield paint("(tombstone)", "dim")
+        return
+    text = exact.compact(raw)
+    if text is None:
+        yield paint(f"(not JSON, {len(raw)} bytes)", "yellow")
+        yield safe(raw.decode("utf-8", "backslashreplace"), lines=True)
+    else:
+        yield safe(exact.indented(text), lines=True)
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else -1

@@ -1,0 +1,78 @@
+"""The letters in dead letter queues, read one after the other from where the queues begin to where they end now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from orchestrator.cli import present
+from orchestrator.cli.scan import Scan
+from orchestrator.delivery.letters import read_letter
+from orchestrator.records import TopicPartition
+
+if TYPE_CHECKING:
+    from orchestrator.cli.where import Where
+    from orchestrator.config.model import Pipeline, Topic
+    from orchestrator.event import Letter
+    from orchestrator.kafka.reader import Reader
+    from orchestrator.records import Record
+
+
+def find_dlqs(pipeline: Pipeline, names: Sequence[str], reader: Reader) -> list[Topic]:
+    """The DLQs of these names, of the file or of any topic on the cluster; all of the file's without names.
+
+    Raises UsageError for a name that nothing has, BrokerError for a DLQ that was asked for and is not there. Without
+    names one that is not there yet has no letters.
+    """
+    from orchestrator.cli.targets import find_topic, not_created
+
+    there = reader.topics()
+    if not names:
+        return [topic for topic in pipeline.topics.values() if topic.is_dlq and topic.kafka_name in there]
+    found = [find_topic(pipeline, name, lambda: there) for name in dict.fromkeys(names)]
+    for topic in found:
+        if topic.kafka_name not in there:
+            raise not_created(topic)
+    return found
+
+
+class Letterbox:
+    """Some DLQs, from their oldest letter to the last one that was there when this was made.
+
+    `foreign` counts the records that are no letters of kpipe, `seen` all records, in the last `read`.
+    """
+
+    def __init__(self, reader: Reader, dlqs: Sequence[Topic]) -> None:
+        self.scan = Scan(reader, None, filtered=True)
+        self.names: Mapping[str, str] = {dlq.kafka_name: dlq.name for dlq in dlqs}
+        tps = [TopicPartition(name, n) for name in self.names for n in range(reader.partitions(name))]
+        self.begins = reader.beginnings(tps)
+        self.ends = reader.ends(tps)
+        self.foreign = 0
+        self.seen = 0
+
+    def read(self, where: Where | None = None) -> Iterator[tuple[Record, Letter]]:
+        """Every letter of which `where` is true; those of one partition in order."""
+        self.foreign = self.seen = 0
+        for batch in self.scan.read(self.begins, self.ends):
+            self.seen += len(batch)
+            for record in batch:
+                letter = read_letter(record.headers)
+                if letter is None:
+                    self.foreign += 1
+                elif where is None or where(record, self.names[record.topic]):
+                    yield record, letter
+        present.in_place("")
+
+    def newest(self, what: str) -> tuple[Record, Letter] | None:
+        """The newest letter with the id or fingerprint `what`."""
+        from orchestrator.cli.latest import latest
+
+        def wanted(record: Record) -> bool:
+            letter = read_letter(record.headers)
+            return letter is not None and what in (letter.id, letter.fingerprint)
+
+        found = latest(self.scan, self.begins, self.ends, 1, wanted)
+        present.in_place("")
+        letter = read_letter(found[0].headers) if found else None
+        return None if letter is None else (found[0], letter)
