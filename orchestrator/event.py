@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.records import Headers, Record
+from orchestrator.records import EmitHeaders, Headers, Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ class Emit:
     """One event to publish: `topic` as the pipeline file names it, `value` anything JSON can say.
 
     The key is the value's field that the topic's `key` names unless `key` is given; `value=None` is a tombstone
-    and needs `key`. `headers` are UTF-8 strings or bytes.
+    and needs `key`. `headers` are UTF-8 strings or bytes by name; a sequence of pairs where a name occurs twice.
     """
 
     __slots__ = ("headers", "key", "topic", "value")
@@ -119,7 +119,7 @@ class Emit:
         topic: str,
         value: Any,
         key: str | bytes | None = None,
-        headers: Mapping[str, str | bytes] | None = None,
+        headers: EmitHeaders | None = None,
     ) -> None:
         self.topic = topic
         self.value = value

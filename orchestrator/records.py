@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 #: Kafka headers in order; names may repeat; a value may be null (Kafka allows it).
 Headers = tuple[tuple[str, bytes | None], ...]
+#: As an author writes them: by name, or as pairs where a name occurs twice.
+EmitHeaders = Mapping[str, str | bytes] | Sequence[tuple[str, str | bytes]]
 
 
 class TopicPartition(NamedTuple):

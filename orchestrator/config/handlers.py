@@ -79,6 +79,8 @@ def _handler(tree: Mapping[str, Any], name: str, own: Mapping[str, Any]) -> Hand
         stop_timeout=units.seconds(options["stop-timeout"]),
         env={key: config_text(value) for key, value in options["env"].items()},
         essential=options["essential"],
+        headers={key: config_text(value) for key, value in own.get("headers", {}).items()},
+        health=own.get("health"),
     )
 
 

@@ -134,6 +134,8 @@ class Handler:
     stop_timeout: float = 30.0
     env: Mapping[str, str] = field(repr=False, default_factory=dict)
     essential: bool = False
+    headers: Mapping[str, str] = field(repr=False, default_factory=dict)
+    health: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from orchestrator.config.model import Topic
 from orchestrator.contracts.codec import Unencodable, decode_json, encode_json
 from orchestrator.contracts.contract import Contract
 from orchestrator.errors import ContractError
-from orchestrator.records import Headers, Outgoing
+from orchestrator.records import EmitHeaders, Headers, Outgoing
 
 
 def outgoing(
@@ -17,7 +17,7 @@ def outgoing(
     contract: Contract,
     value: Any,
     key: str | bytes | None = None,
-    headers: Mapping[str, str | bytes] | None = None,
+    headers: EmitHeaders | None = None,
 ) -> Outgoing:
     """The record for `value` on `topic`. Raises ContractError with every violation.
 
@@ -59,9 +59,10 @@ def _as_bytes(topic: Topic, key: str | bytes) -> bytes:
         raise _broken(topic, [("$", "the key is not valid Unicode")]) from None
 
 
-def _headers(topic: Topic, headers: Mapping[str, str | bytes] | None) -> Headers:
+def _headers(topic: Topic, headers: EmitHeaders | None) -> Headers:
+    pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
     try:
-        return tuple((n, v if isinstance(v, bytes) else v.encode()) for n, v in (headers or {}).items())
+        return tuple((n, v if isinstance(v, bytes) else v.encode()) for n, v in pairs)
     except UnicodeEncodeError:
         raise _broken(topic, [("$", "a header is not valid Unicode")]) from None
 

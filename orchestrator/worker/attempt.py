@@ -20,8 +20,8 @@ from orchestrator.worker.batch import Batch
 from orchestrator.worker.facts import Facts
 from orchestrator.worker.guard import Guard
 from orchestrator.worker.outputs import Outputs
-from orchestrator.worker.python import PythonHandler
 from orchestrator.worker.receipts import Receipts
+from orchestrator.worker.runner import Runner
 from orchestrator.worker.source import Source
 
 
@@ -59,7 +59,7 @@ class Attempts:
     def __init__(
         self,
         handler: Handler,
-        runner: PythonHandler,
+        runner: Runner,
         outputs: Outputs,
         receipts: Receipts,
         sender: Sender,

@@ -38,10 +38,10 @@ from orchestrator.worker.ledger import Ledger
 from orchestrator.worker.loop import Loop
 from orchestrator.worker.outputs import Outputs
 from orchestrator.worker.pool import pool_for
-from orchestrator.worker.python import load_python
 from orchestrator.worker.rebuild import Rebuild
 from orchestrator.worker.receipts import Receipts
 from orchestrator.worker.report import Report
+from orchestrator.worker.runner import load_runner, probe_of
 from orchestrator.worker.source import sources_of
 
 log = logging.getLogger("kpipe.worker")
@@ -127,7 +127,7 @@ class Worker:
         """Raises KpipeError for whatever keeps it from starting: that is final, a restart would not help."""
         pipeline, handler = config.pipeline, config.handler
         contracts = load_contracts(pipeline)
-        runner = load_python(handler, pipeline.base)
+        runner = load_runner(handler, pipeline)
         self._report = report
         self._facts = Facts()
         self._ledger = Ledger()
@@ -136,7 +136,7 @@ class Worker:
         sources = sources_of(pipeline, handler, contracts)
         outputs = Outputs(pipeline, handler, contracts)
         sender = Sender(handler.group, pipeline.name, handler.name)
-        self._guard = Guard(handler, self._facts)
+        self._guard = Guard(handler, self._facts, probe=probe_of(handler, self._ledger.work.set))
         self._attempts = Attempts(handler, runner, outputs, self._receipts, sender, self._facts, self._guard)
         parts = (handler, sources, self._ledger, self._attempts, self._receipts, self._facts, self._guard)
         self._loop = (

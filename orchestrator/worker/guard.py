@@ -5,23 +5,42 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, Protocol
 
 from orchestrator.config.model import Handler
 from orchestrator.delivery.breaker import Breaker, Fuse
 from orchestrator.delivery.outcome import Failed
 from orchestrator.worker.facts import Facts
 
+#: How soon an open breaker is looked at again while a probe is under way (seconds).
+PROBE_PAUSE = 0.05
+
+
+class Probe(Protocol):
+    """Finds out whether what the handler depends on is back."""
+
+    def look(self) -> str | None:
+        """What is wrong, "" when it is well, None while that is not known. Never blocks."""
+        ...
+
 
 class Guard:
     """One handler's guard. The thread that runs handlers changes it; others may read `halted` and `state`."""
 
-    def __init__(self, handler: Handler, facts: Facts, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        facts: Facts,
+        clock: Callable[[], float] = time.monotonic,
+        probe: Probe | None = None,
+    ) -> None:
+        """With a `probe` no event is risked before that has found all well."""
         self._breaker = Breaker(handler.breaker)
         self._fuse = Fuse(handler.fuse)
         self._blown = False
         self._facts = facts
         self._clock = clock
+        self._probe = probe
 
     @property
     def state(self) -> Literal["closed", "open", "half-open"]:
@@ -38,11 +57,19 @@ class Guard:
         return self._breaker.failures > 0 or self._breaker.state != "closed"
 
     def admits(self) -> Literal["all", "one", "none"]:
-        return self._breaker.admits(self._clock())
+        breaker = self._breaker
+        if self._probe is not None and breaker.state == "open" and not self._blown and self._clock() >= breaker.until:
+            wrong = self._probe.look()
+            if wrong is None:
+                return "none"
+            if wrong:
+                breaker.open(wrong, self._clock(), random.random())
+                self._facts.trouble(f"still away: {wrong}")
+        return breaker.admits(self._clock())
 
     def patience(self) -> float:
         """Seconds until an open breaker lets one event try."""
-        return max(0.0, self._breaker.until - self._clock())
+        return max(PROBE_PAUSE, self._breaker.until - self._clock())
 
     def answered(self) -> None:
         """The handler was able to decide about an event, for or against it."""

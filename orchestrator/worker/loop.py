@@ -99,7 +99,7 @@ class Loop(threading.Thread):
         self._most = 1 if admitted == "one" else BATCH_EVENTS
         busy = False
         for part in self._ledger.partitions:
-            if busy and admitted == "one":
+            if self._guard.halted or (busy and admitted == "one"):
                 break
             lane = part.lanes.pop_due(self._clock())
             if lane is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TypeGuard
 
 from orchestrator.config.model import Handler, Pipeline, Topic
 from orchestrator.contracts import Contract, outgoing
@@ -56,14 +57,18 @@ def _wrong_types(key: object, headers: object) -> str:
         return f"the key is a {type(key).__name__}; expected a string, bytes or None"
     if headers is None:
         return ""
-    if not isinstance(headers, Mapping):
+    if not isinstance(headers, Mapping) and not _are_pairs(headers):
         return f"the headers are a {type(headers).__name__}; expected a mapping"
-    for name, value in headers.items():
+    for name, value in headers.items() if isinstance(headers, Mapping) else headers:
         if not (isinstance(name, str) and isinstance(value, str | bytes)):
             return f"the header {name!r} is no string with a string or bytes"
         if not name.isprintable():
             return f"the header name {name!r} is not printable"
     return ""
+
+
+def _are_pairs(headers: object) -> TypeGuard[Sequence[tuple[object, object]]]:
+    return isinstance(headers, list | tuple) and all(isinstance(h, tuple) and len(h) == 2 for h in headers)
 
 
 def _undeclared(topic: object, allowed: Mapping[str, object]) -> Failed:

@@ -12,12 +12,10 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Generic, Protocol, TypeVar
 
-from orchestrator.delivery.outcome import Failed
-from orchestrator.event import Emit, Event
-from orchestrator.worker.python import PythonHandler
+from orchestrator.event import Event
+from orchestrator.worker.runner import Answer, Runner
 
 T = TypeVar("T")
-Answer = list[Emit] | Failed
 
 
 class Pool(Protocol[T]):
@@ -37,7 +35,7 @@ class Pool(Protocol[T]):
 class ThreadPool(Generic[T]):
     """`size` threads with one event at a time each. They are daemons: one that never returns keeps no process alive."""
 
-    def __init__(self, runner: PythonHandler, size: int, on_answer: Callable[[], None]) -> None:
+    def __init__(self, runner: Runner, size: int, on_answer: Callable[[], None]) -> None:
         self.answers: SimpleQueue[tuple[T, Answer]] = SimpleQueue()
         self._runner = runner
         self._on_answer = on_answer
@@ -64,7 +62,7 @@ class ThreadPool(Generic[T]):
 class AsyncPool(Generic[T]):
     """One thread with one event loop, in which every started event is a task."""
 
-    def __init__(self, runner: PythonHandler, on_answer: Callable[[], None]) -> None:
+    def __init__(self, runner: Runner, on_answer: Callable[[], None]) -> None:
         self.answers: SimpleQueue[tuple[T, Answer]] = SimpleQueue()
         self._runner = runner
         self._on_answer = on_answer
@@ -88,6 +86,6 @@ class AsyncPool(Generic[T]):
         self._on_answer()
 
 
-def pool_for(runner: PythonHandler, size: int, on_answer: Callable[[], None]) -> ThreadPool[T] | AsyncPool[T]:
+def pool_for(runner: Runner, size: int, on_answer: Callable[[], None]) -> ThreadPool[T] | AsyncPool[T]:
     """The pool that suits the handler's function, for at most `size` events at once."""
     return AsyncPool(runner, on_answer) if runner.is_async else ThreadPool(runner, size, on_answer)

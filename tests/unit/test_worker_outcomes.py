@@ -79,7 +79,8 @@ def odd(**more: Any) -> Callable[[], Emit]:
         odd(headers={"a": 5}),
         odd(headers={5: "a"}),
         odd(headers={"a": None}),
-        odd(headers=[("a", "b")]),
+        odd(headers=[("a", "b", "c")]),
+        odd(headers=[("a", 5)]),
         odd(headers={"\udc80": "b"}),
         lambda: Emit("out", {"a": object()}),
         lambda: Emit("out", {"a": float("nan")}),
@@ -88,6 +89,11 @@ def odd(**more: Any) -> Callable[[], Emit]:
 def test_odd_emits_are_refused(outputs: Outputs, emit: Callable[[], Emit]) -> None:
     answer = outputs.prepare([Emit("out", {}), emit()], RECORD)
     assert isinstance(answer, Failed) and answer.verdict == "output"
+
+
+def test_headers_may_be_pairs(outputs: Outputs) -> None:
+    answer = outputs.prepare([Emit("out", {}, headers=[("a", "1"), ("a", "2")])], RECORD)
+    assert isinstance(answer, list) and answer[0].headers == (("a", b"1"), ("a", b"2"))
 
 
 def test_a_good_emit_is_none_of_them(outputs: Outputs) -> None:

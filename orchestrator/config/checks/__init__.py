@@ -8,7 +8,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from orchestrator.config.checks import dlqs, events, files, handlers, kafka, names, notyet, services, timings, topics
+from orchestrator.config.checks import (
+    dlqs,
+    events,
+    files,
+    handlers,
+    kafka,
+    kinds,
+    names,
+    notyet,
+    services,
+    timings,
+    topics,
+)
 from orchestrator.config.checks.facts import gather
 from orchestrator.config.document import Document
 
@@ -16,5 +28,5 @@ from orchestrator.config.document import Document
 def check_meaning(doc: Document, base: Path) -> None:
     """Notes every finding about what the document means; `base` is where the paths in it begin."""
     facts = gather(doc, base)
-    for module in (names, topics, dlqs, events, handlers, services, files, kafka, timings, notyet):
+    for module in (names, topics, dlqs, events, handlers, kinds, services, files, kafka, timings, notyet):
         module.check(facts)

@@ -18,7 +18,6 @@ class Row(NamedTuple):
 
 NOT_YET = (
     Row("exec", "`exec` handlers are"),
-    Row("http", "`http` handlers are"),
     Row("guarantee", "`guarantee: exactly-once` is", ("at-least-once",)),
     Row("strikes", "`strikes` is"),
     Row("memory", "`memory` is"),

@@ -378,7 +378,7 @@ def test_options_of_later_versions_say_so(tmp_path: Path, options: dict[str, Any
         assert finding.code == "not-yet" and finding.severity == "error" and message in finding.message
 
 
-@pytest.mark.parametrize(("kind", "target"), [("exec", ["./a"]), ("http", "http://localhost:1/x")])
+@pytest.mark.parametrize(("kind", "target"), [("exec", ["./a"])])
 def test_kinds_of_later_versions_say_so(tmp_path: Path, kind: str, target: Any) -> None:
     handlers = {"h": {kind: target, "consumes": ["t"], "dlq": "none"}}
     finding = only(found(tmp_path, document(topics={"t": {}}, handlers=handlers)))
@@ -388,3 +388,17 @@ def test_kinds_of_later_versions_say_so(tmp_path: Path, kind: str, target: Any) 
 def test_what_an_option_of_later_versions_does_today_is_fine(tmp_path: Path) -> None:
     options = {"concurrency": 1, "ordering": "key", "guarantee": "at-least-once"}
     assert codes(tmp_path, topics={"t": {}}, handlers={"h": handler(**options)}) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "target", "options"),
+    [
+        ("http", "http://localhost:1/x", {"unavailable": ["a:B"]}),
+        ("python", "a:b", {"health": "/"}),
+        ("python", "a:b", {"headers": {"Authorization": "x"}}),
+    ],
+)
+def test_options_of_another_kind_are_misplaced(tmp_path: Path, kind: str, target: Any, options: dict[str, Any]) -> None:
+    handlers = {"h": {kind: target, "consumes": ["t"], "dlq": "none", **options}}
+    finding = only(found(tmp_path, document(topics={"t": {}}, handlers=handlers)))
+    assert finding.code == "misplaced-key" and f"`{next(iter(options))}`" in finding.message

@@ -55,14 +55,26 @@ def test_every_object_is_closed_or_says_what_else_it_takes() -> None:
 def test_whatever_handlers_have_by_default_they_can_say_themselves() -> None:
     own, defaults = properties(*HANDLER), properties(*DEFAULTS)
     assert all(own[name] == part for name, part in defaults.items())
-    single = {"python", "exec", "http", "service", "consumes", "produces", "group", "port", "ready"}
+    single = {
+        "python",
+        "exec",
+        "http",
+        "service",
+        "consumes",
+        "produces",
+        "group",
+        "port",
+        "ready",
+        "headers",
+        "health",
+    }
     assert own.keys() - defaults.keys() == single
 
 
 def test_a_service_refuses_exactly_what_is_for_streams() -> None:
     refused = grammar.schema()["$defs"]["handler"]["then"]["properties"].keys()
     fits = {"python", "exec", "http", "service", "produces", "port", "ready", "replicas", "restart", "stop-timeout"}
-    fits |= {"env", "essential", "memory", "interpreter"}
+    fits |= {"env", "essential", "memory", "interpreter", "headers", "health"}
     assert properties(*HANDLER).keys() - refused == fits
 
 

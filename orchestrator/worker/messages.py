@@ -1,0 +1,148 @@
+"""What kpipe and a handler outside its process say to each other, as JSON: docs/protocol.md.
+
+A reply says what became of an event: `emit` with the events to publish, or `retry`, `reject` or `unavailable` with the
+reason. What a reply says wrong is the event's outcome `output`; nothing of such a reply is sent.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from math import isfinite
+from typing import Any, Literal
+
+from orchestrator.delivery.outcome import Failed
+from orchestrator.event import Emit
+
+_FAILURES: tuple[Literal["retry", "reject", "unavailable"], ...] = ("retry", "reject", "unavailable")
+_ERROR_TYPES = {"retry": "Retry", "reject": "Reject", "unavailable": "Unavailable"}
+_REPLY = ("id", "emit", *_FAILURES, "after")
+_EMIT = ("topic", "value", "key", "keyBase64", "headers")
+
+
+class _Wrong(ValueError):
+    """What is wrong with a reply, in a sentence."""
+
+
+def outcome_of(reply: Any) -> list[Emit] | Failed:
+    """What a reply's document stands for."""
+    try:
+        return _outcome(_object(reply, _REPLY, "the reply"))
+    except _Wrong as e:
+        return wrong(str(e))
+
+
+def emits_of(listed: Any) -> list[Emit] | Failed:
+    """The events of an `emit` list."""
+    try:
+        return _emits(listed)
+    except _Wrong as e:
+        return wrong(str(e))
+
+
+def wrong(what: str) -> Failed:
+    """The outcome of an answer that can't be understood."""
+    return Failed("output", what, "ProtocolError")
+
+
+def _outcome(reply: Mapping[str, Any]) -> list[Emit] | Failed:
+    said = [name for name in ("emit", *_FAILURES) if name in reply]
+    if len(said) > 1:
+        raise _Wrong(f"the reply has `{said[0]}` and `{said[1]}`; only one of them can be")
+    if "after" in reply and said and said[0] not in ("retry", "unavailable"):
+        raise _Wrong(f"`after` does not go with `{said[0]}`")
+    if not said or said[0] == "emit":
+        return _emits(reply.get("emit"))
+    verdict = next(name for name in _FAILURES if name == said[0])
+    why = reply[verdict]
+    if not isinstance(why, str):
+        raise _Wrong(f"`{verdict}` is {_kind(why)}; expected the reason as a string")
+    return Failed(verdict, why, _ERROR_TYPES[verdict], after=_after(reply.get("after")))
+
+
+def _after(said: Any) -> float | None:
+    if said is None:
+        return None
+    if isinstance(said, bool) or not isinstance(said, int | float) or not isfinite(said) or said < 0:
+        raise _Wrong(f"`after` is {said!r}; expected seconds, a number from 0")
+    return float(said)
+
+
+def _emits(listed: Any) -> list[Emit]:
+    if listed is None:
+        return []
+    if not isinstance(listed, list):
+        raise _Wrong(f"`emit` is {_kind(listed)}; expected a list of events")
+    return [_emit(one, f"`emit[{index}]`") for index, one in enumerate(listed)]
+
+
+def _emit(said: Any, where: str) -> Emit:
+    one = _object(said, _EMIT, where)
+    for name in ("topic", "value"):
+        if name not in one:
+            raise _Wrong(f"{where} has no `{name}`")
+    if not isinstance(one["topic"], str):
+        raise _Wrong(f"{where}: `topic` is {_kind(one['topic'])}; expected a string")
+    return Emit(one["topic"], one["value"], _key(one, where), _headers(one.get("headers"), where))
+
+
+def _key(one: Mapping[str, Any], where: str) -> str | bytes | None:
+    key, encoded = one.get("key"), one.get("keyBase64")
+    if encoded is not None:
+        if key is not None:
+            raise _Wrong(f"{where} has `key` and `keyBase64`; only one of them can be")
+        return _bytes(encoded, f"{where}: `keyBase64`")
+    if key is not None and not isinstance(key, str):
+        raise _Wrong(f"{where}: `key` is {_kind(key)}; expected a string")
+    return key
+
+
+def _headers(said: Any, where: str) -> Sequence[tuple[str, str | bytes]] | None:
+    if said is None:
+        return None
+    pairs = list(said.items()) if isinstance(said, dict) else said
+    if not isinstance(pairs, list):
+        raise _Wrong(f"{where}: `headers` is {_kind(said)}; expected a list of [name, value]")
+    return [_header(pair, where) for pair in pairs]
+
+
+def _header(pair: Any, where: str) -> tuple[str, str | bytes]:
+    if not isinstance(pair, list | tuple) or len(pair) != 2 or not isinstance(pair[0], str):
+        raise _Wrong(f"{where}: a header is {pair!r:.100}; expected [name, value]")
+    name, value = pair
+    if isinstance(value, dict) and list(value) == ["base64"]:
+        return name, _bytes(value["base64"], f"{where}: the header `{name}`")
+    if not isinstance(value, str):
+        raise _Wrong(f"{where}: the header `{name}` is {_kind(value)}; expected a string")
+    return name, value
+
+
+def _bytes(encoded: Any, where: str) -> bytes:
+    try:
+        return base64.b64decode(encoded, validate=True)
+    except (binascii.Error, TypeError, ValueError):
+        raise _Wrong(f"{where} is not Base64") from None
+
+
+def _object(said: Any, known: Sequence[str], where: str) -> Mapping[str, Any]:
+    if not isinstance(said, dict):
+        raise _Wrong(f"{where} is {_kind(said)}; expected an object")
+    for name in said:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            raise _Wrong(
+                f"{where} has `{name:.50}`, which means nothing" + (f"; did you mean `{near[0]}`?" * bool(near))
+            )
+    return said
+
+
+def _kind(value: Any) -> str:
+    """A JSON value's type in words."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    kinds: list[tuple[type, str]] = [(dict, "an object"), (list, "a list"), (str, "a string")]
+    return next((word for kind, word in kinds if isinstance(value, kind)), "a number")
