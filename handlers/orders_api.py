@@ -35,7 +35,9 @@ MEMBERS = ("userId", "amount", "items")
 class Publishing(Protocol):
     """The part of `Publisher` that this API needs."""
 
-    async def publish_async(self, topic: str, value: Any) -> Any: ...
+    async def publish_async(
+        self, topic: str, value: Any, *, headers: Mapping[str, str | bytes] | None = None
+    ) -> Any: ...
     def violations(self, topic: str, value: Any) -> Sequence[tuple[str, str]]: ...
     def close(self) -> int: ...
 
@@ -50,7 +52,7 @@ def create_app(
         order = _order(body, new_id, now)
         _refuse([*_request_violations(body), *publisher.violations(TOPIC, order)])
         try:
-            await publisher.publish_async(TOPIC, order)
+            await publisher.publish_async(TOPIC, order, headers=_trace(request))
         except ContractError as error:
             _refuse(error.violations)
         except BrokerError as error:
@@ -76,6 +78,12 @@ def _order(body: Any, new_id: Callable[[], str], now: Callable[[], str]) -> dict
     ids = {"eventId": new_id(), "orderId": new_id()}
     asked = {name: given[name] for name in MEMBERS if name in given}
     return {**ids, **asked, "status": "CREATED", "createdAt": now()}
+
+
+def _trace(request: Request) -> dict[str, str | bytes]:
+    """The caller's trace, which the order then belongs to; without one the publisher begins one."""
+    parent = request.headers.get("traceparent")
+    return {} if parent is None else {"traceparent": parent}
 
 
 def _request_violations(body: Any) -> list[tuple[str, str]]:

@@ -6,6 +6,7 @@ import time
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from random import getrandbits
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -193,12 +194,15 @@ def _as_it_is(topic: Topic, value: Any, key: bytes | None) -> Outgoing:
 
 def _outgoing(common: _Common, draft: Draft) -> Outgoing:
     """One record, valid or sent as it is. Raises ContractError with every violation."""
+    from orchestrator.delivery.lineage import begun
+
     own = draft.recorded
     key = common.key if own is None or common.key is not None else own.key
     out = common.encode(draft.value(), key)
     if own is not None and not common.validate:
         out = out._replace(key=key)  # a null key too stays what it was
-    headers = common.headers if own is None else own.headers + common.headers
+    # A record that is sent again is in the trace that it was in, or in none.
+    headers = begun(common.headers, getrandbits(192)) if own is None else own.headers + common.headers
     now = time.time_ns() // 1_000_000
     return out._replace(headers=headers, partition=common.partition, timestamp=now)
 

@@ -87,7 +87,7 @@ class Attempts:
         self.deadline = time.monotonic() + self._handler.timeout
         answer = self._runner.run(event)
         self.deadline = 0.0
-        return self.conclude(answer, record, batch)
+        return self.conclude(answer, record, batch, attempt)
 
     def event_of(self, source: Source, record: Record, event_id: EventId | None, value: Any, attempt: int) -> Event:
         """What the handler is given."""
@@ -97,12 +97,12 @@ class Attempts:
         known_as = None if event_id is None else str(event_id)
         return Event(record, value, topic=source.topic, id=known_as, attempt=attempt, deadline=until, letter=letter)
 
-    def conclude(self, answer: list[Emit] | Failed, record: Record, batch: Batch) -> Failed | None:
-        """Send what the handler's answer asks for, on behalf of the record that `batch` added last."""
+    def conclude(self, answer: list[Emit] | Failed, record: Record, batch: Batch, attempt: int) -> Failed | None:
+        """Send what the handler's answer to this attempt asks for, on behalf of the record that `batch` added last."""
         if isinstance(answer, Failed):
             return answer
         if answer:
-            outs = self._outputs.prepare(answer, record)
+            outs = self._outputs.prepare(answer, record, attempt)
             if isinstance(outs, Failed):
                 return outs
             for out in outs:

@@ -201,7 +201,7 @@ class ConcurrentLoop(Loop):
         elif isinstance(answer, Failed) and answer.verdict in ("decode", "schema"):
             self._attempts.bury_broken(source, pending, answer, batch)
         else:
-            failed = self._attempts.conclude(answer, pending.record, batch)
+            failed = self._attempts.conclude(answer, pending.record, batch, pending.attempts + 1)
             parked = None if failed is None else self._attempts.fail(source, pending, failed, batch)
             if parked is not None:
                 batch.take_back(pending.event_id)

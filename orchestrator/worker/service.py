@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
@@ -26,6 +27,7 @@ from orchestrator.brokers import recorded
 from orchestrator.config import load
 from orchestrator.config.model import Pipeline, Topic
 from orchestrator.contracts import load_contracts, outgoing
+from orchestrator.delivery.lineage import begun
 from orchestrator.errors import BrokerError, ContractError, FindingsError, KpipeError, UsageError
 from orchestrator.kafka.producer import Producer, SendFailure
 from orchestrator.kafka.properties import client_properties
@@ -97,7 +99,8 @@ class Publisher:
         """Send one event and wait until Kafka has acknowledged it on all in-sync replicas.
 
         The key is the value's member that the topic's `key` names unless it is given; None as value is a
-        tombstone. Raises ContractError (with every violation; nothing was sent), UsageError (the service
+        tombstone. A `traceparent` among `headers` (W3C Trace Context) is passed on; without one a trace begins here.
+        Raises ContractError (with every violation; nothing was sent), UsageError (the service
         does not declare `topic` under `produces`) and BrokerError (not acknowledged within the timeout).
         """
         sent = self._send(topic, self._record(topic, value, key, headers))
@@ -157,7 +160,8 @@ class Publisher:
             )
         if topic not in self._pipeline.topics:
             raise UsageError(f"the pipeline file declares no topic {topic}")
-        return outgoing(self._pipeline.topics[topic], self._contracts[topic], value, key, headers)
+        record = outgoing(self._pipeline.topics[topic], self._contracts[topic], value, key, headers)
+        return record._replace(headers=begun(record.headers, random.getrandbits(192)))
 
     def _send(self, topic: str, record: Outgoing) -> Future[Delivered]:
         polled = self._usable()

@@ -43,7 +43,10 @@ def test_what_was_said_is_what_is_there(shop: Orders) -> None:
     [sent] = shop.sent("order", "-H", "trace: abc", "-H", "trace:d:e")
     there = shop.tailed("orders", "-p", str(sent["partition"]), "-o", str(sent["offset"]), "-c", "1")
     assert there == [sent]
-    assert sent["headers"] == [["trace", "abc"], ["trace", "d:e"]]
+    assert sent["headers"][:2] == [["trace", "abc"], ["trace", "d:e"]]
+    assert [name for name, _ in sent["headers"][2:]] == ["traceparent"], "every event that is sent begins a trace"
+    [joined] = shop.sent("order", "-H", "traceparent:mine")
+    assert joined["headers"] == [["traceparent", "mine"]], "unless it is to be in another"
 
 
 def test_one_line_for_each_event(shop: Orders) -> None:

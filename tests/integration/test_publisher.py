@@ -99,7 +99,9 @@ def test_an_event_is_where_it_says(project: Project, publisher: Publisher) -> No
     assert (delivered.topic, delivered.partition, delivered.offset) == ("events", record.partition(), record.offset())
     assert record.key() == "größe".encode()
     assert record.value() == '{"id":"größe","amount":99.99}'.encode()
-    assert record.headers() == [("trace", b"abc")]
+    (own, begun) = record.headers()
+    assert own == ("trace", b"abc")
+    assert begun[0] == "traceparent"
 
 
 def test_events_of_one_key_share_a_partition_in_order(project: Project, publisher: Publisher) -> None:

@@ -84,8 +84,10 @@ class FakePublisher:
     def values(self) -> list[Any]:
         return [decode_json(record.value or b"null") for record in self.records]
 
-    async def publish_async(self, topic: str, value: Any) -> None:
-        record = published(topic, value)
+    async def publish_async(self, topic: str, value: Any, *, headers: Mapping[str, str | bytes] | None = None) -> None:
+        record = published(topic, value)._replace(
+            headers=tuple((n, str(v).encode()) for n, v in (headers or {}).items())
+        )
         if self.failure is not None:
             raise self.failure
         self.records.append(record)

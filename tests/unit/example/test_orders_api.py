@@ -49,6 +49,13 @@ def test_an_order_is_created() -> None:
     assert publisher.values == [{**ids, **GOOD, "status": "CREATED", "createdAt": "2026-01-15T10:30:00.000Z"}]
 
 
+def test_an_order_belongs_to_the_trace_of_whoever_placed_it() -> None:
+    publisher = FakePublisher()
+    parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    assert order(publisher, headers=JSON | {"traceparent": parent}, json=GOOD).status_code == 201
+    assert publisher.records[0].headers == (("traceparent", parent.encode()),)
+
+
 @pytest.mark.parametrize(
     "amount", ["99.99", "150.00", "0.1", "100", "1E+2", "0.30000000000000004", "999999999.99", "1e-7"]
 )
