@@ -93,7 +93,7 @@ def test_odd_emits_are_refused(outputs: Outputs, emit: Callable[[], Emit]) -> No
 
 def test_headers_may_be_pairs(outputs: Outputs) -> None:
     answer = outputs.prepare([Emit("out", {}, headers=[("a", "1"), ("a", "2")])], RECORD)
-    assert isinstance(answer, list) and answer[0].headers == (("a", b"1"), ("a", b"2"))
+    assert isinstance(answer, list) and answer[0].headers[:2] == (("a", b"1"), ("a", b"2"))
 
 
 def test_a_good_emit_is_none_of_them(outputs: Outputs) -> None:
