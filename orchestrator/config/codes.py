@@ -45,6 +45,9 @@ CODES: Mapping[str, str] = MappingProxyType(
         "dlq-schema": "a topic with a schema that is named as a DLQ",
         "dlq-output": "a handler that writes to a DLQ",
         "dlq-size": "a DLQ whose records may be too small for its letters (warning)",
+        "dlq-retention": "a DLQ that deletes letters before their events (warning)",
+        "compaction": "a compacted topic without a `key`, or a compacted DLQ (warning)",
+        "unproduced": "a consumed topic that nothing in the file sends to (warning)",
         # Handlers and events
         "group": "two handlers in one consumer group",
         "replicas": "more replicas than partitions (warning)",

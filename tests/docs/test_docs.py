@@ -29,7 +29,7 @@ PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 GRAMMAR_KEYS = ("kpipe", "kafka", "topics", "events", "handlers")
 #: What a fragment of a pipeline file cannot have: the rest of the file, and the files of the reader.
-OF_A_FRAGMENT = {"missing-file", "unknown-topic", "no-dlq", "interpolation", "missing-key"}
+OF_A_FRAGMENT = {"missing-file", "unknown-topic", "no-dlq", "interpolation", "missing-key", "unproduced"}
 
 
 def name_of(page: Path) -> str:

@@ -157,6 +157,7 @@ def test_happenings_and_their_fields() -> None:
 def test_a_running_pipeline(shop: Orders) -> None:
     (shop.folder / "work.py").write_text(HANDLER)
     (shop.folder / "more.yaml").write_text(
+        "events: {note: {topic: notes}}\n"
         "handlers:\n  echo: {python: 'work:handle', consumes: [notes]}\n  idle: {service: sleep 600}\n"
     )
     files = ("-f", "pipeline.yaml", "-f", "more.yaml")

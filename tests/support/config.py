@@ -69,11 +69,14 @@ def loaded(folder: Path, content: Any, environ: Mapping[str, str] | None = None)
     return load([file], environ or {})
 
 
-def found(folder: Path, content: Any, environ: Mapping[str, str] | None = None) -> list[Finding]:
-    """The findings of a pipeline file with this content."""
+def found(folder: Path, content: Any, environ: Mapping[str, str] | None = None, *, alone: bool = True) -> list[Finding]:
+    """The findings of a pipeline file with this content.
+
+    `alone`: what it consumes comes from elsewhere, which is no finding then: most tests are about something else.
+    """
     findings = list(loaded(folder, content, environ).findings)
     assert {finding.code for finding in findings} <= CODES.keys()
-    return findings
+    return [finding for finding in findings if not (alone and finding.code == "unproduced")]
 
 
 def column(content: Any, snippet: str) -> int:

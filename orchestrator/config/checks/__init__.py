@@ -12,6 +12,7 @@ from orchestrator.config.checks import (
     dlqs,
     events,
     files,
+    flow,
     handlers,
     kafka,
     kinds,
@@ -28,5 +29,5 @@ from orchestrator.config.document import Document
 def check_meaning(doc: Document, base: Path) -> None:
     """Notes every finding about what the document means; `base` is where the paths in it begin."""
     facts = gather(doc, base)
-    for module in (names, topics, dlqs, events, handlers, kinds, services, files, kafka, timings, notyet):
+    for module in (names, topics, dlqs, events, handlers, kinds, services, files, kafka, timings, flow, notyet):
         module.check(facts)

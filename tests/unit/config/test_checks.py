@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator.config.owned import ALIASES, OWNED
-from tests.support.config import column, document, found, only
+from tests.support.config import column, document, found, only, yaml_text
 
 
 def handler(**options: Any) -> dict[str, Any]:
@@ -17,6 +17,60 @@ def handler(**options: Any) -> dict[str, Any]:
 
 def codes(folder: Path, **sections: Any) -> list[str]:
     return [finding.code for finding in found(folder, document(**sections))]
+
+
+# The whole pipeline
+
+
+def test_a_topic_that_nothing_sends_to_is_a_warning(tmp_path: Path) -> None:
+    handlers = {"h": handler(consumes=["t", "u"]), "i": handler(consumes=["t"])}
+    sections = {"topics": {"t": {}, "u": {}}, "events": {"e": {"topic": "u"}}, "handlers": handlers}
+    finding = only(found(tmp_path, document(**sections), alone=False))
+    assert (finding.severity, finding.code) == ("warning", "unproduced")
+    assert finding.message == "nothing in this file sends to `t`, which `h` consumes"
+    assert finding.column == yaml_text(document(**sections)).index('"t", "u"') + 1
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"handlers": {"s": {"service": "x", "produces": ["t"]}}},
+        {"handlers": {"g": {"python": "m:f", "consumes": ["u.dlq"], "dlq": "none", "produces": ["t"]}}},
+        {"events": {"e": {"topic": "t"}}},
+        {"events": {"e": 7}},
+    ],
+)
+def test_whatever_sends_to_a_topic_will_do(tmp_path: Path, more: dict[str, Any]) -> None:
+    handlers = {"h": handler(), **more.pop("handlers", {})}
+    topics = {"t": {}, "u": {"dlq": "u.dlq"}}
+    left = found(tmp_path, document(topics=topics, handlers=handlers, **more), alone=False)
+    assert "unproduced" not in [finding.code for finding in left]
+
+
+def test_a_dlq_that_forgets_letters_before_their_events_is_a_warning(tmp_path: Path) -> None:
+    topics = {"t": {"dlq": "d", "retention": "60d"}, "u": {"dlq": "d", "retention": "40d"}}
+    finding = only(found(tmp_path, document(topics=topics)))
+    assert (finding.severity, finding.code) == ("warning", "dlq-retention")
+    assert finding.message == "`d` keeps dead letters for 30d, but `t` keeps their events for 60d"
+    own = document(topics={**topics, "d": {"retention": "59d"}})
+    assert only(found(tmp_path, own)).column == column(own, '"59d"')
+    assert codes(tmp_path, topics={**topics, "d": {"retention": "60d"}}) == []
+    forever = {"t": {"dlq": "d", "retention": "unlimited"}}
+    assert codes(tmp_path, topics=forever) == ["dlq-retention"]
+    assert codes(tmp_path, topics=forever, defaults={"dlq": {"retention": "unlimited"}}) == []
+    assert codes(tmp_path, topics={"t": {"dlq": "d", "cleanup": "compact", "key": "id"}}) == []
+
+
+def test_compaction_wants_keys_and_no_letters(tmp_path: Path) -> None:
+    tree = document(topics={"t": {"cleanup": "compact"}})
+    finding = only(found(tmp_path, tree))
+    assert (finding.severity, finding.code, finding.column) == ("warning", "compaction", column(tree, '"compact"'))
+    assert codes(tmp_path, defaults={"topic": {"configs": {"cleanup.policy": "compact"}}}, topics={"t": {}}) == [
+        "compaction"
+    ]
+    assert codes(tmp_path, topics={"t": {"cleanup": "compact", "key": "id"}}) == []
+    dlq = {"t": {"dlq": "d"}, "d": {"cleanup": "compact,delete"}}
+    assert "a letter removes the earlier ones" in only(found(tmp_path, document(topics=dlq))).message
 
 
 # Names
@@ -306,7 +360,7 @@ def test_attempts_have_to_end_before_the_record_expires(tmp_path: Path) -> None:
     assert timing(tmp_path, {"retention": "345s"}, retry=retry, dedup="off") == []
 
 
-@pytest.mark.parametrize("topic", [{"retention": "unlimited"}, {"retention": "1s", "cleanup": "compact"}])
+@pytest.mark.parametrize("topic", [{"retention": "unlimited"}, {"retention": "1s", "cleanup": "compact", "key": "id"}])
 def test_a_topic_that_deletes_nothing_by_time_has_time(tmp_path: Path, topic: Any) -> None:
     assert timing(tmp_path, topic, retry={"attempts": 1000000}) == []
 

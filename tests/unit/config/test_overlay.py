@@ -15,6 +15,7 @@ kafka: {bootstrap: "${BASE_ONLY}", client: {a: 1, b: 2}}
 topics:
   one: {partitions: 3, key: id}
   two: {}
+events: {a: {topic: one}, b: {topic: two}}
 handlers:
   h: {python: m:f, consumes: [one, two], dlq: none, env: {A: 1}}
 """
@@ -40,7 +41,9 @@ def test_mappings_merge_and_everything_else_replaces(tmp_path: Path) -> None:
 
 
 def test_an_empty_value_removes_and_the_default_holds_again(tmp_path: Path) -> None:
-    result = overlaid(tmp_path, "kafka:\ntopics: {one: {partitions: ~, key: null}, two: }\nhandlers: {h: }\n")
+    result = overlaid(
+        tmp_path, "kafka:\ntopics: {one: {partitions: ~, key: null}, two: }\nevents: {b: }\nhandlers: {h: }\n"
+    )
     assert result.pipeline is not None
     assert result.pipeline.kafka.bootstrap == "" and not result.pipeline.handlers
     assert list(result.pipeline.topics) == ["one"]
