@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from os import pathsep
 from pathlib import Path
 
+from orchestrator.cli.publishing import Publishing
 from orchestrator.cli.shared import did_you_mean
 from orchestrator.config.model import NO_DLQ, Handler, Pipeline
 from orchestrator.errors import HandlerError, UsageError
@@ -23,12 +24,15 @@ _PYTHONS = ("python", "python3")
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What all children share: the pipeline's files (absolute), Kafka's address, our own environment."""
+    """What all children share: the pipeline's files (absolute), Kafka's address, our own environment, the endpoint at
+    which services publish.
+    """
 
     pipeline: Pipeline
     files: tuple[Path, ...]
     bootstrap: str
     environ: Mapping[str, str]
+    publishing: Publishing | None = None
 
 
 def chosen(pipeline: Pipeline, names: Sequence[str]) -> tuple[Handler, ...]:
@@ -115,6 +119,8 @@ def _worker(handler: Handler, around: Surroundings, name: str, slot: int, stage:
 
 def _service(handler: Handler, around: Surroundings, name: str, slot: int, stage: int) -> ChildSpec:
     env = _environment(handler, around)
+    if around.publishing is not None:
+        env = {**env, **around.publishing.env(handler)}
     leading = [str(around.pipeline.base), *filter(None, [env.get("PYTHONPATH")])]
     if handler.port is not None:
         # What process managers and hosting platforms set, and servers look for.

@@ -23,6 +23,7 @@ from orchestrator.cli.detach import SETTLING, Handover
 from orchestrator.cli.fleet import Fleet
 from orchestrator.cli.ground import Ground
 from orchestrator.cli.main import EXIT_CLOSED_OUTPUT
+from orchestrator.cli.publishing import Publishing
 from orchestrator.cli.requests import Requests
 from orchestrator.cli.voice import Voice
 from orchestrator.config.model import Handler, Pipeline
@@ -91,6 +92,7 @@ class Session:
         names = [name for handler in self._order.handlers for name in launch.names(handler)]
         logs = self._state_dir / "logs"
         self._voice = Voice([*names, *self._ground.names], logs, json=self._order.json, gone=self._nobody_reads)
+        self._publishing = Publishing(self._order.handlers)
         self._supervisor = Supervisor(logs, hear=self._hear, show=self._voice.show)
         self._fleet = Fleet(self._order.pipeline, self._order.handlers, self._supervisor, self._order.fatal)
         self._loop.set_exception_handler(self._unexpected)
@@ -105,6 +107,7 @@ class Session:
                 path.unlink(missing_ok=True)
             return self._judged()
         finally:
+            self._publishing.close()
             self._voice.close()
 
     def _judged(self) -> int:
@@ -145,7 +148,10 @@ class Session:
         self._bootstrap = await self._ground.start(self._supervisor)
         if self._order.sync:
             await in_background(self._sync)
-        around = launch.Surroundings(self._order.pipeline, self._order.files, self._bootstrap, os.environ)
+        around = launch.Surroundings(
+            self._order.pipeline, self._order.files, self._bootstrap, os.environ, self._publishing
+        )
+        self._publishing.when_wanted(lambda: self._serve_publishing(self._bootstrap), self._loop)
         self._fleet.start(around)
         settled = self._loop.create_task(self._supervisor.settled())
         handover = self._order.handover
@@ -163,6 +169,10 @@ class Session:
         if handover is not None and self._supervisor.stopping is None:
             self._voice.flush()
             handover.settled(ready)
+
+    def _serve_publishing(self, bootstrap: str) -> None:
+        if self._supervisor.stopping is None:
+            self._supervisor.start([self._publishing.spec(self._order.pipeline, bootstrap, os.environ)])
 
     def _sync(self) -> None:
         from orchestrator.cli.cluster import connect

@@ -124,6 +124,8 @@ def _start(spec: ChildSpec, pipes: Pipes) -> subprocess.Popen[bytes]:
     if spec.reports:
         inherited.append(pipes.open("status", child_writes=True))
         env[STATUS_FD] = str(inherited[-1])
+    inherited.extend(spec.inherit.values())
+    env |= {name: str(fd) for name, fd in spec.inherit.items()}
     scope = "group" if spec.signal_group else "main"
     return subprocess.Popen(
         # Isolated and without site-packages: a fast start, and nothing of the child's environment is meant for it.

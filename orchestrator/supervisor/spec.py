@@ -63,7 +63,8 @@ class ChildSpec:
 
     `group` is the handler that the child is a replica (`slot`) of. `env` is the whole environment. `config` goes
     through a pipe whose file descriptor is named in KPIPE_CONFIG_FD; `reports` gives the child a pipe to report on
-    (KPIPE_STATUS_FD), else `probe` tells when it is ready. `port` must be free before each start. Children start in
+    (KPIPE_STATUS_FD), else `probe` tells when it is ready. `inherit` are open file descriptors that the child
+    gets as well, by the variables that tell it their numbers. `port` must be free before each start. Children start in
     ascending order of `stage` and stop in descending order, a stage after the other. `stop_timeout` is in seconds;
     SIGTERM goes to the whole process group, or, without `signal_group`, to the child alone. `must_start`: an end
     before it was ready for the first time means that it could not start. `failure_code` is what `kpipe up` ends with
@@ -78,6 +79,7 @@ class ChildSpec:
     slot: int = 0
     config: bytes | None = field(default=None, repr=False)
     reports: bool = False
+    inherit: Mapping[str, int] = field(default_factory=dict)
     probe: Probe = field(default_factory=Probe)
     port: int | None = None
     stage: int = 0

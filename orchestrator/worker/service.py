@@ -252,14 +252,15 @@ def _allowed(pipeline: Pipeline, handler: str | None) -> frozenset[str] | None:
 
 def _properties(pipeline: Pipeline, allowed: frozenset[str] | None, bootstrap: str, timeout: float) -> dict[str, Any]:
     topics = (topic for topic in pipeline.topics.values() if allowed is None or topic.name in allowed)
-    largest = max(map(_largest_record, topics), default=_KAFKA_RECORD_LIMIT)
+    largest = max(map(largest_record, topics), default=_KAFKA_RECORD_LIMIT)
     common = client_properties(pipeline.kafka, "producer", bootstrap, message_max_bytes=largest)
     # A worker's records never expire; here a caller waits, and what it was told has failed must not be sent
     # later.
     return {**common, "message.timeout.ms": str(max(1, round(timeout * 1000)))}
 
 
-def _largest_record(topic: Topic) -> int:
+def largest_record(topic: Topic) -> int:
+    """The most bytes that a record of the topic may have."""
     return int(topic.configs.get("max.message.bytes", _KAFKA_RECORD_LIMIT))
 
 

@@ -14,8 +14,11 @@ RESERVED = frozenset(
         "KPIPE_CONFIG_FD",
         "KPIPE_HANDLER",
         "KPIPE_IN_FD",
+        "KPIPE_LISTEN_FD",
         "KPIPE_OUT_FD",
         "KPIPE_PIPELINE_FILES",
+        "KPIPE_PUBLISH_TOKEN",
+        "KPIPE_PUBLISH_URL",
         "KPIPE_STATUS_FD",
     )
 )
