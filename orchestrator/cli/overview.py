@@ -37,7 +37,7 @@ def _row(handler: Handler) -> tuple[object, ...]:
     counts = handler["accounting"] or {}
     return (
         handler["name"],
-        handler["state"],
+        _state(handler),
         f"{handler['ready']}/{handler['replicas']}",
         None if handler["up_seconds"] is None else duration(handler["up_seconds"]),
         handler["restarts"],
@@ -46,6 +46,12 @@ def _row(handler: Handler) -> tuple[object, ...]:
         handler["lag"],
         counts.get("dead_lettered"),
     )
+
+
+def _state(handler: Handler) -> str:
+    """The state, and that the handler waits by itself where it does."""
+    breaker = handler.get("breaker")
+    return str(handler["state"]) if breaker in (None, "closed") else f"{handler['state']}, breaker {breaker}"
 
 
 def _rate(per_second: float | None) -> str | None:

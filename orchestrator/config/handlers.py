@@ -81,6 +81,8 @@ def _handler(tree: Mapping[str, Any], name: str, own: Mapping[str, Any]) -> Hand
         essential=options["essential"],
         headers={key: config_text(value) for key, value in own.get("headers", {}).items()},
         health=own.get("health"),
+        strikes=int(options["strikes"]),
+        memory=units.size(options["memory"]) if "memory" in options else None,
     )
 
 
@@ -106,6 +108,7 @@ def _built_in() -> dict[str, Any]:
         "stop-timeout",
         "env",
         "essential",
+        "strikes",
     )
     return {name: grammar.default("defaults", "handler", name) for name in names} | {
         "retry": {},

@@ -108,7 +108,7 @@ class Handler:
     """One handler. `target` is `module:function`, an argv tuple, a URL or a command, by `kind`.
 
     `dlq` is the DLQ that takes what the handler gives up on: a topic's name, `NO_DLQ`, or None, which means the
-    source topic's own DLQ. `group` is the consumer group's full name.
+    source topic's own DLQ. `group` is the consumer group's full name. `memory` is in bytes.
     """
 
     name: str
@@ -136,6 +136,8 @@ class Handler:
     essential: bool = False
     headers: Mapping[str, str] = field(repr=False, default_factory=dict)
     health: str | None = None
+    strikes: int = 2
+    memory: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,10 @@
 The metadata is at most 4,096 bytes (the broker's `offset.metadata.max.bytes`), versioned, and optional: what
 cannot be read counts as none, and then the window above the offset is simply delivered again.
 
-Version 1 is JSON: `{"v": 1, "s": settled, "n": [done, dead_lettered, skipped]}`, where `settled` is base64 of
-unsigned LEB128 numbers, alternately the gap before a settled range and its length, counted from the offset.
+Version 1 is JSON: `{"v": 1, "s": settled, "n": [done, dead_lettered, skipped], "k": strikes}`, where `settled` is
+base64 of unsigned LEB128 numbers, alternately the gap before a settled range and its length, counted from the offset.
+`strikes` are three numbers for each event under suspicion: its distance from the offset, its thirds of strikes, 1 while
+it runs alone; without any, `k` is left out.
 """
 
 from __future__ import annotations
@@ -12,10 +14,11 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.delivery.frontier import Ranges
+from orchestrator.delivery.strikes import Strikes
 from orchestrator.delivery.tally import Tally
 
 VERSION = 1
@@ -23,6 +26,8 @@ VERSION = 1
 LIMIT = 3_800
 #: Settled ranges above the frontier that always fit: 2 numbers each, at most 5 base64 characters a number here.
 MOST_RANGES = 500
+#: Events under suspicion that ride along; those with the most against them come first.
+MOST_STRIKES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +37,22 @@ class Checkpoint:
     offset: int
     settled: Ranges = ()
     tally: Tally = field(default_factory=Tally)
+    strikes: tuple[tuple[int, Strikes], ...] = ()
 
     def metadata(self) -> str:
         """This checkpoint as commit metadata. Ranges that do not fit are left out, the highest first."""
         ranges = self.settled[:MOST_RANGES]
+        said: dict[str, object] = {
+            "v": VERSION,
+            "s": "",
+            "n": [self.tally.done, self.tally.dead_lettered, self.tally.skipped],
+        }
+        if self.strikes:
+            worst = sorted(self.strikes, key=lambda s: (-s[1].solo, -s[1].thirds, s[0]))[:MOST_STRIKES]
+            said["k"] = [n for at, held in worst for n in (at - self.offset, held.thirds, int(held.solo))]
         while True:
-            packed = base64.b64encode(_pack(self.offset, ranges)).decode()
-            text = json.dumps(
-                {"v": VERSION, "s": packed, "n": [self.tally.done, self.tally.dead_lettered, self.tally.skipped]},
-                separators=(",", ":"),
-            )
+            said["s"] = base64.b64encode(_pack(self.offset, ranges)).decode()
+            text = json.dumps(said, separators=(",", ":"))
             if len(text) <= LIMIT:
                 return text
             ranges = ranges[: len(ranges) * 3 // 4]
@@ -55,9 +66,16 @@ def read_checkpoint(offset: int, metadata: str | None) -> Checkpoint:
             return Checkpoint(offset)
         done, dead, skipped = (int(n) for n in said["n"])
         settled = _unpack(offset, base64.b64decode(said["s"], validate=True))
-        return Checkpoint(offset, settled, Tally(done, dead, skipped))
+        return Checkpoint(offset, settled, Tally(done, dead, skipped), _strikes(offset, said.get("k", ())))
     except (ValueError, TypeError, KeyError, OverflowError, binascii.Error, RecursionError):
         return Checkpoint(offset)
+
+
+def _strikes(offset: int, numbers: Sequence[int]) -> tuple[tuple[int, Strikes], ...]:
+    n = [int(number) for number in numbers]
+    return tuple(
+        (offset + at, Strikes(thirds, bool(solo))) for at, thirds, solo in zip(n[::3], n[1::3], n[2::3], strict=True)
+    )
 
 
 def _pack(offset: int, ranges: Ranges) -> bytes:

@@ -18,7 +18,7 @@ from orchestrator.config.model import RetryPolicy
 from orchestrator.delivery.backoff import delay_of
 from orchestrator.event import Reject, Retry, Unavailable
 
-Verdict = Literal["retry", "reject", "unavailable", "timeout", "output", "decode", "schema"]
+Verdict = Literal["retry", "reject", "unavailable", "timeout", "output", "decode", "schema", "crash", "hang"]
 Reason = Literal["decode", "schema", "rejected", "exhausted", "crash", "timeout", "output"]
 
 _REASON: dict[Verdict, Reason] = {
@@ -29,6 +29,8 @@ _REASON: dict[Verdict, Reason] = {
     "output": "output",
     "decode": "decode",
     "schema": "schema",
+    "crash": "crash",
+    "hang": "timeout",
 }
 _FINAL: frozenset[Verdict] = frozenset({"reject", "output", "decode", "schema"})
 
@@ -38,6 +40,8 @@ class Failed:
     """One failed run. `after` is the delay in seconds that the handler asked for (None: the policy's backoff).
 
     `violations` are `(json_path, message)`; `frame` names the code that raised, as `module:function:line`.
+    `crash` and `hang` are of a process that the event had for itself: `exit` says how that ended, `thirds` what it
+    counts (delivery/strikes.py).
     """
 
     verdict: Verdict
@@ -47,6 +51,8 @@ class Failed:
     frame: str = ""
     after: float | None = None
     violations: tuple[tuple[str, str], ...] = ()
+    exit: str = ""
+    thirds: int = 0
 
 
 @dataclass(frozen=True, slots=True)

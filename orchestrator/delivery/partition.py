@@ -14,6 +14,7 @@ from orchestrator.delivery.checkpoint import MOST_RANGES, Checkpoint
 from orchestrator.delivery.dedup import Dedup
 from orchestrator.delivery.frontier import Frontier
 from orchestrator.delivery.lanes import Lanes
+from orchestrator.delivery.strikes import Strikes
 from orchestrator.delivery.tally import Tally
 from orchestrator.records import Record, TopicPartition
 
@@ -29,6 +30,11 @@ class Partition:
         self.lanes = Lanes()
         self.dedup = dedup
         self.tally = start.tally
+        #: Events that may have killed or hung a process, by offset: they run alone until they settle. Changed under the
+        #: ledger's lock, looked up without it by the thread that runs handlers.
+        self.suspects: dict[int, Strikes] = {at: strikes.found() for at, strikes in start.strikes}
+        #: What the journal calls this partition.
+        self.journal_index = 0
         self.fresh: deque[Record] = deque()
         #: Behind everything that arrived: where the poll reads on.
         self.received = start.offset
@@ -63,6 +69,9 @@ class Partition:
         self.tally = self.tally.plus(ended_as)
         self.settled_events += len(records)
         self.settled_bytes += sum(map(size_of, records))
+        if self.suspects:
+            for record in records:
+                self.suspects.pop(record.offset, None)
 
     def reach_end(self) -> None:
         """All that arrived is dispatched: with the log's end known, the frontier moves up to it (step 11)."""
@@ -80,7 +89,8 @@ class Partition:
         return max(0, min(most, MOST_RANGES - len(self.frontier.settled_above())))
 
     def checkpoint(self) -> Checkpoint:
-        return Checkpoint(self.frontier.committable, self.frontier.settled_above(), self.tally)
+        strikes = tuple(sorted(self.suspects.items())) if self.suspects else ()
+        return Checkpoint(self.frontier.committable, self.frontier.settled_above(), self.tally, strikes)
 
     @property
     def in_flight(self) -> int:

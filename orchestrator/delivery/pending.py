@@ -14,7 +14,8 @@ class Pending:
 
     `attempts` counts the runs that were spent, `waits` the unavailable ones in a row; times are epoch seconds, 0
     when it never failed. `buried` is the reason once the event was given up and only its letter is missing. `alone`
-    asks for a run with no other event before the same barrier.
+    asks for a run with no other event before the same barrier. `seen` is how many events the handler had ended well at
+    this one's last run in a process of its own.
     """
 
     __slots__ = (
@@ -26,6 +27,7 @@ class Pending:
         "first_failed",
         "last_failed",
         "record",
+        "seen",
         "waits",
     )
 
@@ -39,6 +41,7 @@ class Pending:
         self.failed: Failed | None = None
         self.buried: Reason | None = None
         self.alone = False
+        self.seen = 0
 
     def note_failure(self, failed: Failed, now: float) -> None:
         """A run failed at `now`: keep when and why."""

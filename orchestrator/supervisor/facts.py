@@ -58,6 +58,17 @@ class Slow:
 
 
 @dataclass(frozen=True, slots=True)
+class Overdue:
+    """An event of it has run for `late` seconds past its deadline, and it did not end by itself: it is killed."""
+
+    name: str
+    late: float
+
+    def text(self) -> str:
+        return f"{self.name}: an event is {self.late:.0f} s past its deadline and holds the process up; killing it"
+
+
+@dataclass(frozen=True, slots=True)
 class Crashed:
     """It ended although nobody asked it to, and is started again in `restart_in` seconds."""
 
@@ -163,6 +174,7 @@ Fact = (
     | Ready
     | NotReady
     | Slow
+    | Overdue
     | Crashed
     | GaveUp
     | CouldNotStart

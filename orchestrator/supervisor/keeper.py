@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from orchestrator.observe import journal
 from orchestrator.supervisor import facts, policy, ports
 from orchestrator.supervisor.child import Child, Ears
 from orchestrator.supervisor.facts import Fact
@@ -22,6 +23,10 @@ from orchestrator.supervisor.spec import ChildSpec, Exit, Refusal
 
 #: A child that is still not ready after so many seconds is worth a word.
 SLOW_AFTER = 30.0
+#: How often the deadlines of a child's events are looked at, and how far one may be passed: the child itself ends with
+#: less, as long as it can do anything at all (seconds).
+WATCH_SECONDS = 1.0
+OVERDUE_SECONDS = 10.0
 #: A status line longer than this is not one.
 _LONGEST_REPORT = 1_048_576
 
@@ -56,6 +61,8 @@ class Keeper:
         self._probe: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._slow: asyncio.TimerHandle | None = None
+        self._journal: Path | None = None
+        self._watch: asyncio.TimerHandle | None = None
 
     @property
     def now(self) -> float:
@@ -165,8 +172,30 @@ class Keeper:
         elif report.type in ("ready", "not-ready"):
             self.rates.begin()
             self._probed(report.type == "ready")
+        elif report.journal is not None:
+            self._journal = report.journal
+            self._watch_deadlines()
         elif report.refusal is not None:
             self._refused(report.refusal)
+
+    def _watch_deadlines(self) -> None:
+        """Kill a child whose event is past its deadline and that does nothing about it itself."""
+        if self._child is None or self._journal is None:
+            return
+        _, deadline = journal.read_live(self._journal)
+        if deadline and self.now > deadline + OVERDUE_SECONDS:
+            self._hear(facts.Overdue(self.spec.name, self.now - deadline))
+            journal.mark_hung(self._journal)
+            self._child.kill()
+            return
+        self._watch = self._loop.call_later(WATCH_SECONDS, self._watch_deadlines)
+
+    def _blamed(self) -> bool:
+        """Whether the child died with an event running. Its journal stays for its successor."""
+        path, self._journal = self._journal, None
+        if self._watch is not None:
+            self._watch.cancel()
+        return path is not None and journal.read_live(path)[0]
 
     def _refused(self, refusal: Refusal) -> None:
         self._apply(policy.refused(self.life, refusal, self.now, self._rules))
@@ -182,7 +211,8 @@ class Keeper:
         self.output.end()
         if self.life.state is not State.STOPPING:
             self.last_error = self.output.last_words or exit.text
-        self._apply(policy.ended(self.life, exit, self.now, self._chance(), self._rules))
+        blamed = self._blamed()
+        self._apply(policy.ended(self.life, exit, self.now, self._chance(), self._rules, blamed=blamed))
 
     def _set_timer(self) -> None:
         if self._timer is not None:

@@ -180,13 +180,17 @@ def refused(life: Life, refusal: Refusal, now: float, rules: Rules) -> Step:
     return Step(replace(_moved(life, Move.REFUSED, now), refusal=refusal, due=None))
 
 
-def ended(life: Life, exit: Exit, now: float, chance: float, rules: Rules) -> Step:
-    """The process is gone, and everything that it had started with it."""
+def ended(life: Life, exit: Exit, now: float, chance: float, rules: Rules, *, blamed: bool = False) -> Step:
+    """The process is gone, and everything that it had started with it.
+
+    `blamed`: an event was running in it. Its next life deals with that event; the death is no part of a crash loop.
+    """
     if life.state is State.STOPPING and life.again:
         return _afresh(life, now)
     healthy = life.ready_at is not None and now - life.ready_at >= rules.healthy_after
-    streak = 1 if healthy else life.streak + 1
-    failures = (*(at for at in life.failures if now - at < rules.loop_window), now)
+    streak = 1 if healthy or blamed else life.streak + 1
+    failures = tuple(at for at in life.failures if now - at < rules.loop_window)
+    failures = failures if blamed else (*failures, now)
     verdict = _verdict_on(life, exit, len(failures), rules)
     moved = replace(_moved(life, verdict, now), exit=exit, due=None)
     if verdict is Move.ENDED:

@@ -3,6 +3,7 @@
 {"type": "ready", "partitions": [["orders.created", 0], …]}    joined and assigned (none is fine)
 {"type": "not-ready"}                                          partitions lost and not yet given again
 {"type": "status", "accounting": {…}, "lag": N|null, "paused": N, "last_error": text|null}
+{"type": "journal", "path": …}                                 what it has in flight (observe/journal.py)
 {"type": "failed-to-start", "message": …, "hint": …}           followed by exit code 78
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from orchestrator.supervisor.lines import printable
@@ -28,19 +30,21 @@ class Status:
     lag: int | None = None
     paused: int = 0
     last_error: str | None = None
+    breaker: str = "closed"
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
     """One line of the status pipe."""
 
-    type: Literal["ready", "not-ready", "status", "failed-to-start"]
+    type: Literal["ready", "not-ready", "status", "journal", "failed-to-start"]
     status: Status = field(default_factory=Status)
     refusal: Refusal | None = None
+    journal: Path | None = None
 
 
 def parse(line: bytes) -> Report:
-    """Raises `ValueError` for anything that is not one of the four."""
+    """Raises `ValueError` for anything that is not one of the five."""
     try:
         body = json.loads(line)
     except RecursionError as error:
@@ -52,6 +56,8 @@ def parse(line: bytes) -> Report:
             return Report(kind)
         case "status":
             return Report("status", status=_status(body))
+        case "journal":
+            return Report("journal", journal=Path(str(body.get("path"))))
         case "failed-to-start":
             return Report("failed-to-start", refusal=Refusal(_text(body.get("message")), _text(body.get("hint"))))
         case other:
@@ -68,6 +74,7 @@ def _status(body: Mapping[str, Any]) -> Status:
         lag=_count(body.get("lag")),
         paused=_count(body.get("paused")) or 0,
         last_error=None if error is None else _text(error),
+        breaker=_text(body.get("breaker")) or "closed",
     )
 
 

@@ -73,6 +73,7 @@ def _handler(name: str, replicas: Sequence[Kept], now: float) -> dict[str, Any]:
         "out_per_second": None if rate is None else round(rate.settled, 1),
         "lag": sum(lags) if lags else None,
         "paused": sum(one.status.paused for one in replicas if one.life.state in RUNNING),
+        "breaker": _breaker(replicas),
         "accounting": accounting(replicas),
         "last_error": errors[-1] if errors else None,
         "instances": [_instance(one, now) for one in replicas],
@@ -83,9 +84,16 @@ def absent(name: str) -> dict[str, Any]:
     """The entry of a handler that is not to run: scaled to none, or not among those that `up` was asked for."""
     return {
         "name": name, "state": str(State.STOPPED), "replicas": 0, "ready": 0, "restarts": 0, "up_seconds": None,
-        "in_per_second": None, "out_per_second": None, "lag": None, "paused": 0, "accounting": None,
+        "in_per_second": None, "out_per_second": None, "lag": None, "paused": 0, "breaker": None,
+        "accounting": None,
         "last_error": None, "instances": [],
     }  # fmt: skip
+
+
+def _breaker(replicas: Sequence[Kept]) -> str | None:
+    """Of several replicas the state that comes first in `open, half-open, closed`; None where nothing is counted."""
+    states = [one.status.breaker for one in replicas if one.life.state in RUNNING and one.status.accounting is not None]
+    return min(states, key=("open", "half-open", "closed").index, default=None)
 
 
 def _rate(replicas: Sequence[Kept], now: float) -> Rate | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from typing import Any
 
@@ -12,14 +13,20 @@ from orchestrator.delivery.backoff import delay_of
 from orchestrator.delivery.dedup import event_id_of
 from orchestrator.delivery.letters import Death, Sender, read_letter, write_letter
 from orchestrator.delivery.outcome import Bury, Failed, Park, decide
+from orchestrator.delivery.partition import Partition
 from orchestrator.delivery.pending import EventId, Pending
+from orchestrator.delivery.strikes import Strikes, after_solo
 from orchestrator.event import Emit, Event
 from orchestrator.kafka.producer import SendFailure
+from orchestrator.observe.journal import Journal
 from orchestrator.records import Record
 from orchestrator.worker.batch import Batch
 from orchestrator.worker.facts import Facts
 from orchestrator.worker.guard import Guard
+from orchestrator.worker.ledger import Ledger
+from orchestrator.worker.memory import release
 from orchestrator.worker.outputs import Outputs
+from orchestrator.worker.quarantine import Quarantine
 from orchestrator.worker.receipts import Receipts
 from orchestrator.worker.runner import Runner
 from orchestrator.worker.source import Source
@@ -65,7 +72,13 @@ class Attempts:
         sender: Sender,
         facts: Facts,
         guard: Guard,
+        quarantine: Quarantine,
+        journal: Journal,
+        ledger: Ledger,
     ) -> None:
+        self._quarantine = quarantine
+        self._journal = journal
+        self._ledger = ledger
         self._handler = handler
         self._guard = guard
         self._runner = runner
@@ -77,17 +90,45 @@ class Attempts:
         self.deadline = 0.0
         #: The event that runs, for whoever finds it past its deadline.
         self.running: Record | None = None
+        #: The event that wanted more memory than there is.
+        self.starved: Record | None = None
 
     def run(
         self, source: Source, record: Record, event_id: EventId | None, value: Any, attempt: int, batch: Batch
     ) -> Failed | None:
         """Run the handler here and now, and send what it caused; None when all went well so far."""
         event = self.event_of(source, record, event_id, value, attempt)
+        part = batch.part
+        if self._quarantine.takes(part, record):
+            return self.conclude_apart(self.run_apart(part, event, record), record, batch, attempt)
         self.running = record
-        self.deadline = time.monotonic() + self._handler.timeout
+        self.deadline = deadline = time.monotonic() + self._handler.timeout
+        self._journal.begin(part.journal_index, record.offset, deadline)
         answer = self._runner.run(event)
+        if isinstance(answer, Failed):
+            self.check_memory(answer, record)
+        self._journal.end()
         self.deadline = 0.0
         return self.conclude(answer, record, batch, attempt)
+
+    def runs_apart(self, part: Partition, record: Record) -> bool:
+        """Whether this event may not run in this process."""
+        return self._quarantine.takes(part, record)
+
+    def run_apart(self, part: Partition, event: Event, record: Record) -> list[Emit] | Failed:
+        """Run it in quarantine, in the calling thread."""
+        return self._quarantine.run(part, event, record)
+
+    def suspects_settled(self, part: Partition) -> None:
+        """Events of `part` that were under suspicion have come to their end."""
+        self._quarantine.settled(part)
+
+    def note_start(self, part: Partition, record: Record, deadline: float) -> int:
+        """One of several events at a time runs now, by the journal; what `note_end` is to be given."""
+        return self._journal.begin_one(part.journal_index, record.offset, deadline)
+
+    def note_end(self, slot: int) -> None:
+        self._journal.end_one(slot)
 
     def event_of(self, source: Source, record: Record, event_id: EventId | None, value: Any, attempt: int) -> Event:
         """What the handler is given."""
@@ -111,34 +152,74 @@ class Attempts:
             self._guard.answered()
         return None
 
+    def conclude_apart(self, answer: list[Emit] | Failed, record: Record, batch: Batch, attempt: int) -> Failed | None:
+        """The same for an event that ran in quarantine."""
+        failed = self.conclude(answer, record, batch, attempt)
+        if failed is None:
+            self._quarantine.ended_well()
+        return failed
+
+    def check_memory(self, failed: Failed, record: Record) -> None:
+        """Out of the memory that the handler may have: this process is not to be trusted any more, and is given up.
+
+        Returns unless that is so; then the event stays in the journal, so that its next run has a process to itself.
+        """
+        if failed.error_type == "MemoryError" and self._handler.memory is not None:
+            release()
+            self.starved = record
+            threading.Event().wait()
+
     def fail(self, source: Source, pending: Pending, failed: Failed, batch: Batch) -> Park | None:
         """A run failed: the wait before the next one, or None when the event was given up."""
         pending.note_failure(failed, time.time())
-        if failed.verdict in ("unavailable", "timeout"):
+        if failed.verdict in ("unavailable", "timeout", "hang"):
             self._guard.failed(failed)
-        elif self._guard.troubled:
+        elif failed.verdict != "crash" and self._guard.troubled:
             self._guard.answered()
         spent = pending.attempts + 1
-        decision = decide(
-            failed,
-            spent,
-            pending.waits,
-            self._handler.retry,
-            is_letter=source.is_dlq,
-            chance=random.random(),
-            spared=self._guard.state != "closed",
-        )
-        if isinstance(decision, Bury) and decision.reason in ("exhausted", "rejected"):
+        if failed.verdict in ("crash", "hang"):
+            decision = self._strike(source, pending, failed, batch)
+        else:
+            decision = decide(
+                failed,
+                spent,
+                pending.waits,
+                self._handler.retry,
+                is_letter=source.is_dlq,
+                chance=random.random(),
+                spared=self._guard.state != "closed",
+            )
+        if isinstance(decision, Bury) and decision.reason in ("exhausted", "rejected", "crash"):
             decision = decision if self._guard.may_give_up() else Park(self._guard.patience(), spend=False)
         if isinstance(decision, Park):
             pending.attempts = spent if decision.spend else pending.attempts
             pending.waits = 0 if decision.spend else pending.waits + 1
-            self._facts.parked(pending, decision)
+            if failed.verdict not in ("crash", "hang") or decision.stalled:
+                self._facts.parked(pending, decision)
             return decision
-        pending.attempts = spent
+        # Runs that were waited out are runs all the same, where it is their number that condemns.
+        pending.attempts = spent + (pending.waits if failed.verdict in ("crash", "hang") else 0)
         pending.buried = decision.reason
         self.send_letter(source, pending, batch)
         return None
+
+    def _strike(self, source: Source, pending: Pending, failed: Failed, batch: Batch) -> Park | Bury:
+        """Its process died of it, or hung: count that, and say what follows."""
+        part, offset = batch.part, pending.record.offset
+        held, decision = after_solo(
+            part.suspects.get(offset, Strikes()),
+            failed,
+            pending.waits,
+            self._handler.strikes,
+            self._handler.retry,
+            evidence=self._guard.done > pending.seen,
+            is_letter=source.is_dlq,
+            chance=random.random(),
+        )
+        pending.seen = self._guard.done
+        self._ledger.suspect(part, offset, held)
+        self._facts.struck(pending, held)
+        return decision
 
     def bury_broken(self, source: Source, pending: Pending, failed: Failed, batch: Batch) -> None:
         """The event breaks its topic's contract: one handler of the pipeline writes the letter, the others skip."""
@@ -168,6 +249,7 @@ class Attempts:
             first_failed=pending.first_failed,
             last_failed=pending.last_failed,
             event_id=pending.event_id,
+            exit=failed.exit,
         )
         letter = write_letter(pending.record, self._sender, death, dlq.name, dlq.partitions)
         self._receipts.send(letter, batch)
@@ -193,4 +275,5 @@ class Attempts:
         return delay_of(pending.waits, retry.backoff, retry.max_backoff, random.random())
 
     def close(self) -> None:
+        self._quarantine.close()
         self._runner.close()

@@ -4,26 +4,28 @@ Rules:
 - Every event that runs is the head of its lane; whoever comes after it in its lane queues behind.
 - Every event that was dispatched is held in the frontier until it settled, so that commits stay behind it.
 - One turn: take the answers there are, send what they ask for, wait for the receipts, settle, start the next ones.
+- An event in quarantine runs in a thread of its own, one at a time, while the others go on.
 - A partition's epoch may end while its events run: their answers are dropped, and nothing they ask for is sent.
 """
 
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
 from itertools import groupby
-from queue import Empty
+from queue import Empty, SimpleQueue
 from typing import Any, Literal
 
 from orchestrator.delivery.lanes import Lane
 from orchestrator.delivery.outcome import Failed
 from orchestrator.delivery.partition import Partition
 from orchestrator.delivery.pending import Pending
-from orchestrator.event import Emit
+from orchestrator.event import Emit, Event
 from orchestrator.records import Record
-from orchestrator.worker.attempt import identify, judge
+from orchestrator.worker.attempt import Attempts, identify, judge
 from orchestrator.worker.batch import Batch
-from orchestrator.worker.loop import COPY_WAIT_SECONDS, Loop
+from orchestrator.worker.loop import COPY_WAIT_SECONDS, SUSPECT_SECONDS, Loop
 from orchestrator.worker.pool import Pool
 from orchestrator.worker.source import Source
 
@@ -32,9 +34,12 @@ Unrun = Literal["copy", "letter"]
 
 
 class Running:
-    """One event on its way: its lane's head. `deadline` is on the loop's clock."""
+    """One event on its way: its lane's head. `deadline` is on the loop's clock; `slot` is the journal's.
 
-    __slots__ = ("deadline", "lane", "part", "pending", "source")
+    `apart`: it runs in quarantine.
+    """
+
+    __slots__ = ("apart", "deadline", "lane", "part", "pending", "slot", "source")
 
     def __init__(self, part: Partition, source: Source, lane: Lane, pending: Pending, deadline: float) -> None:
         self.part = part
@@ -42,17 +47,45 @@ class Running:
         self.lane = lane
         self.pending = pending
         self.deadline = deadline
+        self.slot = 0
+        self.apart = False
+
+
+class Apart:
+    """The thread that runs events in quarantine, one at a time; they answer where all others do."""
+
+    def __init__(self, attempts: Attempts, pool: Pool[Running], on_answer: Callable[[], None]) -> None:
+        self._work: SimpleQueue[tuple[Event, Running] | None] = SimpleQueue()
+        self._attempts = attempts
+        self._pool = pool
+        self._on_answer = on_answer
+        threading.Thread(target=self._run, name="quarantine", daemon=True).start()
+
+    def start(self, event: Event, running: Running) -> None:
+        self._work.put((event, running))
+
+    def close(self) -> None:
+        self._work.put(None)
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            event, running = work
+            answer = self._attempts.run_apart(running.part, event, running.pending.record)
+            self._pool.answers.put((running, answer))
+            self._on_answer()
 
 
 class ConcurrentLoop(Loop):
     """A `Loop` whose events run in a pool."""
 
-    def __init__(self, *parts: Any, pool: Callable[[], Pool[Running]], **more: Any) -> None:
-        """`pool` is called once, in the loop's own thread or where `turn` is called first."""
+    def __init__(self, *parts: Any, pool: Callable[[], Pool[Running]], apart: type[Apart] = Apart, **more: Any) -> None:
+        """`pool` and `apart` are called once, when they are first needed."""
         super().__init__(*parts, **more)
         self._make_pool = pool
         self._pool: Pool[Running] | None = None
         self._running: set[Running] = set()
+        self._make_apart = apart
+        self._apart: Apart | None = None
         self._unrun: list[tuple[Running, Unrun | Failed]] = []
 
     def turn(self) -> bool:
@@ -65,6 +98,8 @@ class ConcurrentLoop(Loop):
 
     def run(self) -> None:
         super().run()
+        if self._apart is not None:
+            self._apart.close()
         if self._pool is not None:
             self._pool.close()
 
@@ -115,9 +150,14 @@ class ConcurrentLoop(Loop):
         value = judge(source, record)
         pending = Pending(record, identify(source, self._handler.dedup, record, value))
         free = not len(part.lanes) or not self._would_wait(part, pending)
+        wait = free and bool(part.suspects) and record.offset in part.suspects
+        free = free and not wait
         if not self._ledger.dispatch(part, record.offset, run=free):
             return False
         part.fresh.popleft()
+        if wait:
+            part.lanes.block(self._lane_key(record), [pending], self._clock() + SUSPECT_SECONDS)
+            return True
         if not free:
             self._wait_behind(part, pending)
             return True
@@ -145,7 +185,18 @@ class ConcurrentLoop(Loop):
         else:
             self._running.add(running)
             attempt = pending.attempts + 1
-            pool.start(self._attempts.event_of(source, record, pending.event_id, value, attempt), running)
+            event = self._attempts.event_of(source, record, pending.event_id, value, attempt)
+            if self._attempts.runs_apart(part, record):
+                self._start_apart(running, event, pool)
+            else:
+                running.slot = self._attempts.note_start(part, record, running.deadline)
+                pool.start(event, running)
+
+    def _start_apart(self, running: Running, event: Event, pool: Pool[Running]) -> None:
+        running.apart = True
+        running.deadline = math.inf  # whoever runs it ends it
+        self._apart = self._apart or self._make_apart(self._attempts, pool, self._ledger.work.set)
+        self._apart.start(event, running)
 
     # -- settling -------------------------------------------------------------------------------------------------
 
@@ -159,6 +210,9 @@ class ConcurrentLoop(Loop):
             except Empty:
                 return answered
             self._running.discard(running)
+            if isinstance(answer, Failed) and not running.apart:
+                self._attempts.check_memory(answer, running.pending.record)
+            self._attempts.note_end(running.slot)
             answered.append((running, answer))
 
     def _conclude(self, answered: list[tuple[Running, Any]]) -> None:
@@ -201,7 +255,8 @@ class ConcurrentLoop(Loop):
         elif isinstance(answer, Failed) and answer.verdict in ("decode", "schema"):
             self._attempts.bury_broken(source, pending, answer, batch)
         else:
-            failed = self._attempts.conclude(answer, pending.record, batch, pending.attempts + 1)
+            conclude = self._attempts.conclude_apart if running.apart else self._attempts.conclude
+            failed = conclude(answer, pending.record, batch, pending.attempts + 1)
             parked = None if failed is None else self._attempts.fail(source, pending, failed, batch)
             if parked is not None:
                 batch.take_back(pending.event_id)
@@ -217,6 +272,7 @@ class ConcurrentLoop(Loop):
             for record in settled:
                 part.frontier.release(record.offset)
 
+        suspected = bool(part.suspects) and any(r.offset in part.suspects for r in settled)
         if not self._ledger.finish(part, settled, ended_as, move, runs):
             return
         self._take_ids(part, batch, failed)
@@ -230,3 +286,5 @@ class ConcurrentLoop(Loop):
             part.lanes.settle_head(running.lane)
             if running.lane.queue:
                 part.lanes.set_due(running.lane, self._clock())
+        if suspected:
+            self._attempts.suspects_settled(part)

@@ -1,8 +1,8 @@
 """`python -m orchestrator.worker.entry`: one worker process, from its configuration to its exit code.
 
 Configuration: one JSON document on the pipe that `KPIPE_CONFIG_FD` names. Exit codes: 0 after an orderly stop, 78
-when it could not start (never retried), 75 when a handler did not return and could not be cancelled, 1 for anything
-else. The main thread polls Kafka; a second one runs the handler.
+when it could not start (never retried), 75 when a handler did not return and could not be cancelled, 76 when it used
+more memory than it may, 1 for anything else. The main thread polls Kafka; a second one runs the handler.
 """
 
 from __future__ import annotations
@@ -36,23 +36,29 @@ from orchestrator.worker.guard import Guard
 from orchestrator.worker.intake import Intake
 from orchestrator.worker.ledger import Ledger
 from orchestrator.worker.loop import Loop
+from orchestrator.worker.memory import confine, resident
 from orchestrator.worker.outputs import Outputs
 from orchestrator.worker.pool import pool_for
+from orchestrator.worker.quarantine import Here, PythonChild, Quarantine
 from orchestrator.worker.rebuild import Rebuild
 from orchestrator.worker.receipts import Receipts
 from orchestrator.worker.report import Report
 from orchestrator.worker.runner import load_runner, probe_of
 from orchestrator.worker.source import sources_of
+from orchestrator.worker.suspicion import Suspicion
 
 log = logging.getLogger("kpipe.worker")
 
 EXIT_HUNG = 75
+EXIT_MEMORY = 76
 EXIT_COULD_NOT_START = 78
 #: A sync handler may overrun its timeout by this much before the worker gives it up for hung (seconds).
 HUNG_GRACE = 5.0
 STATUS_SECONDS = 1.0
 #: Kept free of a stop's or rebalance's time for the last commit and for leaving the group (seconds).
 LEAVING_SECONDS = 3.0
+#: A worker that ends itself takes no longer to commit and to leave its group (seconds).
+ABANDON_SECONDS = 3.0
 #: What Python gets to end the process by itself (seconds).
 FINALIZING_SECONDS = 1.0
 _DEFAULT_MAX_POLL_MS = 300_000
@@ -69,6 +75,7 @@ class WorkerConfig:
     handler: Handler
     bootstrap: str
     slot: int
+    raw: bytes = b""
 
 
 def main() -> int:
@@ -89,6 +96,8 @@ def main() -> int:
     except KpipeError as e:
         log.error("the worker failed: %s", e.message)
         return 1
+    finally:
+        worker.close()
 
 
 class Calm(logging.Filter):
@@ -115,9 +124,10 @@ def read_config() -> WorkerConfig:
     if fd is None:
         raise HandlerError("a worker is started by `kpipe up`", "KPIPE_CONFIG_FD is not set")
     with os.fdopen(fd, "rb") as pipe:
-        said: dict[str, Any] = json.loads(pipe.read())
+        raw = pipe.read()
+    said: dict[str, Any] = json.loads(raw)
     pipeline = build(said["tree"], Path(said["base"]))
-    return WorkerConfig(pipeline, pipeline.handlers[said["handler"]], said["bootstrap"], int(said["slot"]))
+    return WorkerConfig(pipeline, pipeline.handlers[said["handler"]], said["bootstrap"], int(said["slot"]), raw)
 
 
 class Worker:
@@ -131,13 +141,23 @@ class Worker:
         self._report = report
         self._facts = Facts()
         self._ledger = Ledger()
+        self._handler = handler
         # The producer comes first: its first acknowledgement is slow when it is used right after its creation.
         self._receipts = Receipts(_producer_properties(config), self._facts)
         sources = sources_of(pipeline, handler, contracts)
         outputs = Outputs(pipeline, handler, contracts)
         sender = Sender(handler.group, pipeline.name, handler.name)
         self._guard = Guard(handler, self._facts, probe=probe_of(handler, self._ledger.work.set))
-        self._attempts = Attempts(handler, runner, outputs, self._receipts, sender, self._facts, self._guard)
+        suspicion = Suspicion(handler, pipeline.state_dir / "journal", config.slot, self._ledger, self._facts)
+        self._journal = suspicion.journal
+        if self._journal.path is not None:
+            report.journal(self._journal.path)
+        apart = PythonChild(handler, pipeline.base, config.raw) if handler.kind == "python" else Here(runner)
+        quarantine = self._quarantine = Quarantine(apart, suspicion.announce, suspicion.wary)
+        self._attempts = Attempts(
+            handler, runner, outputs, self._receipts, sender, self._facts, self._guard, quarantine, self._journal,
+            self._ledger,
+        )  # fmt: skip
         parts = (handler, sources, self._ledger, self._attempts, self._receipts, self._facts, self._guard)
         self._loop = (
             Loop(*parts)
@@ -157,18 +177,21 @@ class Worker:
             on_tick=self._tick,
             halted=lambda: self._guard.halted,
             rebuild=self._rebuild,
+            suspects=suspicion.suspect,
             on_drained=self._send_status,
         )
         self._sources = sources
-        self._handler = handler
         self._consumer_properties = properties
         self._status_due = 0.0
         self._signals = 0
         self._ready = False
+        if handler.memory is not None:
+            confine(handler.memory, handler.name)
 
     def run(self) -> int:
         self._loop.start()
         self._intake.run()
+        self._quarantine.stop()
         self._loop.stop()
         self._loop.join(LEAVING_SECONDS)
         self._receipts.close(LEAVING_SECONDS)
@@ -177,10 +200,15 @@ class Worker:
             return 1
         return 0
 
+    def close(self) -> None:
+        """An end of its own will: nothing that runs is to be blamed for it."""
+        self._journal.close()
+
     def on_signal(self, number: int, frame: object) -> None:
         """The first signal drains and stops; the second ends the process at once."""
         self._signals += 1
         if self._signals > 1:
+            self.close()
             os._exit(128 + number)
         self._intake.stop()
 
@@ -207,6 +235,9 @@ class Worker:
         record, late = self._loop.overdue(now)
         if late > HUNG_GRACE:
             self._hung(record)
+        self._journal.ended_well(self._guard.done)
+        if self._handler.memory is not None:
+            self._check_memory(self._handler.memory)
         if self._ready and now >= self._status_due:
             self._status_due = now + STATUS_SECONDS
             self._send_status()
@@ -226,8 +257,27 @@ class Worker:
     def _hung(self, record: Record | None) -> None:
         """A sync handler did not return and cannot be cancelled: its process has to end (DESIGN section 5, step 8)."""
         self._facts.alarm(f"{'' if record is None else where(record)}: the handler did not return; ending its process")
+        self._journal.hung()
+        self._abandon(EXIT_HUNG)
+
+    def _check_memory(self, limit: int) -> None:
+        starved = self._attempts.starved
+        if starved is not None or resident(os.getpid()) > limit:
+            what = "" if starved is None else f"{where(starved)}: "
+            self._facts.alarm(f"{what}more than {limit // 1_000_000} MB of memory are wanted; ending this process")
+            self._abandon(EXIT_MEMORY)
+
+    def _abandon(self, code: int) -> None:
+        """End this process: what runs cannot be stopped otherwise. What settled is committed, the group is left."""
+        last = threading.Timer(ABANDON_SECONDS, os._exit, [code])
+        last.daemon = True
+        last.start()
         self._send_status()
-        os._exit(EXIT_HUNG)
+        try:
+            self._intake.abandon()
+        except KpipeError as e:
+            log.error("leaving the group failed: %s", e.message)
+        os._exit(code)
 
 
 def _producer_properties(config: WorkerConfig) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import time
 
 from orchestrator.delivery.outcome import Park
 from orchestrator.delivery.pending import Pending
+from orchestrator.delivery.strikes import WHOLE, Strikes
 from orchestrator.kafka.producer import SendFailure
 from orchestrator.records import Record, TopicPartition
 
@@ -45,6 +46,19 @@ class Facts:
             return
         tried = f"attempt {pending.attempts} failed" if park.spend else "unavailable, waiting"
         self._say(logging.WARNING, f"{where(pending.record)}: {tried}, next in {park.delay:.2f} s: {what}")
+
+    def struck(self, pending: Pending, held: Strikes) -> None:
+        """An event's own process died of it, or hung."""
+        failed = pending.failed
+        what = "" if failed is None else failed.message
+        strikes = f"{held.thirds / WHOLE:.3g} strike(s)"
+        self._say(logging.WARNING, f"{where(pending.record)}: alone in a process, {strikes}: {what}")
+
+    def suspected(self, tp: TopicPartition, offset: int, hung: bool) -> None:
+        """The event was running when a worker died; from now on it runs in a process of its own."""
+        how = "hung" if hung else "died"
+        place = f"{tp.topic}[{tp.partition}]@{offset}"
+        self._say(logging.WARNING, f"{place}: was running when a worker {how}; it runs apart from the others now")
 
     def gave_up(self, pending: Pending, dlq: str | None) -> None:
         """The event ends in `dlq`, or (None) in the log: then whole, because nothing else keeps it."""

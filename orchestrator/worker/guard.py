@@ -41,6 +41,8 @@ class Guard:
         self._facts = facts
         self._clock = clock
         self._probe = probe
+        #: How many events ended well so far.
+        self.done = 0
 
     @property
     def state(self) -> Literal["closed", "open", "half-open"]:
@@ -104,6 +106,7 @@ class Guard:
 
     def passed(self, events: int) -> None:
         """So many events ended well."""
+        self.done += events
         self._fuse.passed(events)
         if self._blown and events:
             self._blown = False

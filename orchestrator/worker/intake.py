@@ -50,6 +50,7 @@ class Intake:
         on_assignment: Callable[[Sequence[TopicPartition] | None], None],
         on_tick: Callable[[], None],
         halted: Callable[[], bool] = lambda: False,
+        suspects: Callable[[Partition], None] = lambda part: None,
         rebuild: Callable[[Sequence[Partition]], None] = lambda parts: None,
         on_drained: Callable[[], None] = lambda: None,
         limits: Limits = Limits(),  # noqa: B008 - a frozen value
@@ -57,7 +58,8 @@ class Intake:
         """`connect` makes the consumer, given this object as its `Assignments`. `rebuild` gets the partitions of each
         assignment that have to learn which event ids are taken; until it says so to the ledger, none of them runs.
 
-        `on_assignment` hears the owned partitions after each change, None while they are taken away; `on_tick`
+        `on_assignment` hears the owned partitions after each change, None while they are taken away;
+        `suspects` is told of each new epoch before it begins, and may put events under suspicion. `on_tick`
         runs about ten times a second and may end the process; `on_drained` runs once, when the worker stops, while
         it still owns its partitions. While `halted()` (the breaker is open) every partition is paused. `drain_budget`
         is in seconds.
@@ -71,6 +73,7 @@ class Intake:
         self._on_tick = on_tick
         self._rebuild = rebuild
         self._halted = halted
+        self._suspects = suspects
         self._on_drained = on_drained
         self._limits = limits
         self._paused: frozenset[TopicPartition] = frozenset()
@@ -97,6 +100,7 @@ class Intake:
                 self._facts.trouble(f"Kafka: {trouble.code}: {trouble.message}")
             self._admit()
             self._commit_on_time()
+            self._commit_wanted()
             self._on_tick()
         self._leave()
 
@@ -127,6 +131,18 @@ class Intake:
             self._commit_due = now + COMMIT_SECONDS
             self.commit()
 
+    def _commit_wanted(self) -> None:
+        """Somebody waits for a commit before it goes on: make it now, and hear its answer."""
+        if not self._ledger.commit_wanted or self._consumer.committing:
+            return
+        asked, changed = self._ledger.commits_asked, self._ledger.uncommitted()
+        try:
+            self._consumer.commit(_requests(changed), wait=True)
+        except BrokerError as e:
+            self._commit_failed(list(changed), e.message)
+            return
+        self._ledger.commits_made(asked)
+
     def commit(self) -> None:
         """Commit what settled since the last time; a refusal is told later and repeated."""
         if not self._consumer.committing:
@@ -155,8 +171,9 @@ class Intake:
             starts[one.tp] = found.offset
             known = found if one.offset is not None else None
             opened.append(self._open(one.tp, found, known))
-            if known is None:
-                begun[one.tp] = found
+            if known is None or opened[-1].suspects:
+                # Who is under suspicion is told nobody else: it has to outlive this process from the start.
+                begun[one.tp] = self._ledger.checkpoint(opened[-1])
         if begun:
             self._commit_last(begun)
         self._rebuild([part for part in opened if part.rebuilding])
@@ -182,6 +199,7 @@ class Intake:
         # A group that never committed anything has settled nothing: there is nothing to learn.
         part.rebuilding = dedup is not None and committed is not None
         part.draining = self._leaving
+        self._suspects(part)
         self._ledger.open(part, committed)
         return part
 
@@ -215,6 +233,11 @@ class Intake:
             self._ledger.close([lost.tp])
             self._open(lost.tp, Checkpoint(low, tally=was.tally), None)
         self._consumer.go_on_at(lost.tp, low)
+
+    def abandon(self) -> None:
+        """Give up what runs, commit what is settled, leave the group: the process is about to be ended."""
+        self._commit_last(self._ledger.close([part.tp for part in self._ledger.partitions]))
+        self._consumer.close()
 
     # -- the end --------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from orchestrator.delivery.admission import Load
 from orchestrator.delivery.checkpoint import Checkpoint
 from orchestrator.delivery.partition import Partition
+from orchestrator.delivery.strikes import Strikes
 from orchestrator.delivery.tally import Tally
 from orchestrator.records import Record, TopicPartition
 
@@ -28,6 +29,9 @@ class Ledger:
         self._calm = threading.Condition(self._lock)
         self._parts: dict[TopicPartition, Partition] = {}
         self._committed: dict[TopicPartition, Checkpoint] = {}
+        #: How many commits were asked for out of turn, and up to which one they were made.
+        self.commits_asked = 0
+        self._commits_made = 0
         #: The owned partitions in a stable order; replaced, never changed, so that readers need no lock.
         self.partitions: tuple[Partition, ...] = ()
 
@@ -110,6 +114,17 @@ class Ledger:
         with self._lock:
             return part.checkpoint()
 
+    def commits_made(self, asked: int) -> None:
+        """A commit of everything, begun when so many had been asked for, is done."""
+        with self._calm:
+            self._commits_made = asked
+            self._calm.notify_all()
+
+    @property
+    def commit_wanted(self) -> bool:
+        """Whether somebody waits for a commit."""
+        return self.commits_asked > self._commits_made
+
     def commit_failed(self, tps: Iterable[TopicPartition]) -> None:
         """A commit of these did not reach the group: they count as uncommitted again."""
         with self._lock:
@@ -140,6 +155,24 @@ class Ledger:
         self.work.set()
 
     # -- the thread that runs handlers ----------------------------------------------------------------------------
+
+    def suspect(self, part: Partition, offset: int, strikes: Strikes) -> None:
+        """This is held against an event that is not settled, from now on and in the next commit."""
+        with self._lock:
+            part.suspects[offset] = strikes
+
+    def announce(self, part: Partition, offset: int | None, patience: float) -> bool:
+        """The event is about to run alone (None: no event is): have that, and all that settled, committed first.
+
+        Waits up to `patience` seconds; whether it was committed.
+        """
+        with self._calm:
+            if offset is not None:
+                part.suspects[offset] = part.suspects.get(offset, Strikes())._replace(solo=True)
+            self.commits_asked += 1
+            mine = self.commits_asked
+            over = self._calm.wait_for(lambda: self._commits_made >= mine or part.draining or part.ended, patience)
+            return over and self._commits_made >= mine
 
     def begin(self, part: Partition) -> bool:
         """Events of `part` are about to run; False when none may start any more."""

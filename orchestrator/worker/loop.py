@@ -35,6 +35,9 @@ BATCH_EVENTS = 1_000
 BATCH_SECONDS = 0.25
 #: A copy whose original is in progress under another key looks again so often (seconds).
 COPY_WAIT_SECONDS = 0.05
+#: An event under suspicion lets others go first for so long (seconds): if they end well, it is not the world that is
+#: broken.
+SUSPECT_SECONDS = 0.5
 #: How long the thread sleeps when there is nothing to do and nothing is due (seconds).
 IDLE_SECONDS = 0.5
 
@@ -158,6 +161,10 @@ class Loop(threading.Thread):
         if len(part.lanes) and self._wait_behind(part, Pending(record, event_id)):
             batch.held.append(record.offset)
             return True
+        if part.suspects and record.offset in part.suspects:
+            part.lanes.block(self._lane_key(record), [Pending(record, event_id)], self._clock() + SUSPECT_SECONDS)
+            batch.held.append(record.offset)
+            return True
         batch.add(record, event_id)
         failed = self._attempts.run(source, record, event_id, value, 1, batch)
         if failed is not None:
@@ -225,13 +232,14 @@ class Loop(threading.Thread):
         for pending in islice(lane.queue, self._most):
             if part.draining or self._guard.halted or pending.event_id in batch.ids or batch.given_up:
                 break
-            if pending.alone and batch.records:
+            alone = pending.alone or pending.record.offset in part.suspects
+            if alone and batch.records:
                 break
             parked = self._resume(part, source, pending, batch)
             if parked is not None:
                 due = self._clock() + parked.delay
                 break
-            if pending.alone or self._clock() > ends:
+            if alone or self._clock() > ends:
                 break
         if self._receipts.wait(batch, lambda: self._stopping):
             self._settle_lane(part, source, lane, batch, due)
@@ -282,6 +290,7 @@ class Loop(threading.Thread):
             for record in settled:
                 part.frontier.release(record.offset)
 
+        suspected = bool(part.suspects) and any(r.offset in part.suspects for r in settled)
         if self._ledger.finish(part, settled, ended_as, move):
             for _ in settled:
                 part.lanes.settle_head(lane)
@@ -289,6 +298,8 @@ class Loop(threading.Thread):
             self._guard.passed(ended_as.done)
             if lane.queue:
                 part.lanes.set_due(lane, due)
+            if suspected:
+                self._attempts.suspects_settled(part)
 
     # -- both -----------------------------------------------------------------------------------------------------
 

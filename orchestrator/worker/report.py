@@ -10,6 +10,7 @@ import json
 import os
 from collections import deque
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from orchestrator.records import TopicPartition
 
@@ -31,6 +32,10 @@ class Report:
 
     def failed_to_start(self, message: str, hint: str) -> None:
         self._say({"type": "failed-to-start", "message": message, "hint": hint})
+
+    def journal(self, path: Path) -> None:
+        """Where what is in flight is written down, for whoever watches over its deadlines."""
+        self._say({"type": "journal", "path": str(path)})
 
     def status(
         self, accounting: Mapping[str, int], lag: int | None, paused: int, breaker: str, last_error: str | None

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from orchestrator.delivery.checkpoint import read_checkpoint
 from orchestrator.kafka.producer import SendFailure
-from tests.support.simulation import OUTCOMES, Life, World
+from tests.support.simulation import OUTCOMES, Died, Life, World
 
 PARTITIONS = (0, 1)
 REFUSALS = (
@@ -28,10 +28,11 @@ receipts = st.lists(st.sampled_from((None, None, *REFUSALS)), max_size=6)
 
 
 class Produce(NamedTuple):
-    """Events on one partition: (key, whether it is a copy of the newest id, how many offsets are left out)."""
+    """Events on one partition: (key, whether it is a copy of the newest id, how many offsets are left out, whether it
+    kills the process that runs it)."""
 
     partition: int
-    events: list[tuple[str | None, bool, int]]
+    events: list[tuple[str | None, bool, int, bool]]
 
 
 class Turn(NamedTuple):
@@ -69,7 +70,14 @@ steps = st.one_of(
         Produce,
         partitions,
         st.lists(
-            st.tuples(st.sampled_from(["a", "b", "c", None]), st.booleans(), st.integers(0, 2)), min_size=1, max_size=6
+            st.tuples(
+                st.sampled_from(["a", "b", "c", None]),
+                st.booleans(),
+                st.integers(0, 2),
+                st.sampled_from([False] * 11 + [True]),
+            ),
+            min_size=1,
+            max_size=6,
         ),
     ),
     st.builds(
@@ -96,9 +104,10 @@ class History:
     def take(self, step: Any) -> None:
         match step:
             case Produce(partition, events):
-                for key, copy, gap in events:
+                for key, copy, gap, poison in events:
                     self.ids += not copy
-                    self.world.append(partition, key, f"id{self.ids}" if self.ids % 4 else None, gap)
+                    event_id = f"id{self.ids}" if self.ids % 4 else None
+                    self.world.append(partition, key, event_id, gap, poison=poison)
             case Turn():
                 self.turn(step)
             case Wait(seconds):
@@ -129,10 +138,20 @@ class History:
         world.meanwhile = meanwhile
         for partition in list(self.life.read):
             self.life.deliver(partition, step.deliver)
-        self.life.loop.turn()
-        self.life.pool.answer(step.deliver, step.cut)
-        self.life.loop.turn()
+        self.run(step.deliver, step.cut)
         world.meanwhile = lambda: None
+
+    def run(self, answers: int, turn: int) -> bool:
+        """The loop's thread gets its turns; whether it had anything to do. A poisonous event may end this life."""
+        try:
+            busy = self.life.loop.turn()
+            self.life.pool.answer(answers, turn)
+            return self.life.loop.turn() or busy
+        except Died:
+            self.life.die()
+            self.life = Life(self.world, self.concurrency)
+            self.life.assign(*PARTITIONS)
+            return True
 
     def rebalance(self, partition: int, how: str) -> None:
         if how == "assign" and partition not in self.life.read:
@@ -172,8 +191,7 @@ class History:
             world.now += 30
             for p in PARTITIONS:
                 self.life.deliver(p, 100)
-            busy = self.life.loop.turn()
-            self.life.pool.answer(100, 0)
+            busy = self.run(100, 0)
             if not busy and not any(p.in_flight for p in self.life.ledger.partitions):
                 break
         self.life.intake.commit()
@@ -183,6 +201,9 @@ class History:
             offset, metadata = world.commits[p]
             assert offset == (log[-1].offset + 1 if log else 0), "everything is settled"
             assert read_checkpoint(offset, metadata).tally.settled == len(log), "and counted once"
+        for place in world.poison:
+            assert world.completed.get(place) in ("h.dlq", None), "what kills processes ends in the DLQ, or is a copy"
+            assert place in world.skipped or world.completed.get(place) == "h.dlq"
 
 
 @settings(

@@ -21,6 +21,7 @@ from orchestrator.delivery.checkpoint import read_checkpoint
 from orchestrator.delivery.letters import Sender
 from orchestrator.delivery.outcome import Failed
 from orchestrator.delivery.partition import Partition
+from orchestrator.delivery.strikes import WHOLE, Strikes
 from orchestrator.event import Emit, Event
 from orchestrator.kafka.consumer import CommitRequest, Committed
 from orchestrator.kafka.producer import SendFailure
@@ -34,6 +35,7 @@ from orchestrator.worker.intake import Intake
 from orchestrator.worker.ledger import Ledger
 from orchestrator.worker.loop import Loop
 from orchestrator.worker.outputs import Outputs
+from orchestrator.worker.quarantine import Quarantine
 from orchestrator.worker.rebuild import register
 from orchestrator.worker.source import sources_of
 
@@ -85,13 +87,21 @@ class World:
     #: Something that happens while a handler runs or receipts are out.
     meanwhile: Callable[[], None] = lambda: None
     now: float = 0.0
+    #: Events that kill whatever process runs them.
+    poison: set[tuple[int, int]] = field(default_factory=set)
+    #: Events that were running when a worker died of one, for whoever is assigned their partition.
+    suspects: set[tuple[int, int]] = field(default_factory=set)
 
-    def append(self, partition: int, key: str | None, event_id: str | None, gap: int = 0) -> Record:
+    def append(
+        self, partition: int, key: str | None, event_id: str | None, gap: int = 0, *, poison: bool = False
+    ) -> Record:
         log = self.log[partition]
         offset = (log[-1].offset + 1 if log else 0) + gap
         value = {"id": event_id} if event_id is not None else {}
         record = Record("in", partition, offset, 1_000 + offset, key and key.encode(), json.dumps(value).encode(), ())
         log.append(record)
+        if poison:
+            self.poison.add((partition, offset))
         return record
 
     def commit(self, requests: Sequence[CommitRequest]) -> None:
@@ -203,6 +213,58 @@ class FakePool:
     def close(self) -> None: ...
 
 
+class Died(BaseException):
+    """The process is gone: nothing of its memory is left."""
+
+
+class FakeJournal:
+    """What is in flight, read by the world when the process dies."""
+
+    def __init__(self) -> None:
+        self.running: dict[int, tuple[int, int]] = {}
+
+    def begin(self, index: int, offset: int, deadline: float) -> None:
+        self.running[0] = (index - 1, offset)
+
+    def end(self) -> None:
+        self.running.pop(0, None)
+
+    def begin_one(self, index: int, offset: int, deadline: float) -> int:
+        slot = max(self.running, default=0) + 1
+        self.running[slot] = (index - 1, offset)
+        return slot
+
+    def end_one(self, slot: int) -> None:
+        self.running.pop(slot, None)
+
+
+class FakeChild:
+    """A process that may die of its event, and is there again for the next one."""
+
+    def __init__(self, runner: FakeRunner) -> None:
+        self.runner = runner
+
+    def run(self, event: Event) -> list[Emit] | Failed:
+        try:
+            return self.runner.run(event)
+        except Died:
+            return Failed("crash", "scripted", "ProcessDied", exit="exit code 1", thirds=WHOLE)
+
+    def stop(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class FakeApart:
+    """Runs what is in quarantine at once."""
+
+    def __init__(self, attempts: Attempts, pool: Any, on_answer: Callable[[], None]) -> None:
+        self.attempts, self.pool = attempts, pool
+
+    def start(self, event: Event, running: Any) -> None:
+        self.pool.answers.put((running, self.attempts.run_apart(running.part, event, running.pending.record)))
+
+
 class FakeRunner:
     """A handler whose outcomes are drawn from the script."""
 
@@ -213,6 +275,8 @@ class FakeRunner:
         self.world.meanwhile()
         assert event.attempt <= ATTEMPTS, "more attempts than allowed"
         record = event._record
+        if (record.partition, record.offset) in self.world.poison:
+            raise Died
         outcome = self.world.draw(record)
         if outcome == "ok":
             return [Emit("out", {"of": record.offset})]
@@ -241,11 +305,16 @@ class Life:
         guard = Guard(handler, facts, lambda: world.now)
         sender = Sender("g", "p", "h")
         outputs = Outputs(spec, handler, contracts)
-        attempts = Attempts(handler, runner, outputs, receipts, sender, facts, guard)
+        quarantine = Quarantine(FakeChild(runner), self._announce, wary=1 if world.suspects else 0)
+        self.journal: Any = FakeJournal()
+        attempts = Attempts(
+            handler, runner, outputs, receipts, sender, facts, guard, quarantine, self.journal, self.ledger
+        )
         parts = (handler, sources, self.ledger, attempts, receipts, facts, guard, lambda: world.now)
         self.pool = FakePool(runner)
         pool: Any = self.pool
-        self.loop = Loop(*parts) if concurrency == 1 else ConcurrentLoop(*parts, pool=lambda: pool)
+        apart: Any = FakeApart
+        self.loop = Loop(*parts) if concurrency == 1 else ConcurrentLoop(*parts, pool=lambda: pool, apart=apart)
         consumer: Any = FakeConsumer(world)
         self.intake = Intake(
             handler,
@@ -257,10 +326,29 @@ class Life:
             on_assignment=lambda tps: None,
             on_tick=lambda: None,
             rebuild=self.rebuild,
+            suspects=self._suspect,
         )
         self.read: dict[int, int] = {}
         self.sources = sources
         self.policy = handler.dedup
+
+    def die(self) -> None:
+        """Killed by one of the events that run."""
+        self.world.suspects |= set(self.journal.running.values())
+
+    def _suspect(self, part: Partition) -> None:
+        part.journal_index = part.tp.partition + 1
+        for place in [p for p in self.world.suspects if p[0] == part.tp.partition]:
+            self.world.suspects.discard(place)
+            if not part.frontier.is_settled(place[1]):
+                part.suspects.setdefault(place[1], Strikes())
+
+    def _announce(self, part: Partition, offset: int | None) -> None:
+        """What the thread that polls does when it is asked to."""
+        if offset is not None:
+            self.ledger.suspect(part, offset, part.suspects[offset]._replace(solo=True))
+        if not part.ended:
+            self.intake.commit()
 
     def rebuild(self, parts: Sequence[Partition]) -> None:
         """What the thread of that name does, at once."""

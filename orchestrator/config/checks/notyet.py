@@ -19,8 +19,6 @@ class Row(NamedTuple):
 NOT_YET = (
     Row("exec", "`exec` handlers are"),
     Row("guarantee", "`guarantee: exactly-once` is", ("at-least-once",)),
-    Row("strikes", "`strikes` is"),
-    Row("memory", "`memory` is"),
     Row("interpreter", "`interpreter` is"),
 )
 

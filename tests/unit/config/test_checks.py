@@ -418,8 +418,6 @@ def test_a_finding_about_defaults_stands_at_the_defaults(tmp_path: Path) -> None
     ("options", "message"),
     [
         ({"guarantee": "exactly-once"}, "`guarantee: exactly-once` is not supported"),
-        ({"strikes": 2}, "`strikes` is not supported"),
-        ({"memory": "1GiB"}, "`memory` is not supported"),
         ({"interpreter": "python3.12"}, "`interpreter` is not supported"),
     ],
 )

@@ -52,6 +52,7 @@ def test_replicas_are_one_handler() -> None:
         "out_per_second": 6.0,
         "lag": 7,
         "paused": 0,
+        "breaker": "closed",
         "accounting": {"in": 7, "done": 5, "dead_lettered": 0, "skipped": 2, "in_flight": 0},
         "last_error": "boom",
         "instances": [
