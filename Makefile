@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 JOBS ?= 2
 
-.PHONY: up test check clean
+.PHONY: up test check chaos clean
 
 # `kpipe` is on the PATH of what it starts and suggests; Ctrl-C is the usual end of it, not an error of make's.
 up: $(STAMP)
@@ -15,6 +15,12 @@ up: $(STAMP)
 # Tests wait for processes and Kafka more than they compute; each of the JOBS has a Kafka of its own. A file stays in one.
 test: check
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
+
+# Kills, pauses and scales workers and brokers under load, and counts what became of every event. All optional:
+# make chaos SEED=7 SECONDS=600 BROKERS=3 GUARANTEE=at-least-once RATE=2000
+chaos: $(STAMP)
+	$(BIN)/python -m tests.chaos.run $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS)) \
+		$(if $(BROKERS),--brokers $(BROKERS)) $(if $(GUARANTEE),--guarantee $(GUARANTEE)) $(if $(RATE),--rate $(RATE))
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -16,6 +16,10 @@ def main(argv: list[str]) -> int:
     def end_with_parent() -> None:
         sys.stdin.buffer.read()
         child.terminate()
+        try:
+            child.wait(30)
+        except subprocess.TimeoutExpired:
+            child.kill()  # one that a test has paused hears nothing else
 
     threading.Thread(target=end_with_parent, daemon=True).start()
     return child.wait()
