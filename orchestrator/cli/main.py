@@ -36,6 +36,7 @@ COMMANDS = {
     "send": "Send an event.",
     "tail": "Show what is in topics.",
     "dlq": "Look into the dead letter queues.",
+    "trace": "Show what became of an event.",
     "lag": "Show how far handlers are behind.",
     "graph": "Show handlers and topics as a graph.",
     "doctor": "Check this machine and this folder.",

@@ -25,7 +25,14 @@ _ASK = 1.0
 def committed(
     properties: Mapping[str, Any], group: str, partitions: Iterable[TopicPartition], *, timeout: float = 15.0
 ) -> dict[TopicPartition, int]:
-    """The committed offset of each partition that has one.
+    """The committed offset of each partition that has one; as `commits`."""
+    return {tp: offset for tp, (offset, _) in commits(properties, group, partitions, timeout=timeout).items()}
+
+
+def commits(
+    properties: Mapping[str, Any], group: str, partitions: Iterable[TopicPartition], *, timeout: float = 15.0
+) -> dict[TopicPartition, tuple[int, str]]:
+    """The committed offset of each partition that has one, and the metadata of that commit.
 
     `properties` come from `client_properties(settings, "consumer", ...)`. `timeout` (seconds) is long
     enough for a broker that has just started and creates its offsets topic. Raises BrokerError and UsageError.
@@ -39,7 +46,7 @@ def committed(
     finally:
         with uninterrupted():
             consumer.close()
-    return {TopicPartition(p.topic, p.partition): p.offset for p in found if p.offset >= 0}
+    return {TopicPartition(p.topic, p.partition): (p.offset, p.metadata or "") for p in found if p.offset >= 0}
 
 
 def _ask(

@@ -1,0 +1,234 @@
+"""What belongs to an event: records as a tree of causes and effects, and what became of each. No Kafka here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from orchestrator.config.model import Handler, Pipeline
+from orchestrator.contracts import Undecodable, decode_json
+from orchestrator.delivery.dedup import event_id_of
+from orchestrator.delivery.letters import read_letter
+from orchestrator.delivery.lineage import derived_trace, source_of, trace_of
+from orchestrator.event import Letter
+from orchestrator.records import Record, TopicPartition
+
+#: A redriven letter goes to a topic of this name: the group's, and this.
+REDRIVE = ".redrive"
+
+
+class Place(NamedTuple):
+    """One record on the cluster."""
+
+    topic: str
+    partition: int
+    offset: int
+
+    @property
+    def tp(self) -> TopicPartition:
+        return TopicPartition(self.topic, self.partition)
+
+
+@dataclass(eq=False)
+class Node:
+    """One record of a story. `via` is the consumer group that made it, "" when nothing did that is known."""
+
+    record: Record
+    topic: str
+    kind: str
+    letter: Letter | None
+    cause: Place | None
+    via: str
+    attempt: int
+    event_id: str | None
+    trace: str
+    matched: bool = False
+    parent: Node | None = field(default=None, repr=False)
+    effects: list[Node] = field(default_factory=list, repr=False)
+
+    @property
+    def place(self) -> Place:
+        return place_of(self.record)
+
+    @property
+    def origin(self) -> Place:
+        """The place that the event had before it was redriven: what a letter about it says."""
+        if self.kind == "redriven" and self.letter is not None:
+            return Place(self.letter.topic, self.letter.partition, self.letter.offset)
+        return self.place
+
+    def since(self, other: Node | None) -> int | None:
+        """Milliseconds after `other`; None where a time is not known."""
+        if other is None or other.record.timestamp < 0 or self.record.timestamp < 0:
+            return None
+        return self.record.timestamp - other.record.timestamp
+
+    def walk(self) -> Iterator[Node]:
+        yield self
+        for effect in self.effects:
+            yield from effect.walk()
+
+
+def place_of(record: Record) -> Place:
+    return Place(record.topic, record.partition, record.offset)
+
+
+class Reading:
+    """What records mean in one pipeline."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._names = {topic.kafka_name: topic.name for topic in pipeline.topics.values()}
+        self._dlqs = {topic.kafka_name for topic in pipeline.topics.values() if topic.is_dlq}
+        self._redriven = {h.group + REDRIVE: h for h in pipeline.handlers.values() if h.consumes}
+        self._fields = tuple(
+            dict.fromkeys(h.dedup.by for h in pipeline.handlers.values() if h.consumes and h.dedup) or {"eventId": None}
+        )
+
+    @property
+    def topics(self) -> list[str]:
+        """The cluster's names of all topics that a story may be in, those of redriven letters included."""
+        return [*self._names, *self._redriven]
+
+    def node(self, record: Record) -> Node:
+        letter = read_letter(record.headers)
+        kind = "redriven" if record.topic in self._redriven else "letter" if letter is not None else "event"
+        source = source_of(record.headers) if kind == "event" else None
+        via = "" if source is None else source.group
+        if letter is not None and letter.headers is not None:
+            via = letter.headers.get("group", "")
+        return Node(
+            record, self._names.get(record.topic, record.topic), kind, letter, cause_of(record, kind, letter), via,
+            letter.attempts if letter else source.attempt if source else 0,
+            self.event_id(record, letter), trace_of(record.headers) or derived_trace(record),
+        )  # fmt: skip
+
+    def event_id(self, record: Record, letter: Letter | None) -> str | None:
+        """What copies of the event share: its `dedup.by` field; None without one."""
+        if letter is not None and letter.headers and letter.headers.get("event-id"):
+            return letter.headers["event-id"]
+        if record.value is None:
+            return None
+        try:
+            value: Any = decode_json(record.value)
+        except Undecodable:
+            return None
+        ids = (event_id_of(value, name) for name in self._fields)
+        return next((str(found) for found in ids if found is not None), None)
+
+    def consumers(self, pipeline: Pipeline, node: Node) -> list[Handler]:
+        """The handlers that get this record."""
+        if node.kind == "redriven":
+            return [self._redriven[node.record.topic]]
+        return list(pipeline.handlers_of(node.topic))
+
+
+def cause_of(record: Record, kind: str, letter: Letter | None) -> Place | None:
+    """The place of the event that this one came of, by its headers; for a redriven one that of the event itself."""
+    if letter is not None:
+        found = Place(letter.topic, letter.partition, letter.offset)
+        return None if found == place_of(record) or found.offset < 0 else found
+    source = source_of(record.headers) if kind == "event" else None
+    return None if source is None else Place(source.place.topic, source.place.partition, source.offset)
+
+
+def connect(nodes: Mapping[Place, Node]) -> list[Node]:
+    """Put every node below its cause; those without one, oldest first."""
+    letters = _letters(nodes.values())
+    for node in nodes.values():
+        node.effects.clear()
+        node.parent = None
+    for node in sorted(nodes.values(), key=_when):
+        parent = _parent(node, nodes, letters)
+        # Headers can be anybody's: a circle must not swallow the records in it.
+        if parent is not None and node not in _above(parent):
+            node.parent = parent
+            parent.effects.append(node)
+    return sorted((node for node in nodes.values() if node.parent is None), key=_when)
+
+
+def _parent(node: Node, nodes: Mapping[Place, Node], letters: Mapping[str, list[Node]]) -> Node | None:
+    """A letter of a redriven event comes of the redriven record, and that one of the letter before it."""
+    if node.letter is None:
+        return None if node.cause is None else nodes.get(node.cause)
+    family = letters.get(node.letter.id, [])
+    count = node.letter.redrive_count
+    kind, wanted = ("letter", count - 1) if node.kind == "redriven" else ("redriven", count)
+    earlier = [n for n in family if n is not node and n.kind == kind and n.letter and n.letter.redrive_count <= wanted]
+    if earlier and (node.kind == "redriven" or count):
+        return max(earlier, key=lambda n: (n.letter.redrive_count if n.letter else 0, _when(n)))
+    if node.kind == "redriven":
+        before = [n for n in family if n.kind == "letter" and _when(n) <= _when(node)]
+        if before:
+            return max(before, key=_when)
+    return None if node.cause is None else nodes.get(node.cause)
+
+
+def _letters(nodes: Iterable[Node]) -> dict[str, list[Node]]:
+    found: dict[str, list[Node]] = {}
+    for node in nodes:
+        if node.letter is not None:
+            found.setdefault(node.letter.id, []).append(node)
+    return found
+
+
+def _above(node: Node) -> Iterator[Node]:
+    above: Node | None = node
+    while above is not None:
+        yield above
+        above = above.parent
+
+
+def _when(node: Node) -> tuple[int, str, int, int]:
+    return (node.record.timestamp, *node.place)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one handler made of one record; `effects` are what it wrote because of it.
+
+    `outcome` is `done` (settled, and no letter), `dead-lettered`, `skipped` or `pending`.
+    """
+
+    handler: str
+    outcome: str
+    attempts: int | None
+    reason: str
+    effects: tuple[Node, ...]
+
+
+def outcome_of(handler: Handler, node: Node, settled: bool, earlier: Iterable[Node]) -> Outcome:
+    """`settled`: its group has committed past the record. `earlier` are the other records of the story."""
+    own = tuple(effect for effect in node.effects if effect.via == handler.group)
+    letters = [effect for effect in own if effect.kind == "letter"]
+    if letters:
+        letter = letters[-1].letter
+        assert letter is not None
+        return Outcome(handler.name, "dead-lettered", letter.attempts or None, letter.reason, own)
+    attempts = max((effect.attempt for effect in own), default=None)
+    if not settled:
+        return Outcome(handler.name, "pending", attempts, "", own)
+    if attempts is None:
+        broken = next((e.letter for e in node.effects if e.letter and e.letter.reason in ("decode", "schema")), None)
+        if broken is not None:
+            return Outcome(handler.name, "skipped", None, "breaks the contract", own)
+        copied = _copied(handler, node, earlier)
+        if copied is not None:
+            return Outcome(handler.name, "skipped", None, f"a copy of offset {copied.record.offset}", own)
+    return Outcome(handler.name, "done", attempts, "", own)
+
+
+def _copied(handler: Handler, node: Node, earlier: Iterable[Node]) -> Node | None:
+    """The record of which this one is a copy that the handler does not run."""
+    if handler.dedup is None or node.event_id is None or node.kind != "event":
+        return None
+    window = handler.dedup.window * 1000
+    copies = (
+        other
+        for other in earlier
+        if other.place.tp == node.place.tp
+        and other.record.offset < node.record.offset
+        and other.event_id == node.event_id
+        and abs(node.record.timestamp - other.record.timestamp) <= window
+    )
+    return min(copies, key=lambda other: other.record.offset, default=None)
