@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.cli import launch
 from orchestrator.cli.shared import did_you_mean
 from orchestrator.config.model import Handler, Pipeline
 from orchestrator.errors import UsageError
+from orchestrator.observe.totals import Totals
 from orchestrator.supervisor import view
 from orchestrator.supervisor.ending import GROUND
 from orchestrator.supervisor.keeper import Keeper
 from orchestrator.supervisor.loop import Supervisor
+from orchestrator.supervisor.policy import RUNNING, State
 from orchestrator.supervisor.spec import ChildSpec
+
+if TYPE_CHECKING:
+    from orchestrator.observe.exposition import Processes
 
 #: As in the pipeline file's grammar.
 MOST_REPLICAS = 1000
@@ -86,6 +91,24 @@ class Fleet:
         """What `kpipe ps` shows, in the file's order: also of handlers that are not to run."""
         shown = {entry["name"]: entry for entry in view.handlers(self._keepers(), now)}
         return [shown.get(name) or view.absent(name) for name in self._pipeline.handlers]
+
+    def processes(self) -> list[Processes]:
+        """What the metrics are made of, of each handler that was asked for."""
+        return [self._processes(name, handler.replicas) for name, handler in self.handlers.items()]
+
+    def _processes(self, name: str, replicas: int) -> Processes:
+        from orchestrator.observe.exposition import Processes
+
+        mine = [keeper for keeper in self._keepers() if keeper.spec.handler == name]
+        running = [keeper for keeper in mine if keeper.life.state in RUNNING]
+        return Processes(
+            name,
+            self._supervisor.totals.get(name) or Totals(),
+            replicas,
+            sum(keeper.life.state is State.READY for keeper in running),
+            [keeper.metering.measured for keeper in running],
+            [place for keeper in running for place in keeper.metering.places],
+        )
 
     def _keepers(self) -> list[Keeper]:
         return [keeper for keeper in self._supervisor.keepers if keeper.spec.stage != GROUND]

@@ -12,7 +12,7 @@ from typing import Any
 from orchestrator import __version__
 from orchestrator.cli.fleet import Fleet, check_scale, find
 from orchestrator.errors import EXIT_OK, UsageError
-from orchestrator.supervisor.control import Answer, Query, Refused, Routes
+from orchestrator.supervisor.control import Answer, Page, Query, Refused, Routes
 from orchestrator.supervisor.ending import GROUND, Ending
 from orchestrator.supervisor.loop import Supervisor
 from orchestrator.supervisor.policy import OVER
@@ -42,7 +42,19 @@ class Requests:
             ("POST", "/v1/down"): self._down,
             ("POST", "/v1/restart"): self._restart,
             ("POST", "/v1/scale"): self._scale,
+            **self.metrics,
         }
+
+    @property
+    def metrics(self) -> Routes:
+        """What Prometheus asks for, here and on the port that `--metrics-port` opens."""
+        return {("GET", "/metrics"): self._metrics}
+
+    def _metrics(self, _query: Query) -> Page:
+        # Not before somebody asks: reading the library takes a moment.
+        from orchestrator.observe.exposition import CONTENT_TYPE, exposition
+
+        return Page(HTTPStatus.OK, exposition(self.fleet.processes()), CONTENT_TYPE)
 
     def _version(self, query: Query) -> Answer:
         _only(query)

@@ -11,7 +11,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,10 +27,10 @@ from orchestrator.cli.publishing import Publishing
 from orchestrator.cli.requests import Requests
 from orchestrator.cli.voice import Voice
 from orchestrator.config.model import Handler, Pipeline
-from orchestrator.errors import EXIT_BROKER, EXIT_UNEXPECTED, BrokerError, HandlerError, KpipeError
-from orchestrator.supervisor import facts
+from orchestrator.errors import EXIT_BROKER, EXIT_UNEXPECTED, BrokerError, HandlerError, KpipeError, UsageError
+from orchestrator.supervisor import facts, ports
 from orchestrator.supervisor.background import in_background
-from orchestrator.supervisor.control import serve
+from orchestrator.supervisor.control import serve, serve_port
 from orchestrator.supervisor.ending import Ending
 from orchestrator.supervisor.facts import Fact
 from orchestrator.supervisor.loop import Supervisor
@@ -52,6 +52,8 @@ class Order:
     json: bool
     #: Every handler counts as essential.
     fatal: bool = False
+    #: Where on this machine Prometheus finds the metrics; None: on the control socket only, 0: on any free port.
+    metrics_port: int | None = None
     #: With `up -d`: who waits for it.
     handover: Handover | None = None
 
@@ -101,7 +103,8 @@ class Session:
         try:
             path = claim_socket(self._state_dir)
             try:
-                async with await serve(path, self._requests().routes):
+                requests = self._requests()
+                async with await serve(path, requests.routes), self._metrics(requests):
                     await self._up_and_down()
             finally:
                 path.unlink(missing_ok=True)
@@ -109,6 +112,24 @@ class Session:
         finally:
             self._publishing.close()
             self._voice.close()
+
+    @contextlib.asynccontextmanager
+    async def _metrics(self, requests: Requests) -> AsyncIterator[None]:
+        port = self._order.metrics_port
+        if port is None:
+            yield
+            return
+        try:
+            server = await serve_port(port, requests.metrics)
+        except OSError as error:
+            holder = ports.holder(port)
+            raise UsageError(
+                f"port {port} for the metrics cannot be had: {f'{holder} has it' if holder else error.strerror}",
+                "give another one: --metrics-port PORT, or 0 for any that is free",
+            ) from error
+        async with server:
+            self._voice.say(f"metrics: http://127.0.0.1:{server.sockets[0].getsockname()[1]}/metrics")
+            yield
 
     def _judged(self) -> int:
         """The verdict, which of a detached `up` only its log hears."""

@@ -32,6 +32,12 @@ if TYPE_CHECKING:
 )
 @click.option("--scale", "scale", multiple=True, metavar="HANDLER=N", help="Run N replicas of a handler.")
 @click.option("--abort-on-failure", is_flag=True, help="Stop everything when a handler fails for good.")
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65_535),
+    metavar="PORT",
+    help="Serve metrics for Prometheus on 127.0.0.1:PORT/metrics; 0 takes a free port.",
+)
 @click.pass_obj
 def command(
     app: App,
@@ -43,6 +49,7 @@ def command(
     wait_timeout: float | None,
     scale: tuple[str, ...],
     abort_on_failure: bool,
+    metrics_port: int | None,
 ) -> int:
     """Start Kafka, bring the topics up to date, start the handlers, and show what they print.
 
@@ -82,7 +89,8 @@ def command(
 
     ground = ground_for(pipeline, kafka, answers, os.environ, Steps())
     files = tuple(path.absolute() for path in app.files)
-    return run(Order(pipeline, files, selected, not no_sync, app.json, abort_on_failure, handover), ground)
+    order = Order(pipeline, files, selected, not no_sync, app.json, abort_on_failure, metrics_port, handover)
+    return run(order, ground)
 
 
 def _follow(app: App, started: Detached, wait: bool, seconds: float) -> int:

@@ -61,6 +61,11 @@ class Lanes:
         found = self._in_progress.get(event_id)
         return None if found is None else self._lanes.get(found[0])
 
+    def heads(self) -> list[Record]:
+        """The first event of each lane, as another thread may ask for them at any time."""
+        queues = [list(lane.queue) for lane in list(self._lanes.values())]
+        return [queue[0].record for queue in queues if queue]
+
     def append(self, lane: Lane, pending: Pending) -> None:
         """Queue behind an existing lane."""
         lane.queue.append(pending)

@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,9 +28,17 @@ class Answer(NamedTuple):
     body: Mapping[str, Any]
 
 
+class Page(NamedTuple):
+    """A status code and a text of that content type."""
+
+    code: int
+    text: str
+    type: str
+
+
 #: The parameters of a request, each with its values in their order.
 Query = Mapping[str, list[str]]
-Routes = Mapping[tuple[str, str], Callable[[Query], Answer]]
+Routes = Mapping[tuple[str, str], Callable[[Query], Answer | Page]]
 
 
 class Refused(Exception):
@@ -43,7 +51,18 @@ class Refused(Exception):
 
 async def serve(path: Path, routes: Routes) -> asyncio.Server:
     """Answer at `path`, which must be free. Closing the server removes no file."""
+    return await asyncio.start_unix_server(_talker(routes), sock=_listening(path), limit=_LONGEST_HEAD)
 
+
+async def serve_port(port: int, routes: Routes) -> asyncio.Server:
+    """Answer on a port of the loopback interface, which every user of the machine can reach; 0 takes a free one.
+
+    Raises `OSError` when it is taken.
+    """
+    return await asyncio.start_server(_talker(routes), "127.0.0.1", port, limit=_LONGEST_HEAD)
+
+
+def _talker(routes: Routes) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # A client that goes away or says nothing is no trouble of ours.
         with contextlib.suppress(OSError, TimeoutError):
@@ -51,10 +70,10 @@ async def serve(path: Path, routes: Routes) -> asyncio.Server:
             await asyncio.wait_for(writer.drain(), _PATIENCE)
         writer.close()
 
-    return await asyncio.start_unix_server(talk, sock=_listening(path), limit=_LONGEST_HEAD)
+    return talk
 
 
-async def _answer(reader: asyncio.StreamReader, routes: Routes) -> Answer:
+async def _answer(reader: asyncio.StreamReader, routes: Routes) -> Answer | Page:
     try:
         head = await reader.readuntil(b"\r\n\r\n")
         method, target, _version = head.split(b"\r\n", 1)[0].decode("ascii").split(" ")
@@ -71,10 +90,13 @@ async def _answer(reader: asyncio.StreamReader, routes: Routes) -> Answer:
     return Answer(HTTPStatus.NOT_FOUND, {"error": f"there is no {path}"})
 
 
-def _response(answer: Answer) -> bytes:
-    body = json.dumps(answer.body).encode() + b"\n"
+def _response(answer: Answer | Page) -> bytes:
+    if isinstance(answer, Page):
+        body, kind = answer.text.encode(), answer.type
+    else:
+        body, kind = json.dumps(answer.body).encode() + b"\n", "application/json"
     head = (
-        f"HTTP/1.1 {answer.code} {HTTPStatus(answer.code).phrase}\r\nContent-Type: application/json\r\n"
+        f"HTTP/1.1 {answer.code} {HTTPStatus(answer.code).phrase}\r\nContent-Type: {kind}\r\n"
         f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     )
     return head.encode("ascii") + body

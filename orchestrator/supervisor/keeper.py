@@ -11,9 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from orchestrator.observe import journal
+from orchestrator.observe.totals import Totals
 from orchestrator.supervisor import facts, policy, ports
 from orchestrator.supervisor.child import Child, Ears
 from orchestrator.supervisor.facts import Fact
+from orchestrator.supervisor.metering import Metering, cause_of
 from orchestrator.supervisor.output import Output, Show
 from orchestrator.supervisor.policy import RUNNING, Action, Life, Rules, State, Step
 from orchestrator.supervisor.probe import watch
@@ -45,11 +47,16 @@ class Keeper:
         changed: Callable[[], None],
         broken: Callable[[BaseException], None],
         chance: Callable[[], float],
+        totals: Totals,
     ) -> None:
         self.spec = spec
         self.life = Life()
         self.status = Status()
         self.rates = Rates()
+        self.metering = Metering(totals)
+        #: Why the process before this one ended, for the metrics.
+        self._cause = ""
+        self._overdue = False
         self.pid: int | None = None
         self.last_error: str | None = None
         self.output = Output(spec.name, logs, hear, show)
@@ -83,6 +90,7 @@ class Keeper:
 
     def restart(self) -> None:
         """Stop it in order if it runs, and start it afresh."""
+        self._cause = "asked"
         self._apply(policy.restart(self.life, self.now, self._rules))
 
     def hurry(self, seconds: float) -> None:
@@ -121,6 +129,8 @@ class Keeper:
         self._said, self._status_works = b"", True
         self.status = Status()
         self.rates.begin()
+        self.metering.begin()
+        self._overdue = False
         self._slow = self._loop.call_later(SLOW_AFTER, self._is_slow)
         ears = Ears(
             output=lambda data: self.output.feed("stdout", data), errors=lambda data: self.output.feed("stderr", data),
@@ -136,7 +146,10 @@ class Keeper:
 
     def _started(self, pid: int) -> None:
         self.pid = pid
-        self._hear(facts.Started(self.spec.name, pid, again=self.life.restarts + self.life.asked > 0))
+        again = self.life.restarts + self.life.asked > 0
+        self._hear(facts.Started(self.spec.name, pid, again=again))
+        if again:
+            self.metering.totals.restarts[self._cause] += 1
         if not self.spec.reports:
             self._probe = self._loop.create_task(watch(self.spec.probe, self._probed))
             self._probe.add_done_callback(self._probe_ended)
@@ -169,6 +182,10 @@ class Keeper:
             if report.status.accounting is not None:
                 self.rates.saw(self.now, report.status.accounting)
             self.last_error = report.status.last_error or self.last_error
+        elif report.type == "metrics":
+            self.metering.saw(report.measured)
+        elif report.type == "places":
+            self.metering.saw_places(report.places)
         elif report.type in ("ready", "not-ready"):
             self.rates.begin()
             self._probed(report.type == "ready")
@@ -186,6 +203,7 @@ class Keeper:
         if deadline and self.now > deadline + OVERDUE_SECONDS:
             self._hear(facts.Overdue(self.spec.name, self.now - deadline))
             journal.mark_hung(self._journal)
+            self._overdue = True
             self._child.kill()
             return
         self._watch = self._loop.call_later(WATCH_SECONDS, self._watch_deadlines)
@@ -211,6 +229,7 @@ class Keeper:
         self.output.end()
         if self.life.state is not State.STOPPING:
             self.last_error = self.output.last_words or exit.text
+            self._cause = "hung" if self._overdue else cause_of(exit)
         blamed = self._blamed()
         self._apply(policy.ended(self.life, exit, self.now, self._chance(), self._rules, blamed=blamed))
 

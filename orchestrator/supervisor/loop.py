@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from orchestrator.errors import EXIT_OK
+from orchestrator.observe.totals import Totals
 from orchestrator.supervisor.ending import Ending, ending, failure
 from orchestrator.supervisor.facts import Fact
 from orchestrator.supervisor.keeper import Keeper
@@ -39,6 +40,8 @@ class Supervisor:
         self._hear, self._show, self._chance = hear, show, chance
         self._rules = rules or Rules()
         self._keepers: dict[str, Keeper] = {}
+        #: The counts of each handler, of processes that are gone, too.
+        self.totals: dict[str, Totals] = {}
         self._retired: set[str] = set()
         self._failure: Ending | None = None
         self._stop: Ending | None = None
@@ -147,6 +150,7 @@ class Supervisor:
         return Keeper(
             spec, self._rules, self._logs,
             hear=self._hear, show=self._show, changed=self._changed, broken=self.broken, chance=self._chance,
+            totals=self.totals.setdefault(spec.handler, Totals()),
         )  # fmt: skip
 
     def _changed(self) -> None:

@@ -4,17 +4,20 @@
 {"type": "not-ready"}                                          partitions lost and not yet given again
 {"type": "status", "accounting": {…}, "lag": N|null, "paused": N, "last_error": text|null}
 {"type": "journal", "path": …}                                 what it has in flight (observe/journal.py)
+{"type": "metrics", "counts": {…}, "gauges": {…}, …}           as in observe/measured.py
+{"type": "places", "at": N, "of": N, "rows": [[…], …]}         its partitions, part `at` of `of`
 {"type": "failed-to-start", "message": …, "hint": …}           followed by exit code 78
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+from orchestrator.observe.measured import Measured, Place, measured_from, places_from
 from orchestrator.supervisor.lines import printable
 from orchestrator.supervisor.spec import Refusal
 
@@ -33,18 +36,28 @@ class Status:
     breaker: str = "closed"
 
 
+class Places(NamedTuple):
+    """One part of a child's partitions."""
+
+    at: int = 0
+    of: int = 1
+    rows: Sequence[Place] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """One line of the status pipe."""
 
-    type: Literal["ready", "not-ready", "status", "journal", "failed-to-start"]
+    type: Literal["ready", "not-ready", "status", "journal", "metrics", "places", "failed-to-start"]
     status: Status = field(default_factory=Status)
     refusal: Refusal | None = None
     journal: Path | None = None
+    measured: Measured = field(default_factory=Measured)
+    places: Places = field(default_factory=Places)
 
 
 def parse(line: bytes) -> Report:
-    """Raises `ValueError` for anything that is not one of the five."""
+    """Raises `ValueError` for anything that is not one of those."""
     try:
         body = json.loads(line)
     except RecursionError as error:
@@ -58,6 +71,11 @@ def parse(line: bytes) -> Report:
             return Report("status", status=_status(body))
         case "journal":
             return Report("journal", journal=Path(str(body.get("path"))))
+        case "metrics":
+            return Report("metrics", measured=measured_from(body))
+        case "places":
+            at, of = _count(body.get("at")), _count(body.get("of"))
+            return Report("places", places=Places(at or 0, of or 1, places_from(body.get("rows"))))
         case "failed-to-start":
             return Report("failed-to-start", refusal=Refusal(_text(body.get("message")), _text(body.get("hint"))))
         case other:

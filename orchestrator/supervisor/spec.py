@@ -13,6 +13,9 @@ from typing import NamedTuple
 
 #: A child that ends with this code (EX_CONFIG of sysexits.h) could not start: starting it again cannot help.
 EXIT_COULD_NOT_START = 78
+#: A worker's, when a handler did not return and could not be cancelled, and when it used up its memory.
+EXIT_HUNG = 75
+EXIT_MEMORY = 76
 
 #: Names of the inherited pipes' file descriptors in a child's environment.
 CONFIG_FD = "KPIPE_CONFIG_FD"

@@ -86,6 +86,7 @@ class Attempts:
         self._receipts = receipts
         self._sender = sender
         self._facts = facts
+        self._meter = facts.meter
         #: `time.monotonic()` by which the running event should have ended; 0.0 while none runs.
         self.deadline = 0.0
         #: The event that runs, for whoever finds it past its deadline.
@@ -99,16 +100,20 @@ class Attempts:
         """Run the handler here and now, and send what it caused; None when all went well so far."""
         event = self.event_of(source, record, event_id, value, attempt)
         part = batch.part
+        began = time.monotonic()
         if self._quarantine.takes(part, record):
-            return self.conclude_apart(self.run_apart(part, event, record), record, batch, attempt)
+            answer = self.run_apart(part, event, record)
+            self._meter.took(time.monotonic() - began)
+            return self.conclude_apart(answer, record, batch, attempt)
         self.running = record
-        self.deadline = deadline = time.monotonic() + self._handler.timeout
+        self.deadline = deadline = began + self._handler.timeout
         self._journal.begin(part.journal_index, record.offset, deadline)
         answer = self._runner.run(event)
         if isinstance(answer, Failed):
             self.check_memory(answer, record)
         self._journal.end()
         self.deadline = 0.0
+        self._meter.took(time.monotonic() - began)
         return self.conclude(answer, record, batch, attempt)
 
     def runs_apart(self, part: Partition, record: Record) -> bool:
@@ -148,6 +153,7 @@ class Attempts:
                 return outs
             for out in outs:
                 self._receipts.send(out, batch)
+        self._meter.ok += 1
         if self._guard.troubled:
             self._guard.answered()
         return None
@@ -172,6 +178,7 @@ class Attempts:
     def fail(self, source: Source, pending: Pending, failed: Failed, batch: Batch) -> Park | None:
         """A run failed: the wait before the next one, or None when the event was given up."""
         pending.note_failure(failed, time.time())
+        self._meter.failed[failed.verdict] += 1
         if failed.verdict in ("unavailable", "timeout", "hang"):
             self._guard.failed(failed)
         elif failed.verdict != "crash" and self._guard.troubled:
@@ -252,7 +259,14 @@ class Attempts:
             exit=failed.exit,
         )
         letter = write_letter(pending.record, self._sender, death, dlq.name, dlq.partitions)
-        self._receipts.send(letter, batch)
+
+        def told(failure: SendFailure | None) -> None:
+            if failure is None:
+                self._meter.letters[reason] += 1
+            else:
+                self._meter.letters_refused += not failure.purged
+
+        self._receipts.send(letter, batch, told)
 
     def note_send_failure(self, source: Source, pending: Pending, failure: SendFailure, batch: Batch) -> float:
         """An output or a letter was refused; returns the seconds until the event may run again.

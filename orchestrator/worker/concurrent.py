@@ -34,12 +34,12 @@ Unrun = Literal["copy", "letter"]
 
 
 class Running:
-    """One event on its way: its lane's head. `deadline` is on the loop's clock; `slot` is the journal's.
+    """One event on its way: its lane's head. `began` and `deadline` are on the loop's clock; `slot` is the journal's.
 
     `apart`: it runs in quarantine.
     """
 
-    __slots__ = ("apart", "deadline", "lane", "part", "pending", "slot", "source")
+    __slots__ = ("apart", "began", "deadline", "lane", "part", "pending", "slot", "source")
 
     def __init__(self, part: Partition, source: Source, lane: Lane, pending: Pending, deadline: float) -> None:
         self.part = part
@@ -47,6 +47,7 @@ class Running:
         self.lane = lane
         self.pending = pending
         self.deadline = deadline
+        self.began = 0.0
         self.slot = 0
         self.apart = False
 
@@ -184,6 +185,7 @@ class ConcurrentLoop(Loop):
             self._unrun.append((running, "copy"))
         else:
             self._running.add(running)
+            running.began = self._clock()
             attempt = pending.attempts + 1
             event = self._attempts.event_of(source, record, pending.event_id, value, attempt)
             if self._attempts.runs_apart(part, record):
@@ -213,6 +215,7 @@ class ConcurrentLoop(Loop):
             if isinstance(answer, Failed) and not running.apart:
                 self._attempts.check_memory(answer, running.pending.record)
             self._attempts.note_end(running.slot)
+            self._facts.meter.took(self._clock() - running.began)
             answered.append((running, answer))
 
     def _conclude(self, answered: list[tuple[Running, Any]]) -> None:

@@ -36,6 +36,7 @@ from orchestrator.worker.guard import Guard
 from orchestrator.worker.intake import Intake
 from orchestrator.worker.ledger import Ledger
 from orchestrator.worker.loop import Loop
+from orchestrator.worker.measures import Measures
 from orchestrator.worker.memory import confine, resident
 from orchestrator.worker.outputs import Outputs
 from orchestrator.worker.pool import pool_for
@@ -180,6 +181,7 @@ class Worker:
             suspects=suspicion.suspect,
             on_drained=self._send_status,
         )
+        self._measures = Measures(self._facts.meter, self._ledger, self._guard, lambda: self._loop.overdue(0.0)[0])
         self._sources = sources
         self._consumer_properties = properties
         self._status_due = 0.0
@@ -251,8 +253,11 @@ class Worker:
             "skipped": tally.skipped,
             "in_flight": flying,
         }
-        lag, paused = self._intake.lag(), self._intake.paused
+        lags, paused = self._intake.lags(), self._intake.paused
+        known = [lag for lag in lags.values() if lag is not None]
+        lag = sum(known) if known or not lags else None
         self._report.status(accounting, lag, paused, self._guard.state, self._facts.last_error)
+        self._report.measured(self._measures.measured(paused), self._measures.places(lags))
 
     def _hung(self, record: Record | None) -> None:
         """A sync handler did not return and cannot be cancelled: its process has to end (DESIGN section 5, step 8)."""

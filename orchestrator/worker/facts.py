@@ -14,6 +14,7 @@ from orchestrator.delivery.outcome import Park
 from orchestrator.delivery.pending import Pending
 from orchestrator.delivery.strikes import WHOLE, Strikes
 from orchestrator.kafka.producer import SendFailure
+from orchestrator.observe.meter import Meter
 from orchestrator.records import Record, TopicPartition
 
 log = logging.getLogger("kpipe.worker")
@@ -30,13 +31,14 @@ def where(record: Record) -> str:
 
 
 class Facts:
-    """The facts of one worker. `last_error` is the newest trouble in a sentence, None while there was none."""
+    """The facts of one worker. `last_error` is the newest trouble in a sentence, None while there was none; `meter`
+    has what is only counted.
+    """
 
     def __init__(self) -> None:
         self.last_error: str | None = None
         self._said: dict[str, float] = {}
-        #: How often an offset to read next was gone.
-        self.offsets_lost = 0
+        self.meter = Meter()
 
     def parked(self, pending: Pending, park: Park) -> None:
         failed = pending.failed
@@ -83,7 +85,7 @@ class Facts:
 
     def offset_lost(self, tp: TopicPartition, wanted: int, low: int, high: int) -> None:
         """The group's offset does not exist any more: retention outran the handler, or the topic was made anew."""
-        self.offsets_lost += 1
+        self.meter.offsets_lost += 1
         gone = f"up to {low - wanted} event(s) were removed unread" if low > wanted else "the topic was made anew"
         self.alarm(f"{tp.topic}[{tp.partition}]: offset {wanted} does not exist ({low} to {high} do): {gone}")
 

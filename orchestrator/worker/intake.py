@@ -109,11 +109,10 @@ class Intake:
         """How many partitions are paused."""
         return len(self._paused)
 
-    def lag(self) -> int | None:
-        """Events behind the ends of the owned partitions, as far as the ends are known."""
-        ends = [(at, self._consumer.known_end(tp)) for tp, at in self._ledger.frontiers().items()]
-        known = [max(0, end - at) for at, end in ends if end is not None]
-        return sum(known) if known or not ends else None
+    def lags(self) -> dict[TopicPartition, int | None]:
+        """Events between frontier and end of each owned partition; None where the end is not known."""
+        ends = {tp: (at, self._consumer.known_end(tp)) for tp, at in self._ledger.frontiers().items()}
+        return {tp: None if end is None else max(0, end - at) for tp, (at, end) in ends.items()}
 
     # -- admission and commits ------------------------------------------------------------------------------------
 

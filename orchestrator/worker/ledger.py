@@ -32,6 +32,9 @@ class Ledger:
         #: How many commits were asked for out of turn, and up to which one they were made.
         self.commits_asked = 0
         self._commits_made = 0
+        #: How events ended in this process, and how many of each partition; only ever more of them.
+        self.settled = Tally()
+        self.settled_of: dict[TopicPartition, int] = {}
         #: The owned partitions in a stable order; replaced, never changed, so that readers need no lock.
         self.partitions: tuple[Partition, ...] = ()
 
@@ -203,6 +206,8 @@ class Ledger:
                 return False
             move()
             part.settle(settled, ended_as)
+            self.settled = self.settled.plus(ended_as)
+            self.settled_of[part.tp] = self.settled_of.get(part.tp, 0) + len(settled)
             part.reach_end()
             return True
 

@@ -329,9 +329,12 @@ class Loop(threading.Thread):
 
     def _is_copy(self, part: Partition, event_id: EventId, record: Record) -> bool:
         seen = "new" if part.dedup is None else part.dedup.look(event_id, record.timestamp, hash(record.value))
+        if seen == "new":
+            return False
+        self._facts.meter.copies += 1
         if seen == "other-payload":
             self._facts.copied(record, event_id)
-        return seen != "new"
+        return True
 
     def _take_ids(self, part: Partition, batch: Batch, but: Mapping[int, object] | set[int]) -> None:
         """The ids of what settled are taken from now on."""

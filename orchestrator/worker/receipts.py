@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from orchestrator.kafka.producer import Producer
+from orchestrator.kafka.producer import OnDelivery, Producer, SendFailure
 from orchestrator.records import Outgoing
 from orchestrator.worker.batch import Batch
 from orchestrator.worker.facts import Facts
@@ -27,15 +27,17 @@ class Receipts:
         self._facts = facts
         self._producer = Producer(properties)
 
-    def send(self, out: Outgoing, batch: Batch) -> None:
+    def send(self, out: Outgoing, batch: Batch, told: Callable[[SendFailure | None], None] | None = None) -> None:
         """Queue `out` on behalf of the record that `batch` added last; nothing any more once the epoch has ended.
 
-        Its event runs again at the partition's next owner, whose outputs this one would follow.
+        Its event runs again at the partition's next owner, whose outputs this one would follow. `told` hears the
+        receipt, too.
         """
         if batch.over:
             return
         batch.sent += 1
-        self._producer.send(out, partial(batch.receipt, len(batch.records) - 1), lambda: batch.over)
+        receipt = partial(batch.receipt, len(batch.records) - 1)
+        self._producer.send(out, receipt if told is None else _both(receipt, told), lambda: batch.over)
 
     def wait(self, batch: Batch, stopping: Callable[[], bool]) -> bool:
         """Until each record that the batch sent is acknowledged or reported as failed.
@@ -65,3 +67,11 @@ class Receipts:
         old, self._producer = self._producer, Producer(self._properties)
         old.close(0)
         log.warning("the Kafka producer failed for good and was replaced; unsettled events run again")
+
+
+def _both(receipt: OnDelivery, told: Callable[[SendFailure | None], None]) -> OnDelivery:
+    def report(failure: SendFailure | None, partition: int, offset: int) -> None:
+        receipt(failure, partition, offset)
+        told(failure)
+
+    return report

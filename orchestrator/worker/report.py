@@ -9,10 +9,14 @@ from __future__ import annotations
 import json
 import os
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from orchestrator.observe.measured import Measured, Place
 from orchestrator.records import TopicPartition
+
+#: Of a line's 4,096 bytes so many are for partitions.
+_PLACES_BYTES = 3_900
 
 
 class Report:
@@ -52,6 +56,15 @@ class Report:
         if not self._unsent:
             self._write(_line(said))
 
+    def measured(self, measured: Measured, places: Sequence[Place]) -> None:
+        """The metrics, in as many lines as they take; dropped like a status."""
+        parts = list(_parts(places))
+        lines = [_line({"type": "metrics", **measured.as_json()})]
+        lines += [_line({"type": "places", "at": at, "of": len(parts), "rows": rows}) for at, rows in enumerate(parts)]
+        self._flush()
+        if not self._unsent:
+            all(self._write(line) for line in lines)
+
     def _say(self, said: Mapping[str, object]) -> None:
         self._unsent.append(_line(said))
         self._flush()
@@ -80,3 +93,17 @@ def _line(said: Mapping[str, object]) -> bytes:
     # A character outside the BMP takes 12 bytes of JSON.
     short = {k: (v[:150] if isinstance(v, str) else v if k != "partitions" else []) for k, v in said.items()}
     return json.dumps(short).encode() + b"\n"
+
+
+def _parts(places: Sequence[Place]) -> Iterator[list[Place]]:
+    """As many at a time as fit into a line; one empty part for none."""
+    part: list[Place] = []
+    size = 0
+    for place in places:
+        bytes_ = len(json.dumps(place)) + 2
+        if part and size + bytes_ > _PLACES_BYTES:
+            yield part
+            part, size = [], 0
+        part.append(place)
+        size += bytes_
+    yield part

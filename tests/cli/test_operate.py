@@ -9,13 +9,15 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from orchestrator.errors import UsageError
 from orchestrator.supervisor.client import ask
 from tests.support.shell import kpipe, on_terminal, running
 from tests.support.supervised import wait_until
-from tests.support.up import CRASH, DEAF, IDLE, WEB, Project, free_port
+from tests.support.up import CRASH, DEAF, IDLE, WEB, Project, Up, free_port
 
 pytestmark = pytest.mark.kafka
 
@@ -29,6 +31,16 @@ def handlers(project: Project, *words: str) -> dict[str, dict[str, Any]]:
 
 def pids(project: Project, name: str) -> list[int]:
     return [one["pid"] for one in handlers(project)[name]["instances"]]
+
+
+def scraped(up: Up) -> dict[tuple[str, ...], float]:
+    """The metrics as a Prometheus would have them: the name, and the labels' values in the order of their names."""
+    found = re.search(r"http://127\.0\.0\.1:\d+/metrics", up.err)
+    assert found
+    answer = httpx.get(found[0])
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    families = text_string_to_metric_families(answer.text)
+    return {(s.name, *(s.labels[k] for k in sorted(s.labels))): s.value for family in families for s in family.samples}
 
 
 # -- ps ---------------------------------------------------------------------------------------------------------------
@@ -304,7 +316,7 @@ def test_workers_restarted_and_scaled_under_load_account_for_every_event(tmp_pat
             f"  work: {{python: 'work:handle', consumes: [jobs], dlq: none}}\nnamespace: n{secrets.token_hex(4)}\n"
             "topics: {jobs: {partitions: 4, key: n, dlq: none}}\n"
         )
-    with project.up() as up:
+    with project.up(after=("--metrics-port", "0")) as up:
         up.ready()
         events = "\n".join(json.dumps({"n": n}) for n in range(1500))
         assert project.kpipe("send", "jobs", "-", input=events).returncode == 0
@@ -314,6 +326,13 @@ def test_workers_restarted_and_scaled_under_load_account_for_every_event(tmp_pat
         assert project.kpipe("wait", "idle").returncode == 0
         work = handlers(project)["work"]
         assert (work["accounting"]["in"], work["accounting"]["done"], work["restarts"]) == (1500, 1500, 0)
+        metrics = scraped(up)
+        assert metrics["kpipe_records_total", "work", "done"] >= 1500, "of all processes that there have been"
+        assert metrics["kpipe_handler_seconds_count", "work"] == metrics["kpipe_attempts_total", "work", "ok"] >= 1500
+        assert metrics["kpipe_handler_seconds_sum", "work"] >= 15
+        assert metrics["kpipe_handler_restarts_total", "asked", "work"] >= 2
+        assert {metrics["kpipe_lag", "work", str(n), "jobs"] for n in range(4)} == {0}
+        assert (metrics["kpipe_inflight", "work"], metrics["kpipe_handler_ready", "idle"]) == (0, 1)
         did = [line.split("did ")[1] for line in up.out.splitlines() if "| did " in line]
         assert set(map(int, did)) == set(range(1500)), "all of them (a rebalance may repeat some), counted once"
 

@@ -138,6 +138,9 @@ class FakeConsumer:
         return (0, log[-1].offset + 1 if log else 0)
 
 
+Told = Callable[[SendFailure | None], None]
+
+
 class FakeReceipts:
     """Acknowledges or refuses at the barrier, in order; an ended epoch loses what was not acknowledged.
 
@@ -147,10 +150,10 @@ class FakeReceipts:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.queue: list[tuple[Outgoing, int, Record]] = []
+        self.queue: list[tuple[Outgoing, int, Told]] = []
 
-    def send(self, out: Outgoing, batch: Batch) -> None:
-        self.queue.append((out, len(batch.records) - 1, batch.records[-1]))
+    def send(self, out: Outgoing, batch: Batch, told: Told = lambda failure: None) -> None:
+        self.queue.append((out, len(batch.records) - 1, told))
 
     def wait(self, batch: Batch, stopping: Callable[[], bool]) -> bool:
         queue, self.queue = self.queue, []
@@ -158,13 +161,14 @@ class FakeReceipts:
         quiet = []
         failed = set()
         for index, record in enumerate(batch.records):
-            outs = [out for out, of, _ in queue if of == index]
-            for out in outs:
+            outs = [(out, told) for out, of, told in queue if of == index]
+            for out, told in outs:
                 self.world.meanwhile()
                 if batch.over:
                     return False
                 failure = self._failure(out, record, down)
                 batch.receipt(index, failure, -1, -1)
+                told(failure)
                 if failure is not None:
                     failed.add(record.key)
                 else:

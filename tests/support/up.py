@@ -90,7 +90,7 @@ class Up:
         self._out, self._err = project.folder / "stdout", project.folder / "stderr"
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self.process = subprocess.Popen(
-                [*more.pop("before", ()), sys.executable, "-c", CODE, *words, "up"],
+                [*more.pop("before", ()), sys.executable, "-c", CODE, *words, "up", *more.pop("after", ())],
                 **{"cwd": project.folder, "stdin": subprocess.DEVNULL, "stdout": out, "stderr": err, **more},
             )
 
