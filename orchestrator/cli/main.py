@@ -37,6 +37,7 @@ COMMANDS = {
     "tail": "Show what is in topics.",
     "dlq": "Look into the dead letter queues.",
     "trace": "Show what became of an event.",
+    "handler": "Try handlers by themselves.",
     "lag": "Show how far handlers are behind.",
     "graph": "Show handlers and topics as a graph.",
     "doctor": "Check this machine and this folder.",

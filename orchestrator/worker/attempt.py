@@ -124,6 +124,12 @@ class Attempts:
         """Run it in quarantine, in the calling thread."""
         return self._quarantine.run(part, event, record)
 
+    def suspect(self, part: Partition, pending: Pending, failed: Failed) -> None:
+        """A process died while it had this event and others: from now on it runs alone."""
+        pending.note_failure(failed, time.time())
+        self._ledger.suspect(part, pending.record.offset, part.suspects.get(pending.record.offset, Strikes()))
+        self._facts.died_beside(pending)
+
     def suspects_settled(self, part: Partition) -> None:
         """Events of `part` that were under suspicion have come to their end."""
         self._quarantine.settled(part)

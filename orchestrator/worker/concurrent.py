@@ -113,7 +113,7 @@ class ConcurrentLoop(Loop):
     def _dispatch(self, pool: Pool[Running]) -> int:
         """Start events until as many run as may; how many were started or put into lanes."""
         admitted = self._guard.admits()
-        most = {"all": self._handler.concurrency, "one": 1, "none": 0}[admitted]
+        most = {"all": pool.size, "one": 1, "none": 0}[admitted]
         moved = 0
         for part in self._ledger.partitions:
             room = part.room(most - len(self._running)) if most > len(self._running) else 0
@@ -176,7 +176,8 @@ class ConcurrentLoop(Loop):
         """Run the head of `lane`, or note why it needs no run. Its partition counts it as running either way."""
         part.lanes.set_due(lane, math.inf)
         record = pending.record
-        running = Running(part, source, lane, pending, self._clock() + self._handler.timeout)
+        deadline = math.inf if pool.outside else self._clock() + self._handler.timeout
+        running = Running(part, source, lane, pending, deadline)
         if pending.buried is not None:
             self._unrun.append((running, "letter"))
         elif isinstance(value, Failed):
@@ -191,7 +192,7 @@ class ConcurrentLoop(Loop):
             if self._attempts.runs_apart(part, record):
                 self._start_apart(running, event, pool)
             else:
-                running.slot = self._attempts.note_start(part, record, running.deadline)
+                running.slot = 0 if pool.outside else self._attempts.note_start(part, record, running.deadline)
                 pool.start(event, running)
 
     def _start_apart(self, running: Running, event: Event, pool: Pool[Running]) -> None:
@@ -257,6 +258,11 @@ class ConcurrentLoop(Loop):
             self._attempts.send_letter(source, pending, batch)
         elif isinstance(answer, Failed) and answer.verdict in ("decode", "schema"):
             self._attempts.bury_broken(source, pending, answer, batch)
+        elif isinstance(answer, Failed) and answer.verdict == "crash" and not running.apart:
+            # Its process died, and other events were there as well: which of them it was shows when each runs alone.
+            self._attempts.suspect(running.part, pending, answer)
+            batch.take_back(pending.event_id)
+            return 0.0
         else:
             conclude = self._attempts.conclude_apart if running.apart else self._attempts.conclude
             failed = conclude(answer, pending.record, batch, pending.attempts + 1)

@@ -40,7 +40,7 @@ from orchestrator.worker.measures import Measures
 from orchestrator.worker.memory import confine, resident
 from orchestrator.worker.outputs import Outputs
 from orchestrator.worker.pool import pool_for
-from orchestrator.worker.quarantine import Here, PythonChild, Quarantine
+from orchestrator.worker.quarantine import PythonChild, Quarantine, isolated
 from orchestrator.worker.rebuild import Rebuild
 from orchestrator.worker.receipts import Receipts
 from orchestrator.worker.report import Report
@@ -143,6 +143,8 @@ class Worker:
         self._facts = Facts()
         self._ledger = Ledger()
         self._handler = handler
+        #: Whether the handler's code runs in this process.
+        self._inside = handler.kind == "python"
         # The producer comes first: its first acknowledgement is slow when it is used right after its creation.
         self._receipts = Receipts(_producer_properties(config), self._facts)
         sources = sources_of(pipeline, handler, contracts)
@@ -153,7 +155,7 @@ class Worker:
         self._journal = suspicion.journal
         if self._journal.path is not None:
             report.journal(self._journal.path)
-        apart = PythonChild(handler, pipeline.base, config.raw) if handler.kind == "python" else Here(runner)
+        apart = PythonChild(handler, pipeline.base, config.raw) if self._inside else isolated(runner)
         quarantine = self._quarantine = Quarantine(apart, suspicion.announce, suspicion.wary)
         self._attempts = Attempts(
             handler, runner, outputs, self._receipts, sender, self._facts, self._guard, quarantine, self._journal,
@@ -162,7 +164,7 @@ class Worker:
         parts = (handler, sources, self._ledger, self._attempts, self._receipts, self._facts, self._guard)
         self._loop = (
             Loop(*parts)
-            if handler.concurrency == 1
+            if handler.concurrency == 1 and not hasattr(runner, "pool")
             else ConcurrentLoop(*parts, pool=lambda: pool_for(runner, handler.concurrency, self._ledger.work.set))
         )
         properties = client_properties(pipeline.kafka, "consumer", config.bootstrap) | {"group.id": handler.group}
@@ -187,7 +189,7 @@ class Worker:
         self._status_due = 0.0
         self._signals = 0
         self._ready = False
-        if handler.memory is not None:
+        if handler.memory is not None and self._inside:
             confine(handler.memory, handler.name)
 
     def run(self) -> int:
@@ -238,7 +240,7 @@ class Worker:
         if late > HUNG_GRACE:
             self._hung(record)
         self._journal.ended_well(self._guard.done)
-        if self._handler.memory is not None:
+        if self._handler.memory is not None and self._inside:
             self._check_memory(self._handler.memory)
         if self._ready and now >= self._status_due:
             self._status_due = now + STATUS_SECONDS

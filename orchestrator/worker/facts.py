@@ -62,6 +62,12 @@ class Facts:
         place = f"{tp.topic}[{tp.partition}]@{offset}"
         self._say(logging.WARNING, f"{place}: was running when a worker {how}; it runs apart from the others now")
 
+    def died_beside(self, pending: Pending) -> None:
+        """A program died with several events; told once for all of them."""
+        failed = pending.failed
+        what = "" if failed is None else failed.message
+        self.trouble(f"{what}; the events that it had begun run alone now, one after the other")
+
     def gave_up(self, pending: Pending, dlq: str | None) -> None:
         """The event ends in `dlq`, or (None) in the log: then whole, because nothing else keeps it."""
         failed = pending.failed

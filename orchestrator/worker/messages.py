@@ -1,5 +1,8 @@
 """What kpipe and a handler outside its process say to each other, as JSON: docs/protocol.md.
 
+A request holds the event's value byte for byte, so that no digit of a number is lost; only what some languages take for
+the end of a line is written in another way.
+
 A reply says what became of an event: `emit` with the events to publish, or `retry`, `reject` or `unavailable` with the
 reason. What a reply says wrong is the event's outcome `output`; nothing of such a reply is sent.
 """
@@ -13,13 +16,83 @@ from difflib import get_close_matches
 from math import isfinite
 from typing import Any, Literal
 
+import orjson
+
 from orchestrator.delivery.outcome import Failed
-from orchestrator.event import Emit
+from orchestrator.event import Emit, Event, Letter
 
 _FAILURES: tuple[Literal["retry", "reject", "unavailable"], ...] = ("retry", "reject", "unavailable")
 _ERROR_TYPES = {"retry": "Retry", "reject": "Reject", "unavailable": "Unavailable"}
-_REPLY = ("id", "emit", *_FAILURES, "after")
+_REPLY = ("id", "emit", *_FAILURES, "after", "type", "stack")
 _EMIT = ("topic", "value", "key", "keyBase64", "headers")
+
+
+#: What ends a line for some readers though JSON allows it: between tokens CR and LF, in strings U+2028 and U+2029.
+_SPACES = bytes.maketrans(b"\r\n", b"  ")
+_SEPARATORS = ((b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"))
+
+
+def request_line(event: Event, id: int) -> bytes:
+    """The request for one event, with its newline."""
+    head = {
+        "id": id,
+        "topic": event.topic,
+        "partition": event.partition,
+        "offset": event.offset,
+        "timestamp": event.timestamp,
+        **_text("key", event.raw_key),
+    }
+    tail: dict[str, Any] = {"headers": [[name, _header_value(value)] for name, value in event.headers]}
+    tail["attempt"] = event.attempt
+    if event.letter is not None:
+        tail["letter"] = _letter(event.letter)
+    value = b"null"
+    if event.value is not None and event.raw is not None:
+        value = one_line(event.raw)
+    elif event.raw is not None:
+        tail["valueBase64"] = base64.b64encode(event.raw).decode()
+    return b'%b,"value":%b,%b\n' % (orjson.dumps(head)[:-1], value, orjson.dumps(tail)[1:])
+
+
+def one_line(raw: bytes) -> bytes:
+    """The same JSON document without anything that ends a line."""
+    raw = raw.translate(_SPACES)
+    if b"\xe2\x80" in raw:
+        for separator, escaped in _SEPARATORS:
+            raw = raw.replace(separator, escaped)
+    return raw
+
+
+def _text(name: str, data: bytes | None) -> dict[str, str | None]:
+    """UTF-8 as text, anything else in Base64."""
+    try:
+        return {name: None if data is None else data.decode()}
+    except UnicodeDecodeError:
+        return {name: None, f"{name}Base64": base64.b64encode(data or b"").decode()}
+
+
+def _header_value(value: bytes | None) -> str | dict[str, str] | None:
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(value or b"").decode()}
+
+
+def _letter(letter: Letter) -> dict[str, Any]:
+    return {
+        "id": letter.id,
+        "topic": letter.topic,
+        "partition": letter.partition,
+        "offset": letter.offset,
+        "handler": letter.handler,
+        "reason": letter.reason,
+        "errorType": letter.error_type,
+        "errorMessage": letter.error_message,
+        "attempts": letter.attempts,
+        "violations": [dict(each) for each in letter.violations],
+        "fingerprint": letter.fingerprint,
+        "redriveCount": letter.redrive_count,
+    }
 
 
 class _Wrong(ValueError):
@@ -53,13 +126,23 @@ def _outcome(reply: Mapping[str, Any]) -> list[Emit] | Failed:
         raise _Wrong(f"the reply has `{said[0]}` and `{said[1]}`; only one of them can be")
     if "after" in reply and said and said[0] not in ("retry", "unavailable"):
         raise _Wrong(f"`after` does not go with `{said[0]}`")
+    if (not said or said[0] == "emit") and ("type" in reply or "stack" in reply):
+        raise _Wrong("`type` and `stack` go with a failure only")
     if not said or said[0] == "emit":
         return _emits(reply.get("emit"))
     verdict = next(name for name in _FAILURES if name == said[0])
     why = reply[verdict]
     if not isinstance(why, str):
         raise _Wrong(f"`{verdict}` is {_kind(why)}; expected the reason as a string")
-    return Failed(verdict, why, _ERROR_TYPES[verdict], after=_after(reply.get("after")))
+    error_type = _string(reply, "type") or _ERROR_TYPES[verdict]
+    return Failed(verdict, why, error_type, stack=_string(reply, "stack"), after=_after(reply.get("after")))
+
+
+def _string(reply: Mapping[str, Any], name: str) -> str:
+    said = reply.get(name)
+    if said is not None and not isinstance(said, str):
+        raise _Wrong(f"`{name}` is {_kind(said)}; expected a string")
+    return said or ""
 
 
 def _after(said: Any) -> float | None:

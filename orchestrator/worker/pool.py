@@ -10,7 +10,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from orchestrator.event import Event
 from orchestrator.worker.runner import Answer, Runner
@@ -19,9 +19,17 @@ T = TypeVar("T")
 
 
 class Pool(Protocol[T]):
-    """Runs events; `start` never blocks."""
+    """Runs events; `start` never blocks. `size` is how many it takes at once, and may change.
+
+    `outside`: events run outside of the worker's process. It ends those that take too long itself, and none can harm
+    the worker.
+    """
 
     answers: SimpleQueue[tuple[T, Answer]]
+    outside: bool
+
+    @property
+    def size(self) -> int: ...
 
     def start(self, event: Event, token: T) -> None:
         """Run `event`; its answer comes back with `token`."""
@@ -35,8 +43,11 @@ class Pool(Protocol[T]):
 class ThreadPool(Generic[T]):
     """`size` threads with one event at a time each. They are daemons: one that never returns keeps no process alive."""
 
+    outside = False
+
     def __init__(self, runner: Runner, size: int, on_answer: Callable[[], None]) -> None:
         self.answers: SimpleQueue[tuple[T, Answer]] = SimpleQueue()
+        self.size = size
         self._runner = runner
         self._on_answer = on_answer
         self._work: SimpleQueue[tuple[Event, T] | None] = SimpleQueue()
@@ -62,7 +73,10 @@ class ThreadPool(Generic[T]):
 class AsyncPool(Generic[T]):
     """One thread with one event loop, in which every started event is a task."""
 
-    def __init__(self, runner: Runner, on_answer: Callable[[], None]) -> None:
+    outside = False
+
+    def __init__(self, runner: Runner, size: int, on_answer: Callable[[], None]) -> None:
+        self.size = size
         self.answers: SimpleQueue[tuple[T, Answer]] = SimpleQueue()
         self._runner = runner
         self._on_answer = on_answer
@@ -86,6 +100,9 @@ class AsyncPool(Generic[T]):
         self._on_answer()
 
 
-def pool_for(runner: Runner, size: int, on_answer: Callable[[], None]) -> ThreadPool[T] | AsyncPool[T]:
-    """The pool that suits the handler's function, for at most `size` events at once."""
-    return AsyncPool(runner, on_answer) if runner.is_async else ThreadPool(runner, size, on_answer)
+def pool_for(runner: Runner, size: int, on_answer: Callable[[], None]) -> Pool[Any]:
+    """The pool that suits the handler, for at most `size` events at once."""
+    own: Callable[[Callable[[], None]], Pool[Any]] | None = getattr(runner, "pool", None)
+    if own is not None:
+        return own(on_answer)
+    return AsyncPool(runner, size, on_answer) if runner.is_async else ThreadPool(runner, size, on_answer)

@@ -10,12 +10,15 @@ Rules:
 
 from __future__ import annotations
 
+import array
 import errno
+import fcntl
 import os
 import select
 import signal
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections import deque
@@ -67,6 +70,7 @@ class Program:
         #: What was wrong with what it said, in a sentence.
         self.garbage = ""
         self._exit: Exit | None = None
+        self._written = self._taken = 0
         self._start(list(argv), cwd, env)
 
     def _start(self, argv: list[str], cwd: Path, env: Mapping[str, str]) -> None:
@@ -135,6 +139,24 @@ class Program:
         """How many queued lines are not written whole."""
         return len(self._unsent)
 
+    @property
+    def taken(self) -> int:
+        """How many bytes of what was sent the program has read, as far as that can be told; never too few."""
+        if self._in < 0:
+            return self._taken
+        unread = array.array("i", [0])
+        try:
+            # On Linux the writer's end of a pipe knows it, even when the reader is gone; elsewhere it says 0.
+            fcntl.ioctl(self._in, termios.FIONREAD, unread)
+        except OSError:
+            return self._written
+        return self._written - unread[0]
+
+    @property
+    def unfinished(self) -> int:
+        """Bytes of a line that it has begun to say."""
+        return len(self._unread)
+
     def exchange(self, timeout: float | None) -> list[bytes]:
         """Write and read until a line has come, `wake` was called, the program closed, or `timeout` seconds passed.
 
@@ -173,6 +195,7 @@ class Program:
         try:
             while self._unsent:
                 written = os.writev(self._in, list(self._unsent)[:512])
+                self._written += written
                 while written and self._unsent:
                     head = self._unsent[0]
                     if written < len(head):
@@ -209,11 +232,14 @@ class Program:
     def close_input(self) -> None:
         """End of file on its fd 3: a program that reads lines ends by itself."""
         if self._in >= 0:
+            self._taken = self.taken
             os.close(self._in)
             self._in = -1
 
     def kill(self) -> None:
         """SIGKILL for it and all that it started. Safe from any thread, and after its end."""
+        if self._exit is not None:
+            return  # the pipe's number may be somebody else's by now
         try:
             os.write(self._control, b"K")
         except (BrokenPipeError, OSError):

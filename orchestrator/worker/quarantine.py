@@ -107,6 +107,12 @@ class Here:
     def close(self) -> None: ...
 
 
+def isolated(runner: Runner) -> Isolated:
+    """How a handler whose code is not in the worker's process runs one event alone."""
+    alone: Isolated | None = getattr(runner, "alone", None)
+    return Here(runner) if alone is None else alone
+
+
 class PythonChild:
     """A Python handler in a child of the worker."""
 

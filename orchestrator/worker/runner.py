@@ -41,6 +41,10 @@ def load_runner(handler: Handler, pipeline: Pipeline) -> Runner:
         from orchestrator.worker.http import HttpHandler
 
         return HttpHandler(handler, pipeline.name)
+    if handler.kind == "exec":
+        from orchestrator.worker.exec import ExecHandler, command_of
+
+        return ExecHandler(handler, command_of(handler, pipeline.base))
     from orchestrator.worker.python import load_python
 
     return load_python(handler, pipeline.base)

@@ -17,7 +17,6 @@ class Row(NamedTuple):
 
 
 NOT_YET = (
-    Row("exec", "`exec` handlers are"),
     Row("guarantee", "`guarantee: exactly-once` is", ("at-least-once",)),
     Row("interpreter", "`interpreter` is"),
 )

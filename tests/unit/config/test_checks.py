@@ -430,13 +430,6 @@ def test_options_of_later_versions_say_so(tmp_path: Path, options: dict[str, Any
         assert finding.code == "not-yet" and finding.severity == "error" and message in finding.message
 
 
-@pytest.mark.parametrize(("kind", "target"), [("exec", ["./a"])])
-def test_kinds_of_later_versions_say_so(tmp_path: Path, kind: str, target: Any) -> None:
-    handlers = {"h": {kind: target, "consumes": ["t"], "dlq": "none"}}
-    finding = only(found(tmp_path, document(topics={"t": {}}, handlers=handlers)))
-    assert finding.code == "not-yet" and f"`{kind}` handlers are not supported" in finding.message
-
-
 def test_what_an_option_of_later_versions_does_today_is_fine(tmp_path: Path) -> None:
     options = {"concurrency": 1, "ordering": "key", "guarantee": "at-least-once"}
     assert codes(tmp_path, topics={"t": {}}, handlers={"h": handler(**options)}) == []

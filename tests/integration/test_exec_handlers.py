@@ -1,0 +1,121 @@
+"""`exec:` handlers on a real Kafka: whatever the program does, every event has its end, and each key its order."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.programs import each
+from tests.support.worker import Project
+
+pytestmark = pytest.mark.kafka
+
+YAML = """
+pipeline: test
+topics:
+  in: {{key: k, dlq: in.dlq}}
+  out: {{key: k, dlq: out.dlq}}
+handlers:
+  h:
+    exec: {argv}
+    consumes: [in]
+    produces: [out]
+    timeout: 1s
+    retry: {{attempts: 2, backoff: 20ms, max-backoff: 100ms}}
+    breaker: {{failures: 3, wait: 100ms, max-wait: 200ms}}
+    {options}
+"""
+#: Honest but for events that say what is to go wrong with them.
+FICKLE = """
+    match value.get("do"):
+        case "exit":
+            print("last words", file=sys.stderr, flush=True)
+            sys.exit(3)
+        case "segv":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        case "hang":
+            time.sleep(60)
+        case "garbage":
+            say("this is no reply")
+        case "huge":
+            replies.write("x" * (80 << 20))
+            replies.flush()
+        case "partial":
+            replies.write("{")
+            replies.flush()
+            time.sleep(60)
+        case "late":
+            say({"id": event["id"] - 1, "reject": "late"})
+            say({"id": event["id"] + 5000, "reject": "early"})
+            echo(event)
+            say({"id": event["id"], "reject": "twice"})
+        case "wrong":
+            say({"id": event["id"], "emit": [{"topic": "out"}]})
+        case "reject":
+            say({"id": event["id"], "reject": "no", "type": "shop.NotSold", "stack": "at shop.py:1"})
+        case "twice":
+            echo(event) if event["attempt"] == 2 else say({"id": event["id"], "retry": "not yet", "after": 0.01})
+        case _:
+            echo(event)
+"""
+
+
+def project_of(folder: Path, kafka: str, argv: list[str], options: str = "") -> Project:
+    (folder / "program.py").write_text(argv[2])
+    return Project(folder, kafka, YAML.format(argv=f"['{sys.executable}', program.py]", options=options))
+
+
+def by_key(project: Project) -> dict[str, list[int]]:
+    """Outputs of each key in order, repeats removed."""
+    found: dict[str, dict[int, None]] = {}
+    for value in project.values("out"):
+        found.setdefault(value["k"], {})[value["n"]] = None
+    return {key: list(numbers) for key, numbers in found.items()}
+
+
+def letters(project: Project) -> dict[int, dict[str, str]]:
+    """The dead letters' headers by number."""
+    import json
+
+    found = {}
+    for record in project.read("in.dlq"):
+        headers = {name.removeprefix("kpipe-dlq-"): (value or b"").decode() for name, value in record.headers}
+        found[json.loads(record.value or b"")["n"]] = headers
+    return found
+
+
+WRONGS = {
+    7: ("exit", "crash", "exit code 3"),
+    60: ("segv", "crash", "signal SIGSEGV"),
+    110: ("hang", "timeout", "no answer within 1 s"),
+    170: ("garbage", "exhausted", "'this is no reply'"),
+    230: ("huge", "exhausted", "a line of more than"),
+    290: ("partial", "timeout", "no answer within 1 s"),
+    350: ("wrong", "output", "`emit[0]` has no `value`"),
+    400: ("reject", "rejected", "no"),
+}
+
+
+def test_every_event_has_its_end_whatever_the_program_does(tmp_path: Path, kafka: str) -> None:
+    project = project_of(tmp_path, kafka, each(FICKLE))
+    events: list[dict[str, Any]] = [{"k": f"k{n % 60}", "n": n} for n in range(1_000)]
+    for n, (what, _, _) in WRONGS.items():
+        events[n]["do"] = what
+    for n in (500, 501, 700):
+        events[n]["do"] = "late" if n != 700 else "twice"
+    project.send("in", events)
+    with project.worker("h") as worker:
+        counts = worker.wait_settled(1_000, 120)
+    assert counts == {"in": 1000, "done": 992, "dead_lettered": 8, "skipped": 0, "in_flight": 0}, worker.log
+    wanted = {f"k{k}": [n for n in range(k, 1_000, 60) if n not in WRONGS] for k in range(60)}
+    assert by_key(project) == wanted
+    found = letters(project)
+    assert {n: h["reason"] for n, h in found.items()} == {n: reason for n, (_, reason, _) in WRONGS.items()}
+    for n, (_, _, said) in WRONGS.items():
+        assert said in found[n]["error-message"], found[n]
+    assert found[7]["exit"] == "exit code 3" and "last words" in found[7]["stack"]
+    assert found[60]["exit"] == "signal SIGSEGV"
+    assert (found[400]["error-type"], found[400]["stack"]) == ("shop.NotSold", "at shop.py:1")
