@@ -8,12 +8,13 @@ import click
 
 from orchestrator.cli import present
 from orchestrator.cli.context import App
-from orchestrator.errors import UsageError
+from orchestrator.errors import EXIT_OK, EXIT_UNEXPECTED, UsageError
 
 if TYPE_CHECKING:
     from orchestrator.cli.causes import Cause, Causes
     from orchestrator.cli.letterbox import Letterbox
     from orchestrator.cli.where import Where
+    from orchestrator.config.model import Pipeline
 
 #: Characters of a message that the table shows.
 _MESSAGE = 100
@@ -21,7 +22,7 @@ _MESSAGE = 100
 
 @click.group("dlq")
 def command() -> None:
-    """Look into the dead letter queues."""
+    """Look into the dead letter queues, and send letters back."""
 
 
 @command.command("ls")
@@ -81,6 +82,78 @@ def show(app: App, letter: str, dlqs: tuple[str, ...]) -> None:
         return
     for line in form.for_people(record, told, box.names[record.topic]):
         present.data(line)
+
+
+@command.command("redrive")
+@click.argument("dlqs", nargs=-1, metavar="[DLQ]...")
+@click.option("--fingerprint", "fingerprints", multiple=True, metavar="F", help="Only letters of this cause.")
+@click.option("--where", "expression", metavar="EXPR", help="Only letters of which this JMESPath expression is true.")
+@click.option("--handler", metavar="HANDLER", help="Only to this handler.")
+@click.option("--max", "most", type=click.IntRange(1), metavar="N", help="At most N letters.")
+@click.option("--rate", type=click.FloatRange(0, min_open=True), metavar="N", help="N letters a second.")
+@click.option(
+    "--max-redrives",
+    "most_redrives",
+    type=click.IntRange(1),
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="Leave letters alone that were sent back N times.",
+)
+@click.option("--dry-run", is_flag=True, help="Show what would go back where, and end.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def redrive(
+    app: App,
+    dlqs: tuple[str, ...],
+    fingerprints: tuple[str, ...],
+    expression: str | None,
+    handler: str | None,
+    most: int | None,
+    rate: float | None,
+    most_redrives: int,
+    dry_run: bool,
+    yes: bool,
+) -> int:
+    """Send letters back to the handlers that gave them up, and to nobody else.
+
+    Shows the plan, asks, and sends. A letter goes back once: started again after whatever ended it, it goes on.
+    """
+    from orchestrator.cli import redrive as steps
+    from orchestrator.cli.letterbox import Letterbox, find_dlqs
+    from orchestrator.cli.routes import Chosen, Routes
+
+    where = where_of(expression)
+    pipeline = app.load()
+    chosen = Chosen(frozenset(fingerprints), _handler(pipeline, handler), most, most_redrives)
+    with app.reader(pipeline) as reader:
+        box = Letterbox(reader, find_dlqs(pipeline, dlqs, reader))
+        plan = Routes(pipeline, chosen, steps.sent_before(pipeline, reader))
+        for _, letter in box.read(where):
+            plan.of(letter)
+            if plan.full:
+                break
+        going = bool(plan.totals.letters) and not dry_run
+        if not (app.json and going and yes):
+            steps.show(plan.totals, box, json=app.json)
+        notes(box, where)
+        if not going:
+            return EXIT_OK
+        if not (yes or steps.ask(plan.totals.letters)):
+            present.say("Nothing was sent back.")
+            return EXIT_UNEXPECTED
+        steps.carry_out(app, pipeline, reader, box, where, chosen, plan.totals, rate)
+    return EXIT_OK
+
+
+def _handler(pipeline: Pipeline, name: str | None) -> str | None:
+    from orchestrator.cli.shared import did_you_mean
+
+    known = [h.name for h in pipeline.handlers.values() if pipeline.redrive_topic(h) is not None]
+    if name is not None and name not in known:
+        hint = did_you_mean(name, known) or f"there are {', '.join(known) or 'none'}"
+        raise UsageError(f"no letter can go back to `{name}`: it is no handler that consumes events", hint)
+    return name
 
 
 def where_of(expression: str | None) -> Where | None:

@@ -86,7 +86,8 @@ def _look(cluster: Cluster, pipeline: Pipeline, running: Handlers) -> Look:
         return Look(pending, {})
     try:
         # First what is settled, then the ends: what comes in between counts as pending, never as done.
-        partitions = cluster.partitions(sorted(topic.kafka_name for topic in pipeline.topics.values()))
+        read = {name for _, handler in consuming for name in _read(pipeline, handler)}
+        partitions = cluster.partitions(sorted(read | {topic.kafka_name for topic in pipeline.topics.values()}))
         settled = {
             handler.name: cluster.committed(
                 handler.group, [tp for tp in partitions if tp.topic in _read(pipeline, handler)]
@@ -112,8 +113,11 @@ def _unfinished(entry: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _read(pipeline: Pipeline, handler: Handler) -> frozenset[str]:
-    """The cluster's names of the topics that the handler consumes."""
-    return frozenset(pipeline.topics[name].kafka_name for name in handler.consumes)
+    """The cluster's names of the topics that the handler consumes, that of its redriven letters included."""
+    redriven = pipeline.redrive_topic(handler)
+    return frozenset(pipeline.topics[name].kafka_name for name in handler.consumes) | (
+        {redriven} if redriven else set()
+    )
 
 
 def _behind(

@@ -94,8 +94,8 @@ def _places(app: App, pipeline: Pipeline, handler: Handler, reader: Reader) -> d
 def _partitions(pipeline: Pipeline, handler: Handler, reader: Reader) -> list[TopicPartition]:
     from orchestrator.cli.targets import not_created
 
-    redriven = f"{handler.group}.redrive"
-    counts = {redriven: reader.topics().get(redriven, 0)}
+    redriven = pipeline.redrive_topic(handler)
+    counts = {redriven: reader.topics().get(redriven, 0)} if redriven else {}
     for name in handler.consumes:
         topic = pipeline.topics[name]
         counts[topic.kafka_name] = reader.partitions(topic.kafka_name)

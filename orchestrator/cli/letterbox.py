@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from orchestrator.cli import present
@@ -54,14 +55,13 @@ class Letterbox:
     def read(self, where: Where | None = None) -> Iterator[tuple[Record, Letter]]:
         """Every letter of which `where` is true; those of one partition in order."""
         self.foreign = self.seen = 0
-        for batch in self.scan.read(self.begins, self.ends):
-            self.seen += len(batch)
-            for record in batch:
-                letter = read_letter(record.headers)
-                if letter is None:
-                    self.foreign += 1
-                elif where is None or where(record, self.names[record.topic]):
-                    yield record, letter
+        for record in chain.from_iterable(self.scan.read(self.begins, self.ends)):
+            self.seen += 1
+            letter = read_letter(record.headers)
+            if letter is None:
+                self.foreign += 1
+            elif where is None or where(record, self.names[record.topic]):
+                yield record, letter
         present.in_place("")
 
     def newest(self, what: str) -> tuple[Record, Letter] | None:

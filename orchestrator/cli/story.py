@@ -11,11 +11,9 @@ from orchestrator.contracts import Undecodable, decode_json
 from orchestrator.delivery.dedup import event_id_of
 from orchestrator.delivery.letters import read_letter
 from orchestrator.delivery.lineage import derived_trace, source_of, trace_of
+from orchestrator.delivery.redrive import read_redriven
 from orchestrator.event import Letter
 from orchestrator.records import Record, TopicPartition
-
-#: A redriven letter goes to a topic of this name: the group's, and this.
-REDRIVE = ".redrive"
 
 
 class Place(NamedTuple):
@@ -80,7 +78,8 @@ class Reading:
     def __init__(self, pipeline: Pipeline) -> None:
         self._names = {topic.kafka_name: topic.name for topic in pipeline.topics.values()}
         self._dlqs = {topic.kafka_name for topic in pipeline.topics.values() if topic.is_dlq}
-        self._redriven = {h.group + REDRIVE: h for h in pipeline.handlers.values() if h.consumes}
+        redriven = ((pipeline.redrive_topic(handler), handler) for handler in pipeline.handlers.values())
+        self._redriven = {topic: handler for topic, handler in redriven if topic is not None}
         self._fields = tuple(
             dict.fromkeys(h.dedup.by for h in pipeline.handlers.values() if h.consumes and h.dedup) or {"eventId": None}
         )
@@ -91,8 +90,9 @@ class Reading:
         return [*self._names, *self._redriven]
 
     def node(self, record: Record) -> Node:
-        letter = read_letter(record.headers)
-        kind = "redriven" if record.topic in self._redriven else "letter" if letter is not None else "event"
+        redriven = record.topic in self._redriven
+        letter = read_redriven(record) if redriven else read_letter(record.headers)
+        kind = "redriven" if redriven else "letter" if letter is not None else "event"
         source = source_of(record.headers) if kind == "event" else None
         via = "" if source is None else source.group
         if letter is not None and letter.headers is not None:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 UNLIMITED = math.inf
+#: What the name of a handler's topic for redriven letters ends in.
+REDRIVE = ".redrive"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +168,13 @@ class Pipeline:
         if handler.dlq == NO_DLQ:
             return None
         return handler.dlq or self.topics[topic].dlq
+
+    def redrive_topic(self, handler: Handler) -> str | None:
+        """Where letters go back to `handler`, by the cluster's name; None for one that no letter can come from."""
+        if all(self.topics[name].is_dlq for name in handler.consumes):
+            return None
+        prefix = f"{self.namespace}." if self.namespace else ""
+        return f"{prefix}{self.name}.{handler.name}{REDRIVE}"
 
     @property
     def state_dir(self) -> Path:

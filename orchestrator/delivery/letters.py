@@ -107,16 +107,16 @@ def read_letter(headers: Headers) -> Letter | None:
     return Letter(
         id=said["id"],
         topic=said.get("topic", ""),
-        partition=_number(said.get("partition"), -1),
-        offset=_number(said.get("offset"), -1),
+        partition=number(said.get("partition"), -1),
+        offset=number(said.get("offset"), -1),
         handler=said.get("handler", ""),
         reason=said["reason"],
         error_type=said.get("error-type", ""),
         error_message=said.get("error-message", ""),
-        attempts=_number(said.get("attempts"), 0),
+        attempts=number(said.get("attempts"), 0),
         violations=_read_violations(said.get("violations", "")),
         fingerprint=said.get("fingerprint", ""),
-        redrive_count=_number(said.get("redrive-count"), 0),
+        redrive_count=number(said.get("redrive-count"), 0),
         headers=said,
     )
 
@@ -146,11 +146,12 @@ def _read_violations(text: str) -> tuple[dict[str, str], ...]:
 def _redrives(headers: Headers) -> str:
     for name, value in headers:
         if name == PREFIX + "redrive-count" and value is not None:
-            return str(_number(value.decode("utf-8", "replace"), 0))
+            return str(number(value.decode("utf-8", "replace"), 0))
     return "0"
 
 
-def _number(text: str | None, otherwise: int) -> int:
+def number(text: str | None, otherwise: int) -> int:
+    """The whole number that a header says."""
     if text is None or not re.fullmatch(r"-?\d{1,18}", text):
         return otherwise
     return int(text)

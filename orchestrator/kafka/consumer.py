@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException
@@ -21,6 +21,7 @@ from orchestrator.records import Headers, Record, TopicPartition
 
 log = logging.getLogger("kpipe.consumer")
 
+_ABSENT = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
 #: Answers about committed offsets and the ends of a log are waited for so long (seconds), then asked again.
 _ASK_TIMEOUT = 5.0
 #: After so many seconds without an answer the assignment is given up: the worker ends and its successor asks again.
@@ -88,10 +89,21 @@ class Assignments(Protocol):
 
 
 class GroupConsumer:
-    """One member of `properties["group.id"]`, subscribed to `topics` (the cluster's names)."""
+    """One member of `properties["group.id"]`, subscribed to `topics` (the cluster's names).
 
-    def __init__(self, properties: Mapping[str, Any], topics: Sequence[str], assignments: Assignments) -> None:
+    Those that are `optional` need not exist: nothing is said about them until they do. librdkafka looks for them
+    every `topic.metadata.refresh.interval.ms`.
+    """
+
+    def __init__(
+        self,
+        properties: Mapping[str, Any],
+        topics: Sequence[str],
+        assignments: Assignments,
+        optional: Collection[str] = (),
+    ) -> None:
         self._assignments = assignments
+        self._optional = frozenset(optional)
         #: An asynchronous commit is on its way. A second one beside it could be overtaken by it when it is repeated.
         self.committing = False
         self._closing = False
@@ -121,9 +133,10 @@ class GroupConsumer:
             return polled
         messages = [first, *self._rd.consume(most - 1, 0)] if most > 1 else [first]
         for message in messages:
-            if message.error() is None:
+            error = message.error()
+            if error is None:
                 polled.records.append(_record(message, polled))
-            else:
+            elif error.code() not in _ABSENT or message.topic() not in self._optional:
                 _sort_error(message, polled)
         return polled
 

@@ -40,6 +40,8 @@ _BY_KIND: Mapping[ClientKind, Mapping[str, str]] = {
         "isolation.level": "read_committed",
         "partition.assignment.strategy": "cooperative-sticky",
         "session.timeout.ms": "10000",
+        # A topic of redriven letters is found within 5 s.
+        "topic.metadata.refresh.interval.ms": "5000",
     },
     "producer": {
         "acks": "all",

@@ -46,6 +46,8 @@ _OWN: Mapping[str, str] = {
 }
 #: No group is used, so being refused one does not matter.
 _IGNORED = frozenset({KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.COORDINATOR_NOT_AVAILABLE})
+#: A partition that is new, or moves to another leader.
+_MOVING = frozenset({KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE})
 _GONE = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
 _FATAL = _GONE | NOT_TRUSTED | {KafkaError.TOPIC_AUTHORIZATION_FAILED}
 
@@ -132,6 +134,8 @@ class Reader:
             elif stops is not None and time.monotonic() - heard > self._timeout:
                 raise self._silent(KafkaError(KafkaError._TIMED_OUT))
             yield self._records(messages, open_, stops)
+            if messages:
+                heard = time.monotonic()  # what the caller did with them took its time, not the cluster's
         self._rd.unassign()
 
     def _take(self) -> list[Message]:
@@ -200,10 +204,12 @@ class Reader:
                 error: KafkaError = problem.args[0]
                 with uninterrupted():
                     self._rd.poll(0)  # serves the callback that knows why
-                if not (error.code() in UNREACHABLE or error.retriable()):
+                if not (error.code() in UNREACHABLE | _MOVING or error.retriable()):
                     raise cannot_use(self._address, error) from problem
                 if time.monotonic() >= deadline or self._is_refused():
                     raise self._silent(error) from problem
+                if error.code() in _MOVING:
+                    time.sleep(_WAIT)
 
     def _is_refused(self) -> bool:
         return self._last_error is not None and self._last_error.code() in NOT_TRUSTED

@@ -16,6 +16,7 @@ from orchestrator.errors import UsageError
 from orchestrator.provisioning.impact import Impact, asked_about, impact, judged, kept_from
 from orchestrator.provisioning.ownership import Claims, Update, owner_of
 from orchestrator.provisioning.plan import Plan, plan, specs
+from orchestrator.provisioning.redrive import as_they_are, redrive_specs
 from orchestrator.records import CLAIMS_TOPIC, Claim, ClusterState, TopicSpec, TopicUse
 
 
@@ -74,7 +75,10 @@ def survey(
     cluster_id = admin.cluster().cluster_id
     known, why_unknown = registry.read()
     claims = Claims(owner_of(pipeline), known, why_unknown)
-    actual = admin.describe([*(spec.name for spec in declared), *(claims.left_over(declared) if prune else ())])
+    redriven = redrive_specs(pipeline)
+    ours = (*declared, *redriven)
+    actual = admin.describe([*(spec.name for spec in ours), *(claims.left_over(ours) if prune else ())])
+    declared += as_they_are(redriven, actual)
     first = plan(declared, actual, claims, prune=prune, cluster_id=cluster_id)
     asked = {name: actual.topics[name].partitions for name in asked_about(first)}
     use = admin.use(asked, kept_from(first, int(now() * 1000))) if asked else {}

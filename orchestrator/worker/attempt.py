@@ -35,8 +35,15 @@ from orchestrator.worker.source import Source
 def judge(source: Source, record: Record) -> Any:
     """The event's value, or a `Failed` that says how it breaks its topic's contract.
 
-    Tombstones and letters have no contract; a letter's value is None when it is not JSON.
+    Tombstones and letters have no contract; a letter's value is None when it is not JSON. A redriven event keeps the
+    contract of the topic that it comes from.
     """
+    if source.origins is not None:
+        source, event = source.at_origin(record)
+        if source.origins is not None:
+            said = "this handler consumes no topic that the event says it comes from"
+            return Failed("decode", said, "NotRedriven", violations=(("$", said),))
+        record = event
     if record.value is None:
         return None
     try:
@@ -51,8 +58,11 @@ def judge(source: Source, record: Record) -> Any:
 
 
 def identify(source: Source, policy: DedupPolicy | None, record: Record, value: Any) -> EventId | None:
-    """What dedup knows the event by; a letter is known by its own id, since its event's may be in several letters."""
-    if policy is None or isinstance(value, Failed):
+    """What dedup knows the event by; a letter is known by its own id, since its event's may be in several letters.
+
+    A redriven event is known by nothing: its id is taken since it became a letter.
+    """
+    if policy is None or isinstance(value, Failed) or source.origins is not None:
         return None
     if source.is_dlq:
         letter = read_letter(record.headers)
@@ -142,8 +152,11 @@ class Attempts:
         self._journal.end_one(slot)
 
     def event_of(self, source: Source, record: Record, event_id: EventId | None, value: Any, attempt: int) -> Event:
-        """What the handler is given."""
+        """What the handler is given; of a redriven event, what it would have been given at its origin."""
         timeout = self._handler.timeout
+        if source.origins is not None:
+            source, record = source.at_origin(record)
+            event_id = identify(source, self._handler.dedup, record, value)
         letter = read_letter(record.headers) if source.is_dlq else None
         until = None if timeout == float("inf") else time.time() + timeout
         known_as = None if event_id is None else str(event_id)
@@ -249,7 +262,8 @@ class Attempts:
         reason, failed = pending.buried, pending.failed
         if reason is None or failed is None:
             raise ValueError(f"{pending.record.offset} was not given up")
-        dlq = source.contract_dlq if reason in ("decode", "schema") else source.dlq
+        origin, record = source.at_origin(pending.record)
+        dlq = origin.contract_dlq if reason in ("decode", "schema") else origin.dlq
         self._facts.gave_up(pending, None if dlq is None else dlq.name)
         if dlq is None:
             batch.mark_skipped()
@@ -261,10 +275,10 @@ class Attempts:
             attempts=pending.attempts,
             first_failed=pending.first_failed,
             last_failed=pending.last_failed,
-            event_id=pending.event_id,
+            event_id=self._event_id(source, origin, pending),
             exit=failed.exit,
         )
-        letter = write_letter(pending.record, self._sender, death, dlq.name, dlq.partitions)
+        letter = write_letter(record, self._sender, death, dlq.name, dlq.partitions)
 
         def told(failure: SendFailure | None) -> None:
             if failure is None:
@@ -273,6 +287,11 @@ class Attempts:
                 self._meter.letters_refused += not failure.purged
 
         self._receipts.send(letter, batch, told)
+
+    def _event_id(self, source: Source, origin: Source, pending: Pending) -> EventId | None:
+        if source.origins is None:
+            return pending.event_id
+        return identify(origin, self._handler.dedup, pending.record, judge(source, pending.record))
 
     def note_send_failure(self, source: Source, pending: Pending, failure: SendFailure, batch: Batch) -> float:
         """An output or a letter was refused; returns the seconds until the event may run again.

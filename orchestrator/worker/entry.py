@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ from orchestrator.worker.rebuild import Rebuild
 from orchestrator.worker.receipts import Receipts
 from orchestrator.worker.report import Report
 from orchestrator.worker.runner import load_runner, probe_of
-from orchestrator.worker.source import sources_of
+from orchestrator.worker.source import Source, sources_of
 from orchestrator.worker.suspicion import Suspicion
 
 log = logging.getLogger("kpipe.worker")
@@ -174,7 +174,7 @@ class Worker:
             sources,
             self._ledger,
             self._facts,
-            lambda intake: GroupConsumer(properties, list(sources), intake),
+            lambda intake: GroupConsumer(properties, list(sources), intake, _redriven(sources)),
             drain_budget=budget,
             on_assignment=self._assigned,
             on_tick=self._tick,
@@ -285,6 +285,11 @@ class Worker:
         except KpipeError as e:
             log.error("leaving the group failed: %s", e.message)
         os._exit(code)
+
+
+def _redriven(sources: Mapping[str, Source]) -> list[str]:
+    """The topic that exists only once letters were sent back."""
+    return [name for name, source in sources.items() if source.origins is not None]
 
 
 def _producer_properties(config: WorkerConfig) -> dict[str, Any]:

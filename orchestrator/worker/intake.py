@@ -184,7 +184,9 @@ class Intake:
         """Where an epoch starts. An offset that does not exist any more is told, and the first that exists is next."""
         low, high = self._consumer.ends_of(one.tp)
         if one.offset is None:
-            return Checkpoint(low if self._handler.start_from == "earliest" else high)
+            # Letters that were sent back before anybody looked were sent back to be handled, whatever `from` says.
+            redriven = self._sources[one.tp.topic].origins is not None
+            return Checkpoint(low if redriven or self._handler.start_from == "earliest" else high)
         found = read_checkpoint(one.offset, one.metadata)
         if low <= one.offset <= high:
             return found
@@ -192,9 +194,10 @@ class Intake:
         return Checkpoint(low, tally=found.tally)
 
     def _open(self, tp: TopicPartition, start: Checkpoint, committed: Checkpoint | None) -> Partition:
-        policy = self._handler.dedup
+        source = self._sources[tp.topic]
+        policy = self._handler.dedup if source.origins is None else None
         dedup = None if policy is None else Dedup(window=int(min(policy.window, 1e9) * 1000))
-        part = Partition(tp, self._sources[tp.topic].topic, start, dedup)
+        part = Partition(tp, source.topic, start, dedup)
         # A group that never committed anything has settled nothing: there is nothing to learn.
         part.rebuilding = dedup is not None and committed is not None
         part.draining = self._leaving

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from orchestrator.config.model import Handler, Pipeline
 from orchestrator.contracts import Contract
+from orchestrator.delivery.redrive import restore
+from orchestrator.records import Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +34,24 @@ class Source:
     contract_dlq: Dlq | None
     writes_contract_letters: bool
     dlq: Dlq | None
+    #: Of the topic of redriven letters: where its events come from, by the cluster's names. None for all others.
+    origins: Mapping[str, Source] | None = None
+
+    def at_origin(self, record: Record) -> tuple[Source, Record]:
+        """Where the event belongs and what it was there: itself, unless it is a redriven one.
+
+        A record in the topic of redriven letters that tells of no origin, or of one that the handler does not
+        consume, stays where it is.
+        """
+        if self.origins is None:
+            return self, record
+        event = restore(record)
+        origin = None if event is None else self.origins.get(event.topic)
+        return (self, record) if origin is None or event is None else (origin, event)
 
 
 def sources_of(pipeline: Pipeline, handler: Handler, contracts: Mapping[str, Contract]) -> dict[str, Source]:
-    """The handler's topics, by the cluster's name."""
+    """The handler's topics, by the cluster's name; the one of its redriven letters comes last."""
     found = {}
     for name in handler.consumes:
         topic = pipeline.topics[name]
@@ -50,7 +66,16 @@ def sources_of(pipeline: Pipeline, handler: Handler, contracts: Mapping[str, Con
             writes_contract_letters=first,
             dlq=_dlq(pipeline, own),
         )
-    return found
+    redriven = pipeline.redrive_topic(handler)
+    return found if redriven is None else {**found, redriven: _redriven(redriven, found)}
+
+
+def _redriven(name: str, found: Mapping[str, Source]) -> Source:
+    """The topic of redriven letters. Of what breaks its contract there, each handler writes a letter of its own: a
+    letter may have been sent back to one of them only."""
+    origins = {kafka_name: source for kafka_name, source in found.items() if not source.is_dlq}
+    dlq = next((source.dlq for source in origins.values() if source.dlq is not None), None)
+    return Source(name, name, None, False, dlq, True, dlq, origins)
 
 
 def _dlq(pipeline: Pipeline, name: str | None) -> Dlq | None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from orchestrator.config.checks.facts import Facts
-from orchestrator.config.model import NO_DLQ, Topic
+from orchestrator.config.model import NO_DLQ, REDRIVE, Topic
 from orchestrator.config.nodes import Path
 
 MAX_LENGTH = 249
@@ -26,6 +26,22 @@ def check(facts: Facts) -> None:
             both = f"{facts.shown(topic.name)} and {facts.shown(other.name)}"
             hint = "Kafka takes `.` and `_` for the same in the names of metrics; rename one of them"
             facts.doc.find("topic-collision", path, f"the topics {both} collide", hint, key=at_key)
+    _check_redrives(facts, taken)
+
+
+def _check_redrives(facts: Facts, taken: Mapping[str, Topic]) -> None:
+    """The topics of redriven letters, `<pipeline>.<handler>.redrive`, are made at need: nobody else's may be there."""
+    prefix = f"{facts.doc.tree['namespace']}." if facts.doc.tree.get("namespace") else ""
+    for handler, _ in facts.streams:
+        name = f"{prefix}{facts.doc.tree.get('pipeline', '')}.{handler}{REDRIVE}"
+        other = taken.get(name.replace(".", "_"))
+        if other is not None:
+            message = f"{facts.shown(other.name)} is where dead letters would go back to `{handler}`"
+            path, at_key = _place(facts, other)
+            facts.doc.find("topic-collision", path, message, "rename one of them", key=at_key)
+        elif len(name) > MAX_LENGTH:
+            message = f"the name of its topic for redriven letters, {name}, is {len(name)} characters long"
+            facts.doc.find("topic-name", ("handlers", handler), message, f"Kafka takes {MAX_LENGTH} at most", key=True)
 
 
 def _place(facts: Facts, topic: Topic) -> tuple[Path, bool]:

@@ -11,9 +11,10 @@ import pytest
 from orchestrator.cli import storytelling
 from orchestrator.cli.story import Node, Place, Reading, connect, outcome_of, place_of
 from orchestrator.config.model import DedupPolicy, Handler, KafkaSettings, Pipeline, Topic
-from orchestrator.delivery.letters import Death, Sender, write_letter
+from orchestrator.delivery.letters import Death, Sender, read_letter, write_letter
 from orchestrator.delivery.lineage import stamp
 from orchestrator.delivery.outcome import Failed
+from orchestrator.delivery.redrive import restore, send_back
 from orchestrator.records import Headers, Record
 
 
@@ -94,13 +95,19 @@ def test_a_broken_contract_and_a_copy_are_skipped() -> None:
 def test_a_redriven_letter_hangs_below_its_letter_and_may_fail_again() -> None:
     event = record("in", 5, 1_000)
     first = letter_of(event, "rejected", 0, 1_010)
-    redriven = Record("ns.p.pay.redrive", 0, 0, 5_000, b"k", event.value, first.headers)
+    told = read_letter(first.headers)
+    assert told is not None
+    redriven = Record("ns.p.pay.redrive", 0, 0, 5_000, b"k", event.value, send_back(first, told, "", 1).headers)
     output = record("out", 3, 5_020, stamp("ns.p.pay", redriven, 1, 7))
     (root,), nodes = story(output, redriven, first, event)
     assert [n.kind for n in root.walk()] == ["event", "letter", "redriven", "event"]
     again = nodes[place_of(redriven)]
     assert [h.name for h in READING.consumers(PIPELINE, again)] == ["pay"], "it goes to this handler only"
     assert outcome_of(PAY, again, True, nodes.values()).outcome == "done"
+    restored = restore(redriven)
+    assert restored is not None
+    (root,), _ = story(letter_of(restored, "rejected", 1, 5_030), redriven, first, event)
+    assert [n.kind for n in root.walk()] == ["event", "letter", "redriven", "letter"]
 
 
 def test_an_event_whose_cause_is_gone_begins_its_story() -> None:

@@ -1,0 +1,226 @@
+"""The steps of `kpipe dlq redrive`: count, show, ask, then send back in transactions.
+
+What is in the topics of redriven letters is the only memory there is: whoever begins shuts out everybody else, reads
+there what was sent back before, and goes on. So it may be ended at any moment, and started again.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.cli import present
+from orchestrator.errors import KpipeError, UsageError
+from orchestrator.records import TopicPartition
+
+if TYPE_CHECKING:
+    from orchestrator.cli.context import App
+    from orchestrator.cli.letterbox import Letterbox
+    from orchestrator.cli.receipts import Pace
+    from orchestrator.cli.routes import Chosen, Routes, Totals
+    from orchestrator.cli.where import Where
+    from orchestrator.config.model import Pipeline
+    from orchestrator.event import Letter
+    from orchestrator.kafka.reader import Reader
+    from orchestrator.kafka.transactions import TransactionalProducer
+    from orchestrator.records import Record
+
+#: A transaction ends after so many records or seconds: that much is sent again after a crash, and seen by nobody.
+_BATCH = 1_000
+_SECONDS = 1.0
+_TICK = 0.1
+
+
+def sent_before(pipeline: Pipeline, reader: Reader) -> dict[str, set[int]]:
+    """The letters that each handler was sent back, by `delivery.redrive.key_of_letter`."""
+    from orchestrator.delivery.redrive import key_of_redriven
+
+    handlers = {topic: h.name for h in pipeline.handlers.values() if (topic := pipeline.redrive_topic(h)) is not None}
+    before: dict[str, set[int]] = {name: set() for name in handlers.values()}
+    there = reader.topics()
+    tps = [TopicPartition(topic, n) for topic in handlers for n in range(there.get(topic, 0))]
+    for batch in reader.read(reader.beginnings(tps), reader.ends(tps)):
+        for record in batch:
+            key = key_of_redriven(record)
+            if key is not None:
+                before[handlers[record.topic]].add(key)
+    return before
+
+
+def show(totals: Totals, box: Letterbox, *, json: bool, redriven: int | None = None) -> None:
+    """What goes back where; with `redriven` letters sent back also that."""
+    if json:
+        present.json_line(_as_json(totals, box, redriven))
+        return
+    if totals.letters:
+        rows = [(handler, topic, f"{count:,}") for (handler, topic), count in sorted(totals.deliveries.items())]
+        present.table(("HANDLER", "TOPIC", "LETTERS"), rows)
+    else:
+        present.data("Nothing to send back.")
+    for line in _left(totals):
+        present.say(line)
+
+
+def ask(letters: int) -> bool:
+    """Ask on the terminal. Raises UsageError where there is none: silence must not stand for an answer."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError(
+            "there is no terminal to ask on, so nothing was sent back",
+            "add -y to send these letters back, or --dry-run to only see the plan",
+        )
+    present.say(f"Send {_letters(letters)} back? [y/N]")
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def carry_out(
+    app: App,
+    pipeline: Pipeline,
+    reader: Reader,
+    box: Letterbox,
+    where: Where | None,
+    chosen: Chosen,
+    planned: Totals,
+    rate: float | None,
+) -> None:
+    """Send back what was planned, save what somebody else sent back meanwhile. Raises BrokerError."""
+    from orchestrator.cli.receipts import Pace
+    from orchestrator.cli.routes import Routes
+
+    make_topics(app, pipeline, planned)
+    producer = producer_for(app, pipeline)
+    producer.start()
+    # Only now nobody else writes: what is there is all that was sent back.
+    routes = Routes(pipeline, chosen, sent_before(pipeline, reader))
+    sending = Sending(producer, pipeline, reader, Pace(rate))
+    try:
+        sending.run(box.read(where), routes)
+    except KeyboardInterrupt:
+        present.say(f"Sent back {_letters(sending.letters)}; the same command goes on where this one ended.")
+        raise
+    except KpipeError as problem:
+        problem.message = f"after {_letters(sending.letters)} that were sent back: {problem.message}"
+        problem.hint = f"{problem.hint}; the same command goes on where this one ended".removeprefix("; ")
+        raise
+    if app.json:
+        show(routes.totals, box, json=True, redriven=sending.letters)
+    else:
+        _finished(sending.letters, routes.totals)
+
+
+def make_topics(app: App, pipeline: Pipeline, totals: Totals) -> None:
+    """The topics that the letters go to, made if they are not there. Raises BrokerError and WaitTimeout."""
+    from orchestrator.cli.cluster import connect
+    from orchestrator.provisioning.at_need import make
+    from orchestrator.provisioning.redrive import redrive_spec
+
+    specs = [redrive_spec(pipeline, pipeline.handlers[name]) for name in sorted({h for h, _ in totals.deliveries})]
+    cluster = connect(pipeline, app.bootstrap(pipeline))
+    unrecorded = make([spec for spec in specs if spec is not None], pipeline, cluster.admin, cluster.claims)
+    if unrecorded:
+        present.say(f"Who owns the new topics could not be put on record: {present.safe(unrecorded)}")
+
+
+def producer_for(app: App, pipeline: Pipeline) -> TransactionalProducer:
+    """The one writer of this pipeline's topics of redriven letters; it has not begun yet."""
+    from orchestrator.kafka.properties import client_properties
+    from orchestrator.kafka.transactions import TransactionalProducer
+    from orchestrator.provisioning.ownership import owner_of
+    from orchestrator.provisioning.redrive import redrive_specs
+
+    limits = [int(spec.configs["max.message.bytes"]) for spec in redrive_specs(pipeline)]
+    properties = client_properties(
+        pipeline.kafka, "producer", app.bootstrap(pipeline), message_max_bytes=max(limits) + 4_096
+    )
+    # librdkafka fills a batch up to its size whatever its topic takes, and a broker refuses it as a whole.
+    batch = str(min(int(properties.get("batch.size", 1_000_000)), min(limits) - 256))
+    return TransactionalProducer(properties | {"batch.size": batch}, f"{owner_of(pipeline)}.dlq-redrive")
+
+
+class Sending:
+    """Sends letters back. `letters` counts those whose transaction is committed."""
+
+    def __init__(self, producer: TransactionalProducer, pipeline: Pipeline, reader: Reader, pace: Pace) -> None:
+        self._producer = producer
+        self._pace = pace
+        topics = {h.name: topic for h in pipeline.handlers.values() if (topic := pipeline.redrive_topic(h)) is not None}
+        there = reader.topics()
+        self._targets = {name: (topic, there.get(topic, 1)) for name, topic in topics.items()}
+        self._open = 0
+        self._due = 0.0
+        self.letters = 0
+
+    def run(self, letters: Iterable[tuple[Record, Letter]], routes: Routes) -> None:
+        """Send every letter to the handlers that `routes` names. Whatever ends it, what is open is undone."""
+        try:
+            for record, letter in letters:
+                self._send(record, letter, routes)
+                if routes.full:
+                    break
+            self._commit()
+        except BaseException:
+            self._producer.abort()
+            raise
+
+    def _send(self, record: Record, letter: Letter, routes: Routes) -> None:
+        from orchestrator.delivery.redrive import send_back
+
+        handlers = routes.of(letter)
+        for handler in handlers:
+            while (ahead := self._pace.ahead()) > 0:
+                self._commit_in_time()
+                time.sleep(min(ahead, _TICK))
+            self._producer.send(send_back(record, letter, *self._targets[handler.name]))
+        if handlers:
+            self._due = self._due or time.monotonic() + _SECONDS
+            self._open += 1
+            self._commit_in_time()
+
+    def _commit_in_time(self) -> None:
+        if self._open >= _BATCH or (self._open and time.monotonic() > self._due):
+            self._commit()
+
+    def _commit(self) -> None:
+        self._producer.commit()
+        self.letters += self._open
+        self._open, self._due = 0, 0.0
+        present.in_place(f"sent back {self.letters:,} letters")
+
+
+def _finished(letters: int, totals: Totals) -> None:
+    by_handler: Counter[str] = Counter()
+    for (handler, _), count in totals.deliveries.items():
+        by_handler[handler] += count
+    each = ", ".join(f"{count:,} to {handler}" for handler, count in sorted(by_handler.items()))
+    present.say(f"Sent back {_letters(letters)}{f': {each}' if each else ''}.")
+    present.say("next: `kpipe lag` shows how far they are handled")
+
+
+def _left(totals: Totals) -> Iterator[str]:
+    if totals.before:
+        yield f"{_letters(totals.before)} sent back before: not again"
+    if totals.guarded:
+        yield f"{_letters(totals.guarded)} sent back too often: --max-redrives lets them go once more"
+    for why, count in totals.unknown.most_common():
+        yield f"{_letters(count)} {present.safe(why)}: left alone"
+
+
+def _as_json(totals: Totals, box: Letterbox, redriven: int | None) -> dict[str, Any]:
+    return {
+        "letters": totals.letters,
+        "deliveries": [
+            {"handler": handler, "topic": topic, "letters": count}
+            for (handler, topic), count in sorted(totals.deliveries.items())
+        ],
+        "redriven": redriven,
+        "before": totals.before,
+        "guarded": totals.guarded,
+        "left_alone": [{"why": why, "letters": count} for why, count in totals.unknown.most_common()],
+        "foreign": box.foreign,
+    }
+
+
+def _letters(count: int) -> str:
+    return f"{count:,} letter{'' if count == 1 else 's'}"

@@ -1,0 +1,69 @@
+"""The topics of redriven letters: declared by no file, made when the first letter goes back, and this pipeline's.
+
+Rules:
+- One is as large as the largest topic that its letters can come from, with a DLQ's room for headers.
+- A letter has to be there for as long as it is in its DLQ: that is how it is known to have been sent back.
+- A sync looks after those that exist as it does after declared topics, but never makes one, gives one more
+  partitions, or keeps its letters for a shorter time.
+- With its handler a topic goes out of the file: from then on it is left over, as any other that the pipeline made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from orchestrator.config.model import Handler, Pipeline, Topic
+from orchestrator.config.topics import LETTER_HEADROOM, record_limit
+from orchestrator.provisioning.plan import MIN_ISR
+from orchestrator.records import ClusterState, TopicSpec, TopicState
+
+_RETENTION = "retention.ms"
+_UNLIMITED = "-1"
+
+
+def redrive_specs(pipeline: Pipeline) -> tuple[TopicSpec, ...]:
+    """One for each handler that letters can go back to, as it would be made."""
+    made = (redrive_spec(pipeline, handler) for handler in pipeline.handlers.values())
+    return tuple(spec for spec in made if spec is not None)
+
+
+def redrive_spec(pipeline: Pipeline, handler: Handler) -> TopicSpec | None:
+    """The handler's topic; None for one that no letter can come from."""
+    name = pipeline.redrive_topic(handler)
+    if name is None:
+        return None
+    sources = [topic for topic in map(pipeline.topics.__getitem__, handler.consumes) if not topic.is_dlq]
+    dlqs = {dlq for s in sources for dlq in (s.dlq, pipeline.dlq_of(handler, s.name)) if dlq is not None}
+    configs = {
+        "cleanup.policy": "delete",
+        "max.message.bytes": str(max(map(record_limit, sources)) + LETTER_HEADROOM),
+        _RETENTION: _longest(_kept(pipeline.topics[dlq]) for dlq in dlqs),
+    }
+    in_sync = [int(s.configs[MIN_ISR]) for s in sources if s.configs.get(MIN_ISR, "").isdecimal()]
+    if in_sync:
+        configs[MIN_ISR] = str(max(in_sync))
+    partitions, replication = max(s.partitions for s in sources), max(s.replication for s in sources)
+    return TopicSpec(name, partitions, replication, configs)
+
+
+def as_they_are(specs: Sequence[TopicSpec], actual: ClusterState) -> tuple[TopicSpec, ...]:
+    """Those of `specs` that exist, as they should be: no larger than they are, and kept no shorter."""
+    return tuple(_adopted(spec, actual.topics[spec.name]) for spec in specs if spec.name in actual.topics)
+
+
+def _adopted(spec: TopicSpec, state: TopicState) -> TopicSpec:
+    kept = (state.overrides or {}).get(_RETENTION)
+    configs = spec.configs if kept is None else {**spec.configs, _RETENTION: _longest([kept, spec.configs[_RETENTION]])}
+    configs = {key: value for key, value in configs.items() if key != MIN_ISR or int(value) <= state.replication}
+    return replace(spec, partitions=state.partitions, replication=state.replication, configs=configs)
+
+
+def _kept(dlq: Topic) -> str:
+    """How long the DLQ keeps a letter; compaction keeps the last of each key for ever."""
+    return dlq.configs.get(_RETENTION, _UNLIMITED) if dlq.configs.get("cleanup.policy") == "delete" else _UNLIMITED
+
+
+def _longest(times: Iterable[str]) -> str:
+    """The longest of some retentions in milliseconds; -1 is for ever, and so is none at all."""
+    return max(times, key=lambda text: float("inf") if int(text) < 0 else int(text), default=_UNLIMITED)
