@@ -71,6 +71,12 @@ class DriftError(KpipeError):
     exit_code = EXIT_DRIFT
 
 
+class IncompatibleError(KpipeError):
+    """A contract changed in a way that breaks a compatibility it has to keep."""
+
+    exit_code = EXIT_DRIFT
+
+
 class BrokerError(KpipeError):
     """Kafka cannot be reached, cannot be started, or refused."""
 

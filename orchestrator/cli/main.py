@@ -31,6 +31,7 @@ COMMANDS = {
     "wait": "Wait until the pipeline is ready, or has nothing left to do.",
     "init": "Make a new project that runs.",
     "validate": "Check the pipeline file and its schemas.",
+    "schemas": "Show the contracts of events, and check what a change breaks.",
     "topics": "Create, change and list the topics.",
     "broker": "Start, stop or fetch the local Apache Kafka.",
     "send": "Send an event.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from orchestrator.cli import present
@@ -13,16 +13,19 @@ from orchestrator.errors import (
     BrokerError,
     DriftError,
     FindingsError,
+    IncompatibleError,
     KpipeError,
     UsageError,
 )
 
 if TYPE_CHECKING:
     from orchestrator.cli.cluster import Connection
+    from orchestrator.cli.context import App
     from orchestrator.cli.present import Style
     from orchestrator.config import Loaded
     from orchestrator.config.model import Pipeline
     from orchestrator.provisioning.apply import Failure
+    from orchestrator.provisioning.consent import Allowed
     from orchestrator.provisioning.plan import Action, Plan
     from orchestrator.provisioning.survey import Survey
     from orchestrator.records import Finding
@@ -89,6 +92,39 @@ def ask(plan: Plan) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
+def compatible(app: App, pipeline: Pipeline, against: str | None, allowed: Collection[Allowed]) -> None:
+    """Raises IncompatibleError when a contract breaks with its earlier version, save for topics that are allowed to.
+
+    Without `against` the version is what git has committed last; where there is no such thing, nothing is compared.
+    """
+    from orchestrator.cli import contractual
+    from orchestrator.cli.versions import default_version, version_of
+
+    version = version_of(against, pipeline.base) if against else default_version(pipeline.base)
+    if version is None:
+        return
+    agreed = {word.topic for word in allowed if word.risk == "incompatible"}
+    broken = [
+        one
+        for one in contractual.compare_contracts(pipeline, app.files, version)
+        if one.breaks("full", strict=False) and pipeline.topics[one.topic].kafka_name not in agreed
+    ]
+    if not broken:
+        return
+    for one in broken:
+        for line in contractual.lines(one, "full", strict=False):
+            present.say(present.safe(line))
+    raise IncompatibleError(
+        f"{_topics(len(broken), 'contract breaks', 'contracts break')} the compatibility with {version.name}, nothing "
+        f"was changed: {', '.join(one.topic for one in broken)}",
+        "if that is what you want: " + " ".join(f"--allow incompatible={one.topic}" for one in broken),
+    )
+
+
+def _topics(count: int, one: str, more: str) -> str:
+    return f"{count} {one if count == 1 else more}"
+
+
 def verify(plan: Plan, cluster: Connection, loaded: Loaded, *, lenient: bool) -> None:
     """Raises FindingsError when the broker would not take part of the plan, at the lines that declare it.
 
@@ -145,7 +181,7 @@ def unused(allowed: Sequence[Any], plan: Plan) -> None:
     """An `--allow` that fits nothing may be a slip, and may be a script's second run: it is said, not refused."""
     risks = {(change.risk, change.topic) for change in plan.changes}
     for word in allowed:
-        if word not in risks:
+        if word not in risks and word.risk != "incompatible":
             present.say(f"--allow {present.safe(str(word))}: nothing in this plan has that risk")
 
 

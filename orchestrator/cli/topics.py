@@ -36,6 +36,9 @@ def command() -> None:
     metavar="FILE",
     help="Apply the plan in FILE (from --dry-run --json) without asking, or refuse it as stale.",
 )
+@click.option(
+    "--against", metavar="REV|FOLDER", help="Compare contracts with this version.  [default: HEAD, where git has one]"
+)
 @click.option("--format", "form", type=click.Choice(["text", "markdown"]), default="text", help="How to show the plan.")
 @click.pass_obj
 def sync(
@@ -46,13 +49,15 @@ def sync(
     allow: tuple[str, ...],
     prune: bool,
     planned: Path | None,
+    against: str | None,
     form: str,
 ) -> int:
     """Make the cluster's topics what the pipeline file declares.
 
     Shows the plan, asks, applies it and waits until every partition has a leader. Before the first write the whole
     plan is checked with Kafka: what it would refuse is shown at its line of the file, and then nothing is changed.
-    Changes that can hurt (reorders, data-loss, in-use, takeover) are only made for topics named with --allow.
+    Changes that can hurt (reorders, data-loss, in-use, takeover) are only made for topics named with --allow, and so is
+    any change while a contract breaks with its earlier version (incompatible): see `kpipe schemas check`.
     Fewer partitions or another replication factor is refused.
     """
     from orchestrator.cli import sync as steps
@@ -80,6 +85,7 @@ def sync(
     seen.plan.raise_if_refused()
     steps.unused(sorted(allowed), seen.plan)
     consent.require(seen.plan, allowed, only=("takeover",) if dry_run else tuple(consent.NAMED))
+    steps.compatible(app, pipeline, against, allowed)
     steps.verify(seen.plan, cluster, loaded, lenient=dry_run)
     if dry_run:
         return EXIT_OK

@@ -60,6 +60,25 @@ def load(files: Sequence[Path], environ: Mapping[str, str]) -> Loaded:
     return Loaded(None if failed else pipeline, _sorted(findings, files), doc)
 
 
+def schema_paths(texts: Sequence[bytes]) -> dict[str, str | None]:
+    """The `schema` of every topic in a pipeline file and its overlays, None where a topic has none.
+
+    Nothing else is looked at or replaced: this reads what an earlier version said. A text that is no pipeline file
+    counts as empty.
+    """
+    roots = [root for text in texts if (root := parse(text, "earlier")[0]) is not None]
+    if not roots:
+        return {}
+    merged = roots[0]
+    for root in roots[1:]:
+        merged = merge(merged, root)
+    tree = plain(merged, grammar.branches(grammar.schema()))
+    topics = tree.get("topics") if isinstance(tree, dict) else None
+    found = topics if isinstance(topics, dict) else {}
+    schemas = {str(name): own.get("schema") if isinstance(own, dict) else None for name, own in found.items()}
+    return {name: schema if isinstance(schema, str) else None for name, schema in schemas.items()}
+
+
 def _read(file: Path) -> tuple[MapNode | None, list[Finding]]:
     try:
         with file.open("rb") as stream:

@@ -9,17 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import jsonschema_rs
 import orjson
 
 from orchestrator.config.model import Pipeline
 from orchestrator.contracts.contract import Contract
+from orchestrator.contracts.resolve import resolved
 from orchestrator.errors import FindingsError
 from orchestrator.records import Finding
-
-_NO_NETWORK = "kpipe fetches no schemas; put the file beside this one and refer to it by its relative path"
 
 
 def load_contracts(pipeline: Pipeline) -> Mapping[str, Contract]:
@@ -48,15 +46,12 @@ def compile_schema(path: Path) -> jsonschema_rs.Validator:
     The draft is the one that `$schema` names, else 2020-12. A format that cannot be checked is an error: left
     alone it would look like a rule and be none.
     """
-    schema = _read(path)
+    _read(path)  # first of all: what cannot be read is told with its line
     try:
-        return jsonschema_rs.validator_for(
-            schema,
-            validate_formats=True,
-            ignore_unknown_formats=False,
-            base_uri=path.absolute().as_uri(),
-            retriever=_Siblings(path.parent),
-        )
+        # Compiled without references to other files: jsonschema-rs 0.61 panics, now and then, on an anchor in a
+        # file that is known by two addresses.
+        schema = resolved(path)
+        return jsonschema_rs.validator_for(schema, validate_formats=True, ignore_unknown_formats=False)
     except (ValueError, jsonschema_rs.ReferencingError) as error:
         raise _finding(path, _explained(error)) from None
 
@@ -82,33 +77,3 @@ def _explained(error: Exception) -> str:
 
 def _finding(path: Path, message: str, line: int = 0, column: int = 0) -> FindingsError:
     return FindingsError([Finding("error", "schema", str(path), line, column, message)])
-
-
-class _Siblings:
-    """Resolves references: files by path, other URIs by the `$id` of a schema in the same folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._by_id: dict[str, Any] | None = None
-
-    def __call__(self, uri: str) -> Any:
-        parts = urlsplit(uri)
-        if parts.scheme == "file" and parts.netloc in ("", "localhost"):
-            return orjson.loads(Path(unquote(parts.path)).read_bytes())
-        if self._by_id is None:
-            self._by_id = dict(_identified(self._folder))
-        if uri not in self._by_id:
-            raise LookupError(_NO_NETWORK)
-        return self._by_id[uri]
-
-
-def _identified(folder: Path) -> list[tuple[str, Any]]:
-    found = []
-    for path in sorted(folder.glob("*.json")):
-        try:
-            schema = orjson.loads(path.read_bytes())
-        except (OSError, orjson.JSONDecodeError):
-            continue  # not referred to by $id; if a topic names this file, its own finding says what is wrong
-        if isinstance(schema, dict) and isinstance(schema.get("$id"), str):
-            found.append((schema["$id"].removesuffix("#"), schema))
-    return found

@@ -7,25 +7,27 @@ and what can hurt never follows from a general yes.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from orchestrator.config.model import Pipeline
 from orchestrator.errors import UsageError
 from orchestrator.provisioning.plan import Change, Plan, Risk
 
-#: The risks that can be allowed, and what each is.
-NAMED: dict[Risk, str] = {
+#: What can be allowed: the risks of a plan, and a contract that breaks its compatibility.
+Named = Risk | Literal["incompatible"]
+NAMED: dict[Named, str] = {
     "reorders": "keys move to other partitions, so order is not kept across the change",
     "data-loss": "records can be lost",
     "in-use": "a topic that is still read is deleted",
     "takeover": "a topic is taken from another pipeline",
+    "incompatible": "events that one version of the contract allows break the other",
 }
 
 
 class Allowed(NamedTuple):
     """One word of consent; `topic` is the cluster's name."""
 
-    risk: Risk
+    risk: Named
     topic: str
 
     def __str__(self) -> str:
@@ -43,7 +45,7 @@ def missing(plan: Plan, allowed: Collection[Allowed]) -> tuple[Allowed, ...]:
     return tuple(word for word in dict.fromkeys(needed) if word not in allowed)
 
 
-def require(plan: Plan, allowed: Collection[Allowed], *, only: Sequence[Risk] = tuple(NAMED)) -> None:
+def require(plan: Plan, allowed: Collection[Allowed], *, only: Sequence[Named] = tuple(NAMED)) -> None:
     """Raises UsageError with the command that would do it, unless every risk among `only` is allowed."""
     words = [word for word in missing(plan, allowed) if word.risk in only]
     if not words:
