@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.cli import history
@@ -85,6 +85,7 @@ def test_a_line_is_shown_when_it_is_whole(tmp_path: Path) -> None:
     followed.close()
 
 
+@settings(deadline=None)  # it works on files, and machines are busy
 @given(bursts=st.lists(st.integers(0, 8), max_size=12))
 def test_following_over_rotations_misses_nothing_that_is_kept(bursts: list[int], tmp_path_factory: object) -> None:
     """Two lines a file, three older files: up to six lines between two looks are always there."""
