@@ -124,6 +124,7 @@ class Handler:
     replicas: int = 1
     concurrency: int = 1
     ordering: Literal["key", "partition", "none"] = "key"
+    guarantee: Literal["at-least-once", "exactly-once"] = "at-least-once"
     timeout: float = 30.0
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     dedup: DedupPolicy | None = field(default_factory=DedupPolicy)

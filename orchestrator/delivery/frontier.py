@@ -29,6 +29,12 @@ class Frontier:
         self._held: set[int] = set()
         self._heap: list[int] = []
 
+    def copy(self) -> Frontier:
+        """The same state, to find out where a step would lead."""
+        other = Frontier(self.position, self._restored)
+        other._held, other._heap = set(self._held), list(self._heap)
+        return other
+
     def settled_before(self, offset: int) -> bool:
         """Whether a former life of this partition already settled `offset` (above its commit)."""
         if not self._restored:

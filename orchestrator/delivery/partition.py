@@ -7,7 +7,7 @@ rest. What both touch (frontier, tally, `busy`, `ended`) changes only under the 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from orchestrator.delivery.admission import Load
 from orchestrator.delivery.checkpoint import MOST_RANGES, Checkpoint
@@ -48,6 +48,8 @@ class Partition:
         self.rebuilding = False
         #: How many of its events run, or wait for their receipts.
         self.running = 0
+        #: A transaction with an offset of this partition is under way: nobody else may commit one.
+        self.committing = False
         self.received_events = 0
         self.received_bytes = 0
         self.settled_events = 0
@@ -89,8 +91,24 @@ class Partition:
         return max(0, min(most, MOST_RANGES - len(self.frontier.settled_above())))
 
     def checkpoint(self) -> Checkpoint:
-        strikes = tuple(sorted(self.suspects.items())) if self.suspects else ()
-        return Checkpoint(self.frontier.committable, self.frontier.settled_above(), self.tally, strikes)
+        settled_above = self.frontier.settled_above()
+        return Checkpoint(self.frontier.committable, settled_above, self.tally, self._held_against())
+
+    def preview(self, settled: Sequence[Record], ended_as: Tally, move: Callable[[Frontier], None]) -> Checkpoint:
+        """The checkpoint as it will be once `move` is done and `settled` counted."""
+        frontier = self.frontier.copy()
+        move(frontier)
+        if not self.fresh:
+            frontier.advance(self.end)
+        tally = self.tally.plus(ended_as)
+        return Checkpoint(frontier.committable, frontier.settled_above(), tally, self._held_against(settled))
+
+    def _held_against(self, settled: Sequence[Record] = ()) -> tuple[tuple[int, Strikes], ...]:
+        """The strikes of all events under suspicion but those that are `settled` now."""
+        if not self.suspects:
+            return ()
+        over = {record.offset for record in settled}
+        return tuple(sorted(one for one in self.suspects.items() if one[0] not in over))
 
     @property
     def in_flight(self) -> int:

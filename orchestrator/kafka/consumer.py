@@ -3,6 +3,7 @@
 Rules (PITFALLS, "Commit, pause, rebalance"; DESIGN section 5, steps 1, 2 and 12):
 - Offsets are never committed or stored by librdkafka; `commit` names them.
 - Every call is made from the one thread that polls; the callbacks of `Assignments` run inside `poll` and `close`.
+  confluent-kafka 2.16 would let another thread's call wait until a poll ends, and poll again before it.
 - An offset that no longer exists never moves silently: it is reported, and the caller says where to go on.
 """
 
@@ -40,6 +41,12 @@ class CommitRequest(NamedTuple):
     tp: TopicPartition
     offset: int
     metadata: str
+
+
+class Membership(NamedTuple):
+    """Who this consumer is in its group right now, for the producer of a transaction."""
+
+    group: Any
 
 
 class EndOfLog(NamedTuple):
@@ -203,6 +210,13 @@ class GroupConsumer:
         refused = [a for a in answers if a.error is not None]
         if refused:
             raise BrokerError(f"the commit was refused: {refused[0].error}")
+
+    def membership(self) -> Membership | None:
+        """This member and the generation of its group; None after `close`."""
+        try:
+            return Membership(self._rd.consumer_group_metadata())
+        except RuntimeError:
+            return None
 
     def close(self) -> None:
         """Leave the group. `revoked` runs first, for all that is still assigned."""

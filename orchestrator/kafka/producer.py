@@ -37,6 +37,7 @@ class SendFailure(NamedTuple):
 
     `permanent`: sending the same record again cannot succeed. `fatal`: this producer is finished and has to be
     replaced (KIP-360: an idempotent producer that lost its sequence). `purged`: we threw the record away ourselves.
+    `suspect`: its whole transaction failed, more than once, and which record is to blame is not known.
     """
 
     code: str
@@ -44,6 +45,7 @@ class SendFailure(NamedTuple):
     permanent: bool = False
     fatal: bool = False
     purged: bool = False
+    suspect: bool = False
 
 
 #: Called once a send with (failure or None, partition, offset); from `poll`, `flush` or `send` itself.

@@ -27,7 +27,7 @@ from orchestrator.worker.ledger import Ledger
 from orchestrator.worker.memory import release
 from orchestrator.worker.outputs import Outputs
 from orchestrator.worker.quarantine import Quarantine
-from orchestrator.worker.receipts import Receipts
+from orchestrator.worker.receipts import Barrier
 from orchestrator.worker.runner import Runner
 from orchestrator.worker.source import Source
 
@@ -78,7 +78,7 @@ class Attempts:
         handler: Handler,
         runner: Runner,
         outputs: Outputs,
-        receipts: Receipts,
+        receipts: Barrier,
         sender: Sender,
         facts: Facts,
         guard: Guard,
@@ -300,10 +300,10 @@ class Attempts:
         ran alone: a broker that finds a produce request too large refuses every record in it (librdkafka does not
         split requests as the Java client does). A letter's event is never given up: its lane stalls.
         """
-        if pending.buried is None and failure.permanent:
+        if pending.buried is None and (failure.permanent or failure.suspect):
             if len(batch.records) > 1:
                 pending.alone = True
-            elif not source.is_dlq:
+            elif failure.permanent and not source.is_dlq:
                 refused = Failed("output", f"Kafka refused it: {failure.message}", failure.code)
                 pending.note_failure(refused, time.time())
                 pending.attempts += 1

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Hashable
+from collections.abc import Callable, Container, Hashable
 
 from orchestrator.delivery.partition import Partition
 from orchestrator.delivery.pending import EventId, Pending
 from orchestrator.delivery.tally import Tally
 from orchestrator.kafka.producer import SendFailure
-from orchestrator.records import Record
+from orchestrator.records import Outgoing, Record
+
+#: Hears whether a record was written: None, or why not.
+Told = Callable[[SendFailure | None], None]
 
 
 class Batch:
@@ -20,7 +23,7 @@ class Batch:
     event runs again, might end well, and must not come after its successors.
     """
 
-    __slots__ = ("buried", "failures", "given_up", "held", "ids", "part", "records", "sent", "skipped")
+    __slots__ = ("buried", "failures", "given_up", "held", "ids", "outs", "part", "records", "sent", "skipped")
 
     def __init__(self, part: Partition) -> None:
         self.part = part
@@ -32,6 +35,9 @@ class Batch:
         self.skipped: set[int] = set()
         self.failures: dict[int, SendFailure] = {}
         self.sent = 0
+        #: What is sent at the barrier only (transactions): the index of the record that caused it, and who wants to
+        #: know whether it was written.
+        self.outs: list[tuple[int, Outgoing, Told | None]] = []
 
     @property
     def over(self) -> bool:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
+from functools import partial
 from itertools import groupby
 from queue import Empty, SimpleQueue
 from typing import Any, Literal
@@ -25,8 +26,9 @@ from orchestrator.event import Emit, Event
 from orchestrator.records import Record
 from orchestrator.worker.attempt import Attempts, identify, judge
 from orchestrator.worker.batch import Batch
-from orchestrator.worker.loop import COPY_WAIT_SECONDS, SUSPECT_SECONDS, Loop
+from orchestrator.worker.loop import COPY_WAIT_SECONDS, SUSPECT_SECONDS, Loop, release
 from orchestrator.worker.pool import Pool
+from orchestrator.worker.receipts import Plan
 from orchestrator.worker.source import Source
 
 #: What comes back for an event that was not run: it is a copy, or only its letter is missing.
@@ -243,7 +245,7 @@ class ConcurrentLoop(Loop):
                 sent.append(running)
             else:
                 part.lanes.set_due(running.lane, self._clock() + delay)
-        if self._receipts.wait(batch, lambda: self._stopping):
+        if self._receipts.wait(batch, self._stops, partial(self._plan, part, batch)):
             self._settle(part, batch, sent, len(group))
         else:
             self._abandon(part, len(group))
@@ -272,17 +274,17 @@ class ConcurrentLoop(Loop):
                 return parked.delay
         return None
 
+    def _plan(self, part: Partition, batch: Batch) -> Plan:
+        """Where the barrier leads, by what has failed so far."""
+        settled, ended_as = batch.settled(but={batch.records[i].offset for i in batch.failures})
+        return Plan(batch.failures, self._ledger.preview(part, settled, ended_as, partial(release, settled)))
+
     def _settle(self, part: Partition, batch: Batch, sent: list[Running], runs: int) -> None:
         """Settle what has its receipts; a lane whose event has not stays where it is, and tries again."""
         failed = {batch.records[i].offset for i in batch.failures}
         settled, ended_as = batch.settled(but=failed)
-
-        def move() -> None:
-            for record in settled:
-                part.frontier.release(record.offset)
-
         suspected = bool(part.suspects) and any(r.offset in part.suspects for r in settled)
-        if not self._ledger.finish(part, settled, ended_as, move, runs):
+        if not self._ledger.finish(part, settled, ended_as, partial(release, settled), runs):
             return
         self._take_ids(part, batch, failed)
         self._guard.passed(ended_as.done)

@@ -28,11 +28,13 @@ from orchestrator.errors import FindingsError, HandlerError, KpipeError
 from orchestrator.kafka.consumer import GroupConsumer
 from orchestrator.kafka.properties import LIBRDKAFKA_LOG, client_properties
 from orchestrator.kafka.reader import Reader
+from orchestrator.kafka.transactional import TransactionalProducer
 from orchestrator.records import Record
 from orchestrator.worker.attempt import Attempts
 from orchestrator.worker.concurrent import ConcurrentLoop
 from orchestrator.worker.facts import QUIET_SECONDS, Facts, where
 from orchestrator.worker.guard import Guard
+from orchestrator.worker.instance import instance_id
 from orchestrator.worker.intake import Intake
 from orchestrator.worker.ledger import Ledger
 from orchestrator.worker.loop import Loop
@@ -47,6 +49,7 @@ from orchestrator.worker.report import Report
 from orchestrator.worker.runner import load_runner, probe_of
 from orchestrator.worker.source import Source, sources_of
 from orchestrator.worker.suspicion import Suspicion
+from orchestrator.worker.transactions import Transactions
 
 log = logging.getLogger("kpipe.worker")
 
@@ -95,7 +98,7 @@ def main() -> int:
     try:
         return worker.run()
     except KpipeError as e:
-        log.error("the worker failed: %s", e.message)
+        log.error("the worker failed: %s%s", e.message, f" ({e.hint})" if e.hint else "")
         return 1
     finally:
         worker.close()
@@ -146,7 +149,7 @@ class Worker:
         #: Whether the handler's code runs in this process.
         self._inside = handler.kind == "python"
         # The producer comes first: its first acknowledgement is slow when it is used right after its creation.
-        self._receipts = Receipts(_producer_properties(config), self._facts)
+        self._receipts = self._barrier(config)
         sources = sources_of(pipeline, handler, contracts)
         outputs = Outputs(pipeline, handler, contracts)
         sender = Sender(handler.group, pipeline.name, handler.name)
@@ -182,6 +185,7 @@ class Worker:
             rebuild=self._rebuild,
             suspects=suspicion.suspect,
             on_drained=self._send_status,
+            transactions=self._receipts if isinstance(self._receipts, Transactions) else None,
         )
         self._measures = Measures(self._facts.meter, self._ledger, self._guard, lambda: self._loop.overdue(0.0)[0])
         self._sources = sources
@@ -192,6 +196,17 @@ class Worker:
         if handler.memory is not None and self._inside:
             confine(handler.memory, handler.name)
 
+    def _barrier(self, config: WorkerConfig) -> Receipts | Transactions:
+        """What the handler's `guarantee` asks for. Raises UsageError."""
+        properties = _producer_properties(config)
+        if config.handler.guarantee == "at-least-once":
+            return Receipts(properties, self._facts)
+        instance = instance_id(os.environ, config.pipeline.state_dir)
+        properties["transactional.id"] = f"{config.handler.group}.{instance}.{config.slot}"
+        return Transactions(
+            lambda: TransactionalProducer(properties), lambda: self._intake.member, self._ledger, self._facts
+        )
+
     def run(self) -> int:
         self._loop.start()
         self._intake.run()
@@ -199,8 +214,11 @@ class Worker:
         self._loop.stop()
         self._loop.join(LEAVING_SECONDS)
         self._receipts.close(LEAVING_SECONDS)
-        if self._loop.error is not None:
-            log.error("the worker failed", exc_info=self._loop.error)
+        error = self._loop.error
+        if isinstance(error, KpipeError):
+            raise error
+        if error is not None:
+            log.error("the worker failed", exc_info=error)
             return 1
         return 0
 

@@ -19,11 +19,12 @@ from orchestrator.delivery.checkpoint import Checkpoint, read_checkpoint
 from orchestrator.delivery.dedup import Dedup
 from orchestrator.delivery.partition import Partition
 from orchestrator.errors import BrokerError
-from orchestrator.kafka.consumer import CommitRequest, Committed, GroupConsumer, OffsetLost
+from orchestrator.kafka.consumer import CommitRequest, Committed, GroupConsumer, Membership, OffsetLost
 from orchestrator.records import TopicPartition
 from orchestrator.worker.facts import Facts
 from orchestrator.worker.ledger import Ledger
 from orchestrator.worker.source import Source
+from orchestrator.worker.transactions import Transactions
 
 log = logging.getLogger("kpipe.worker")
 
@@ -33,6 +34,8 @@ COMMIT_SECONDS = 1.0
 #: While it leaves, the group is listened to so often (seconds), and a refused last commit is repeated for so long.
 FOLLOW_SECONDS = 0.1
 LAST_COMMIT_SECONDS = 3.0
+#: A transaction that holds an offset of a partition that is taken away gets so long to end (seconds).
+TRANSACTION_SECONDS = 10.0
 
 
 class Intake:
@@ -53,6 +56,7 @@ class Intake:
         suspects: Callable[[Partition], None] = lambda part: None,
         rebuild: Callable[[Sequence[Partition]], None] = lambda parts: None,
         on_drained: Callable[[], None] = lambda: None,
+        transactions: Transactions | None = None,
         limits: Limits = Limits(),  # noqa: B008 - a frozen value
     ) -> None:
         """`connect` makes the consumer, given this object as its `Assignments`. `rebuild` gets the partitions of each
@@ -62,7 +66,7 @@ class Intake:
         `suspects` is told of each new epoch before it begins, and may put events under suspicion. `on_tick`
         runs about ten times a second and may end the process; `on_drained` runs once, when the worker stops, while
         it still owns its partitions. While `halted()` (the breaker is open) every partition is paused. `drain_budget`
-        is in seconds.
+        is in seconds. With `transactions` offsets are committed in those, and by whom is said there.
         """
         self._handler = handler
         self._sources = sources
@@ -76,10 +80,13 @@ class Intake:
         self._suspects = suspects
         self._on_drained = on_drained
         self._limits = limits
+        self._transactions = transactions
         self._paused: frozenset[TopicPartition] = frozenset()
         self._commit_due = 0.0
         self._stopping = False
         self._leaving = False
+        #: Who the consumer is in its group, for transactions: of now or a little before, for any thread to read.
+        self.member: Membership | None = None
         self._consumer = connect(self)
         self._consumer.on_commit_failure(self._commit_failed)
 
@@ -90,6 +97,7 @@ class Intake:
     def run(self) -> None:
         while not self._stopping:
             polled = self._consumer.poll(POLL_EVENTS, POLL_SECONDS)
+            self._note_member()
             if polled.records:
                 self._ledger.receive(polled.records)
             for end in polled.ends:
@@ -134,7 +142,13 @@ class Intake:
         """Somebody waits for a commit before it goes on: make it now, and hear its answer."""
         if not self._ledger.commit_wanted or self._consumer.committing:
             return
-        asked, changed = self._ledger.commits_asked, self._ledger.uncommitted()
+        asked = self._ledger.commits_asked
+        if self._transactions is not None:
+            self._note_member()
+            if self._transactions.commit_now():
+                self._ledger.commits_made(asked)
+            return
+        changed = self._ledger.uncommitted()
         try:
             self._consumer.commit(_requests(changed), wait=True)
         except BrokerError as e:
@@ -144,17 +158,32 @@ class Intake:
 
     def commit(self) -> None:
         """Commit what settled since the last time; a refusal is told later and repeated."""
-        if not self._consumer.committing:
+        if self._transactions is None and not self._consumer.committing:
             self._consumer.commit(_requests(self._ledger.uncommitted()), wait=False)
 
     def _commit_failed(self, tps: Sequence[TopicPartition], why: str) -> None:
         self._ledger.commit_failed(tps)
         log.warning("a commit was refused and will be repeated: %s", why)
 
+    def _note_member(self) -> None:
+        if self._transactions is not None:
+            self.member = self._consumer.membership()
+
+    def _close(self, tps: Sequence[TopicPartition]) -> Mapping[TopicPartition, Checkpoint]:
+        """End the epochs; what is left to be committed for them. A transaction that holds one gets time to end."""
+        return self._ledger.close(tps, 0.0 if self._transactions is None else TRANSACTION_SECONDS)
+
+    def _commit_now(self, checkpoints: Mapping[TopicPartition, Checkpoint]) -> None:
+        if self._transactions is None:
+            self._consumer.commit(_requests(checkpoints), wait=True)
+        else:
+            self._note_member()
+            self._transactions.commit(checkpoints)
+
     def _commit_last(self, ended: Mapping[TopicPartition, Checkpoint]) -> None:
         """The commit that ends an epoch. If it is refused, what it covered is delivered again, to whoever is next."""
         try:
-            self._consumer.commit(_requests(ended), wait=True)
+            self._commit_now(ended)
         except BrokerError as e:
             self._facts.trouble(f"{e.message}; what it covered is delivered again")
 
@@ -174,11 +203,18 @@ class Intake:
                 # Who is under suspicion is told nobody else: it has to outlive this process from the start.
                 begun[one.tp] = self._ledger.checkpoint(opened[-1])
         if begun:
-            self._commit_last(begun)
+            self._commit_start(begun)
         self._rebuild([part for part in opened if part.rebuilding])
         self._paused -= set(starts)
         self._on_assignment([part.tp for part in self._ledger.partitions])
         return starts
+
+    def _commit_start(self, begun: Mapping[TopicPartition, Checkpoint]) -> None:
+        """No event of these has run in this epoch, so that no transaction can hold an offset of them."""
+        try:
+            self._consumer.commit(_requests(begun), wait=True)
+        except BrokerError as e:
+            self._facts.trouble(f"where an epoch starts was not committed: {e.message}")
 
     def _start(self, one: Committed) -> Checkpoint:
         """Where an epoch starts. An offset that does not exist any more is told, and the first that exists is next."""
@@ -209,7 +245,7 @@ class Intake:
         """Drain, commit, let go."""
         if not self._ledger.drain(partitions, self._drain_budget):
             log.warning("events still run past the drain budget of %.0f s; they will be run again", self._drain_budget)
-        self._commit_last(self._ledger.close(partitions))
+        self._commit_last(self._close(partitions))
         self._paused -= set(partitions)
         self._on_assignment(None)
 
@@ -231,14 +267,15 @@ class Intake:
         low, high = self._consumer.ends_of(lost.tp)
         self._facts.offset_lost(lost.tp, part.received, low, high)
         if part.received > low:
+            self._close([lost.tp])
             was = self._ledger.checkpoint(part)
-            self._ledger.close([lost.tp])
             self._open(lost.tp, Checkpoint(low, tally=was.tally), None)
         self._consumer.go_on_at(lost.tp, low)
 
     def abandon(self) -> None:
         """Give up what runs, commit what is settled, leave the group: the process is about to be ended."""
-        self._commit_last(self._ledger.close([part.tp for part in self._ledger.partitions]))
+        self._commit_last(self._close([part.tp for part in self._ledger.partitions]))
+        self.member = None
         self._consumer.close()
 
     # -- the end --------------------------------------------------------------------------------------------------
@@ -255,6 +292,7 @@ class Intake:
         self._on_drained()
         self._commit_following()
         self._ledger.close([part.tp for part in self._ledger.partitions])
+        self.member = None
         self._consumer.close()
 
     def _drain_following(self) -> bool:
@@ -263,14 +301,19 @@ class Intake:
             if time.monotonic() > deadline:
                 return False
             self._consumer.poll(POLL_EVENTS, 0)
+            self._note_member()
         return True
 
     def _commit_following(self) -> None:
         """The last commit; a rebalance refuses it for a moment, until the group's new generation is known here."""
         deadline = time.monotonic() + LAST_COMMIT_SECONDS
-        while changed := self._ledger.uncommitted():
+        owned = [part.tp for part in self._ledger.partitions]
+        # A transaction may still hold one: then the epochs have to end first.
+        ended = {} if self._transactions is None else self._close(owned)
+        while changed := ended or self._ledger.uncommitted():
             try:
-                self._consumer.commit(_requests(changed), wait=True)
+                self._commit_now(changed)
+                ended = {}
             except BrokerError as e:
                 self._ledger.commit_failed(changed)
                 if time.monotonic() > deadline:

@@ -14,10 +14,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from orchestrator.delivery.admission import Load
 from orchestrator.delivery.checkpoint import Checkpoint
+from orchestrator.delivery.frontier import Frontier
 from orchestrator.delivery.partition import Partition
 from orchestrator.delivery.strikes import Strikes
 from orchestrator.delivery.tally import Tally
 from orchestrator.records import Record, TopicPartition
+
+#: Moves a frontier, the partition's own or a copy.
+Move = Callable[[Frontier], None]
 
 
 class Ledger:
@@ -86,18 +90,23 @@ class Ledger:
                     return not any(part.running for part in parts)
         return True
 
-    def close(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, Checkpoint]:
-        """The epochs of `tps` end now; returns what is to be committed for them (only what changed)."""
-        with self._lock:
+    def close(self, tps: Iterable[TopicPartition], patience: float = 0.0) -> dict[TopicPartition, Checkpoint]:
+        """The epochs of `tps` end now; returns what is to be committed for them (only what changed).
+
+        A transaction that holds offsets of them gets `patience` seconds to end. Of one that still has not, nobody may
+        commit another offset: Kafka keeps whichever came last.
+        """
+        with self._calm:
+            ending = [part for tp in tps if (part := self._parts.get(tp)) is not None]
+            self._calm.wait_for(lambda: not any(part.committing for part in ending), patience)
             ended: dict[TopicPartition, Checkpoint] = {}
-            for tp in tps:
-                part = self._parts.pop(tp, None)
-                if part is None:
-                    continue
+            for part in ending:
+                del self._parts[part.tp]
                 part.draining = part.ended = True
+                self._calm.notify_all()
                 checkpoint = part.checkpoint()
-                if self._committed.pop(tp, None) != checkpoint:
-                    ended[tp] = checkpoint
+                if self._committed.pop(part.tp, None) != checkpoint and not part.committing:
+                    ended[part.tp] = checkpoint
             self.partitions = tuple(self._parts.values())
         self.work.set()
         return ended
@@ -195,16 +204,20 @@ class Ledger:
             part.running += run
             return True
 
-    def finish(
-        self, part: Partition, settled: Sequence[Record], ended_as: Tally, move: Callable[[], None], runs: int = 1
-    ) -> bool:
+    def preview(self, part: Partition, settled: Sequence[Record], ended_as: Tally, move: Move) -> Checkpoint:
+        """What `finish` would lead to."""
+        with self._lock:
+            return part.preview(settled, ended_as, move)
+
+    def finish(self, part: Partition, settled: Sequence[Record], ended_as: Tally, move: Move, runs: int = 1) -> bool:
         """So many `runs` have their receipts: count `settled`, `move` the frontier; not (and False) after the epoch."""
         with self._calm:
             part.running -= runs
+            part.committing = False
             self._calm.notify_all()
             if part.ended:
                 return False
-            move()
+            move(part.frontier)
             part.settle(settled, ended_as)
             self.settled = self.settled.plus(ended_as)
             self.settled_of[part.tp] = self.settled_of.get(part.tp, 0) + len(settled)
@@ -215,6 +228,59 @@ class Ledger:
         """So many runs will not get their receipts: nothing settles."""
         with self._calm:
             part.running = max(0, part.running - runs)
+            part.committing = False
+            self._calm.notify_all()
+
+    # -- transactions ---------------------------------------------------------------------------------------------
+
+    def enter(self, part: Partition) -> bool:
+        """A transaction is about to hold an offset of `part`, once no other does; False when its epoch is over.
+
+        It holds until `leave` when it was aborted, else until `finish` or `abandon`: what was committed and what is
+        settled are never seen apart.
+        """
+        with self._calm:
+            self._calm.wait_for(lambda: part.ended or not part.committing)
+            part.committing = not part.ended
+            return part.committing
+
+    def leave(self, part: Partition) -> None:
+        """The transaction of `enter` was aborted."""
+        with self._calm:
+            part.committing = False
+            self._calm.notify_all()
+
+    def committed(self, part: Partition, checkpoint: Checkpoint) -> None:
+        """`checkpoint` is what the group has now."""
+        with self._lock:
+            if not part.ended:
+                self._committed[part.tp] = checkpoint
+
+    def enter_changed(self) -> tuple[dict[Partition, Checkpoint], bool]:
+        """What changed since it was last committed, held by a transaction now, until `leave_changed`.
+
+        And whether that is all: what another transaction holds is left out.
+        """
+        with self._lock:
+            changed, complete = {}, True
+            for part in self._parts.values():
+                checkpoint = part.checkpoint()
+                if self._committed.get(part.tp) == checkpoint:
+                    continue
+                if part.committing:
+                    complete = False
+                    continue
+                changed[part] = checkpoint
+                part.committing = True
+            return changed, complete
+
+    def leave_changed(self, changed: Mapping[Partition, Checkpoint], *, ok: bool) -> None:
+        """The transaction of `enter_changed` ended; `ok`: committed."""
+        with self._calm:
+            for part, checkpoint in changed.items():
+                part.committing = False
+                if ok and not part.ended:
+                    self._committed[part.tp] = checkpoint
             self._calm.notify_all()
 
     def idle(self, part: Partition) -> None:

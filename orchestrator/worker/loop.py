@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any
 
 from orchestrator.config.model import Handler
+from orchestrator.delivery.frontier import Frontier
 from orchestrator.delivery.lanes import Lane, lane_of
 from orchestrator.delivery.outcome import Failed, Park
 from orchestrator.delivery.partition import Partition
@@ -27,7 +29,7 @@ from orchestrator.worker.batch import Batch
 from orchestrator.worker.facts import Facts
 from orchestrator.worker.guard import Guard
 from orchestrator.worker.ledger import Ledger
-from orchestrator.worker.receipts import Receipts
+from orchestrator.worker.receipts import Barrier, Plan
 from orchestrator.worker.source import Source
 
 #: A batch ends after so many events or seconds, so that settling never waits long for a slow handler.
@@ -51,7 +53,7 @@ class Loop(threading.Thread):
         sources: Mapping[str, Source],
         ledger: Ledger,
         attempts: Attempts,
-        receipts: Receipts,
+        receipts: Barrier,
         facts: Facts,
         guard: Guard,
         clock: Callable[[], float] = time.monotonic,
@@ -78,9 +80,12 @@ class Loop(threading.Thread):
 
     def run(self) -> None:
         try:
+            self._receipts.open(self._stops)
             while not self._stopping:
                 self._ledger.work.clear()
-                if not self.turn():
+                busy = self.turn()
+                self._receipts.tidy(self._stops)
+                if not busy:
                     self._ledger.work.wait(self._patience())
         except BaseException as e:  # noqa: BLE001 - handed to the thread that polls, which ends the process with it
             self.error = e
@@ -88,6 +93,9 @@ class Loop(threading.Thread):
                 self._abandon(part, part.running)
         finally:
             self._attempts.close()
+
+    def _stops(self) -> bool:
+        return self._stopping
 
     def overdue(self, now: float) -> tuple[Record | None, float]:
         """An event that runs and by how many seconds it has passed its deadline (negative: it has not)."""
@@ -136,7 +144,7 @@ class Loop(threading.Thread):
             room -= 1
             if self._guard.halted or self._clock() > ends:
                 break
-        if self._receipts.wait(batch, lambda: self._stopping):
+        if self._receipts.wait(batch, self._stops, partial(self._plan_fresh, part, batch, position)):
             self._settle_fresh(part, source, batch, position)
         else:
             self._abandon(part)
@@ -185,25 +193,38 @@ class Loop(threading.Thread):
         again = self._again(part, source, batch) if batch.failures else {}
         settled, ended_as = batch.settled(but=again)
         batch.held.extend(again)
-
-        def move() -> None:
-            for offset in batch.held:
-                part.frontier.hold(offset)
-            part.frontier.advance(position)
-
-        if self._ledger.finish(part, settled, ended_as, move):
+        if self._ledger.finish(part, settled, ended_as, partial(_pass, batch.held, position)):
             self._take_ids(part, batch, again)
             self._guard.passed(ended_as.done)
+
+    def _plan_fresh(self, part: Partition, batch: Batch, position: int) -> Plan:
+        """Where the barrier leads, by what has failed so far."""
+        left_out = self._left_out(batch) if batch.failures else ()
+        again = [batch.records[i].offset for i in left_out]
+        settled, ended_as = batch.settled(but=again)
+        move = partial(_pass, [*batch.held, *again], position)
+        return Plan(left_out, self._ledger.preview(part, settled, ended_as, move))
+
+    def _left_out(self, batch: Batch) -> list[int]:
+        """The indices of events whose receipts failed and of the later ones of their lanes."""
+        keys: set[Hashable] = set()
+        found = []
+        for index, record in enumerate(batch.records):
+            key = self._lane_key(record)
+            if index in batch.failures:
+                keys.add(key)
+            if key in keys:
+                found.append(index)
+        return found
 
     def _again(self, part: Partition, source: Source, batch: Batch) -> dict[int, Pending]:
         """Events whose receipts failed and the later ones of their lanes, back in lanes; by offset."""
         lanes: dict[Hashable, list[Pending]] = {}
         delays: dict[Hashable, float] = {}
-        for index, record in enumerate(batch.records):
+        for index in self._left_out(batch):
+            record = batch.records[index]
             key = self._lane_key(record)
             failure = batch.failures.get(index)
-            if failure is None and key not in lanes:
-                continue
             pending = batch.buried.get(index) or self._pending_of(source, record)
             if failure is not None:
                 delay = self._attempts.note_send_failure(source, pending, failure, batch)
@@ -241,7 +262,7 @@ class Loop(threading.Thread):
                 break
             if alone or self._clock() > ends:
                 break
-        if self._receipts.wait(batch, lambda: self._stopping):
+        if self._receipts.wait(batch, self._stops, partial(self._plan_lane, part, batch)):
             self._settle_lane(part, source, lane, batch, due)
         else:
             self._abandon(part)
@@ -278,6 +299,12 @@ class Loop(threading.Thread):
             batch.given_up.add(self._lane_key(pending.record))
         return parked
 
+    def _plan_lane(self, part: Partition, batch: Batch) -> Plan:
+        first = min(batch.failures, default=len(batch.records))
+        settled, ended_as = batch.settled(until=first)
+        left_out = range(first, len(batch.records))
+        return Plan(left_out, self._ledger.preview(part, settled, ended_as, partial(release, settled)))
+
     def _settle_lane(self, part: Partition, source: Source, lane: Lane, batch: Batch, due: float) -> None:
         """Settle the events of the lane up to the first failed receipt; from there on they run again."""
         first = min(batch.failures, default=len(batch.records))
@@ -286,12 +313,8 @@ class Loop(threading.Thread):
             delay = self._attempts.note_send_failure(source, lane.queue[first], batch.failures[first], batch)
             due = self._clock() + delay
 
-        def move() -> None:
-            for record in settled:
-                part.frontier.release(record.offset)
-
         suspected = bool(part.suspects) and any(r.offset in part.suspects for r in settled)
-        if self._ledger.finish(part, settled, ended_as, move):
+        if self._ledger.finish(part, settled, ended_as, partial(release, settled)):
             for _ in settled:
                 part.lanes.settle_head(lane)
             self._take_ids(part, batch, {r.offset for r in batch.records[first:]})
@@ -343,3 +366,16 @@ class Loop(threading.Thread):
         for event_id, record in batch.ids.items():
             if record.offset not in but:
                 part.dedup.take(event_id, record.timestamp, hash(record.value))
+
+
+def _pass(held: Sequence[int], position: int, frontier: Frontier) -> None:
+    """Everything up to `position` is dispatched; what is `held` is not settled."""
+    for offset in held:
+        frontier.hold(offset)
+    frontier.advance(position)
+
+
+def release(settled: Sequence[Record], frontier: Frontier) -> None:
+    """These were held, and are settled now."""
+    for record in settled:
+        frontier.release(record.offset)

@@ -152,10 +152,14 @@ class FakeReceipts:
         self.world = world
         self.queue: list[tuple[Outgoing, int, Told]] = []
 
+    def open(self, stopping: Callable[[], bool]) -> None: ...
+
+    def tidy(self, stopping: Callable[[], bool]) -> None: ...
+
     def send(self, out: Outgoing, batch: Batch, told: Told = lambda failure: None) -> None:
         self.queue.append((out, len(batch.records) - 1, told))
 
-    def wait(self, batch: Batch, stopping: Callable[[], bool]) -> bool:
+    def wait(self, batch: Batch, stopping: Callable[[], bool], plan: object) -> bool:
         queue, self.queue = self.queue, []
         down: dict[str, SendFailure] = {}
         quiet = []

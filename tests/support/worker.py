@@ -43,7 +43,15 @@ def until(what: str, condition: Callable[[], Any], seconds: float = 30.0) -> Any
 class Project:
     """A folder with a pipeline file, handler code and provisioned topics on a real cluster."""
 
-    def __init__(self, folder: Path, bootstrap: str, yaml: str, code: Mapping[str, str] = {}) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        bootstrap: str,
+        yaml: str,
+        code: Mapping[str, str] = {},
+        kafka: str = "",
+    ) -> None:
+        """`kafka` is more of the file's section of that name, in YAML's flow style: `consumer: {…}`."""
         self.folder = folder
         self.bootstrap = bootstrap
         self.namespace = f"t{uuid.uuid4().hex[:10]}"
@@ -51,7 +59,10 @@ class Project:
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(textwrap.dedent(text))
-        text = f"kpipe: 1\nnamespace: {self.namespace}\nkafka: {{bootstrap: '{bootstrap}'}}\n" + textwrap.dedent(yaml)
+        text = (
+            f"kpipe: 1\nnamespace: {self.namespace}\nkafka: {{bootstrap: '{bootstrap}', {kafka}}}\n"
+            + textwrap.dedent(yaml)
+        )
         (folder / "pipeline.yaml").write_text(text)
         loaded = load([folder / "pipeline.yaml"], os.environ)
         assert loaded.pipeline is not None, loaded.findings

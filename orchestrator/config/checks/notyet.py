@@ -16,10 +16,7 @@ class Row(NamedTuple):
     works: tuple[Any, ...] = ()
 
 
-NOT_YET = (
-    Row("guarantee", "`guarantee: exactly-once` is", ("at-least-once",)),
-    Row("interpreter", "`interpreter` is"),
-)
+NOT_YET = (Row("interpreter", "`interpreter` is"),)
 
 
 def check(facts: Facts) -> None:

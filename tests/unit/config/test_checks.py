@@ -417,7 +417,6 @@ def test_a_finding_about_defaults_stands_at_the_defaults(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"guarantee": "exactly-once"}, "`guarantee: exactly-once` is not supported"),
         ({"interpreter": "python3.12"}, "`interpreter` is not supported"),
     ],
 )
@@ -431,7 +430,7 @@ def test_options_of_later_versions_say_so(tmp_path: Path, options: dict[str, Any
 
 
 def test_what_an_option_of_later_versions_does_today_is_fine(tmp_path: Path) -> None:
-    options = {"concurrency": 1, "ordering": "key", "guarantee": "at-least-once"}
+    options = {"concurrency": 1, "ordering": "key", "guarantee": "exactly-once"}
     assert codes(tmp_path, topics={"t": {}}, handlers={"h": handler(**options)}) == []
 
 

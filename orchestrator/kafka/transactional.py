@@ -1,0 +1,142 @@
+"""A producer whose records and the offsets that go with them come into being together, or not at all: KIP-98, KIP-447.
+
+Rules:
+- One transaction at a time, and whoever begins one ends it: by `commit`, by `abort`, or by a new producer.
+- Once `commit` was called, only its success or a successful `abort` says how the transaction ended. A fatal error of
+  either leaves it open: the broker may have committed before its answer was lost (rdkafka_txnmgr.c, handle_EndTxn).
+- A new producer of the same transactional id ends what the former one left, and fences it off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import TopicPartition as RdPartition
+
+from orchestrator.kafka.consumer import CommitRequest, Membership
+from orchestrator.kafka.producer import Producer
+from orchestrator.kafka.trouble import reason_of
+
+#: One wait for the coordinator lasts so long (seconds), then the caller is asked whether to go on.
+_SLICE = 0.5
+
+#: The group went on without this member, or is about to: whoever owns the partitions now runs their events.
+_OUTRUN = frozenset(
+    {
+        KafkaError.FENCED_INSTANCE_ID,
+        KafkaError.FENCED_MEMBER_EPOCH,
+        KafkaError.ILLEGAL_GENERATION,
+        KafkaError.REBALANCE_IN_PROGRESS,
+        KafkaError.STALE_MEMBER_EPOCH,
+        KafkaError.UNKNOWN_MEMBER_ID,
+    }
+)
+_FENCED = frozenset({KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED})
+_FORBIDDEN = frozenset(
+    {KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED}
+)  # fmt: skip
+
+
+class TransactionError(Exception):
+    """A step of a transaction failed; nothing of it is visible, save where `commit` was called before (see above).
+
+    `fatal`: the producer is finished; else the transaction has to be aborted. `fenced`: by another producer of the
+    same id, or because the transaction took longer than its timeout. `outrun`: the group does not take offsets from
+    this member now. `forbidden`: this client may not use the transactional id.
+    """
+
+    def __init__(self, error: KafkaError) -> None:
+        code = error.code()
+        self.code = error.name()
+        self.message = reason_of(error)
+        self.fatal = bool(error.fatal()) or code == KafkaError._FATAL or code in _FENCED
+        self.fenced = code in _FENCED
+        self.outrun = code in _OUTRUN
+        self.forbidden = code in _FORBIDDEN
+        super().__init__(f"{self.code}: {self.message}")
+
+
+class GaveUp(Exception):
+    """The caller did not want to wait any longer."""
+
+
+class TransactionalProducer(Producer):
+    """One librdkafka producer with a `transactional.id`. For one thread at a time.
+
+    `go_on` is asked about twice a second while Kafka does not answer; when it says no, `GaveUp` is raised.
+    """
+
+    def __init__(self, properties: Mapping[str, Any]) -> None:
+        """Raises UsageError for properties that librdkafka refuses."""
+        super().__init__(transactional(properties))
+
+    def init(self, go_on: Callable[[], bool]) -> None:
+        """End what a former producer of this id left open, and fence it off. Raises TransactionError."""
+        self._insist(self._rd.init_transactions, go_on)
+
+    def begin(self) -> None:
+        """Raises TransactionError."""
+        self._do(self._rd.begin_transaction)
+
+    def deliver(self, go_on: Callable[[], bool]) -> None:
+        """Until every record that was sent is acknowledged, or reported as failed."""
+        while self.flush(_SLICE):
+            if not go_on():
+                raise GaveUp
+
+    def send_offsets(self, requests: Sequence[CommitRequest], member: Membership) -> None:
+        """Make the group's offsets a part of the transaction. Raises TransactionError.
+
+        The broker refuses them when `member` is of a former generation of its group.
+        """
+        offsets = [RdPartition(r.tp.topic, r.tp.partition, r.offset, r.metadata) for r in requests]
+        self._do(self._rd.send_offsets_to_transaction, offsets, member.group)
+
+    def commit(self, go_on: Callable[[], bool]) -> None:
+        """Raises TransactionError; after `GaveUp` nobody knows how it ended."""
+        self._insist(self._rd.commit_transaction, go_on)
+
+    def abort(self, go_on: Callable[[], bool]) -> None:
+        """Throw away what the transaction holds, also what waits to be sent. Raises TransactionError."""
+        self._insist(self._rd.abort_transaction, go_on)
+
+    def _insist(self, step: Callable[[float], None], go_on: Callable[[], bool]) -> None:
+        """Take a step that may be taken again while its answer is out."""
+        while True:
+            try:
+                step(_SLICE)
+                return
+            except KafkaException as e:
+                error = e.args[0]
+                if error.fatal() or error.txn_requires_abort() or not error.retriable():
+                    raise TransactionError(error) from e
+            if not go_on():
+                raise GaveUp
+
+    def _do(self, step: Callable[..., None], *given: Any) -> None:
+        try:
+            step(*given)
+        except KafkaException as e:
+            raise TransactionError(e.args[0]) from e
+
+
+def transactional(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """`properties` of a producer (`transactional.id` among them) with what transactions want besides.
+
+    A record is given up when the transaction has to be: then all of them are sent again, in order. Only failures are
+    reported, so that a record that arrives costs nothing more.
+    """
+    timeout = str(properties.get("transaction.timeout.ms", TIMEOUT_MS))
+    patience = str(properties.get("message.timeout.ms", "0"))
+    return {
+        **properties,
+        "delivery.report.only.error": True,
+        "message.timeout.ms": timeout if patience == "0" else patience,
+        "transaction.timeout.ms": timeout,
+    }
+
+
+#: After so many milliseconds the coordinator aborts a transaction whose producer fell silent (Kafka: 60 s).
+TIMEOUT_MS = 10_000

@@ -1,0 +1,253 @@
+"""`guarantee: exactly-once`: what events caused and the offsets that cover them come into being together.
+
+Rules (DESIGN section 5, step 14):
+- A transaction is short: it begins at the barrier, when the handlers of a batch have run, and holds their outputs, the
+  dead letters and one offset with its checkpoint. Neither a slow handler nor a parked lane is ever inside of one.
+- An aborted transaction is sent again as it was; no handler runs a second time for it. The event of a record that Kafka
+  refuses for good goes back to the loop, which runs it alone; after a second abort that blames nobody, all of them do.
+- Settled means committed: the frontier moves, ids are taken and events counted only afterwards.
+- Who commits what: the thread that runs handlers, with each batch, and once a second, in a transaction without records,
+  what settled without sending any. The thread that polls, in such a transaction, the last of a partition whose epoch
+  it has closed, and what is asked for before an event runs in quarantine. The consumer by itself only where an
+  epoch starts, before any of its events run. Two commits of one partition never overlap (`Partition.committing`):
+  Kafka keeps whichever came last.
+- The broker refuses offsets of a former generation, and who we are in the group is asked before it is looked up whether
+  the epoch still runs: so a worker that lost a partition cannot commit for it, however late it finds out.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+
+from orchestrator.delivery.checkpoint import Checkpoint
+from orchestrator.delivery.partition import Partition
+from orchestrator.errors import BrokerError
+from orchestrator.kafka.consumer import CommitRequest, Membership
+from orchestrator.kafka.producer import SendFailure
+from orchestrator.kafka.transactional import GaveUp, TransactionalProducer, TransactionError
+from orchestrator.records import Outgoing, TopicPartition
+from orchestrator.worker.batch import Batch, Told
+from orchestrator.worker.facts import Facts
+from orchestrator.worker.ledger import Ledger
+from orchestrator.worker.receipts import ALARM_SECONDS, Plan
+from orchestrator.worker.transactor import GoOn, Refused, Transactor
+
+#: What settled without sending anything is committed so often (seconds).
+COMMIT_SECONDS = 1.0
+#: How long the last commit of a partition may take (seconds).
+LAST_SECONDS = 5.0
+#: Between an abort and the next try (seconds), doubling.
+AGAIN_SECONDS, MOST_AGAIN_SECONDS = 0.05, 1.0
+#: So many aborts that blame nobody, and each event of the batch gets a transaction of its own.
+ABORTS = 2
+
+Sent = tuple[int, Outgoing, Told | None]
+
+
+class Transactions:
+    """Sends what events caused, a transaction for each batch. Used like `Receipts`."""
+
+    def __init__(
+        self,
+        connect: Callable[[], TransactionalProducer],
+        member: Callable[[], Membership | None],
+        ledger: Ledger,
+        facts: Facts,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """`connect` makes a producer; `member` tells who the consumer is in its group now, None when it has left."""
+        self._transactor = Transactor(connect, clock)
+        self._member = member
+        self._ledger = ledger
+        self._facts = facts
+        self._clock = clock
+        self._sleep = sleep
+        self._due = 0.0
+
+    # -- the thread that runs handlers ----------------------------------------------------------------------------
+
+    def open(self, stopping: Callable[[], bool]) -> None:
+        """End what a former life left open, before its offsets are asked for. Raises BrokerError."""
+        try:
+            self._transactor.open(self._patience(stopping))
+        except GaveUp:
+            return
+
+    def send(self, out: Outgoing, batch: Batch, told: Told | None = None) -> None:
+        """Keep `out`, on behalf of the record that `batch` added last, until the barrier."""
+        batch.sent += 1
+        batch.outs.append((len(batch.records) - 1, out, told))
+
+    def wait(self, batch: Batch, stopping: Callable[[], bool], plan: Callable[[], Plan]) -> bool:
+        """Commit what settles by `plan` together with all it caused; `batch.failures` says what cannot be.
+
+        False when the epoch ended, or the worker stops: then nothing of the batch may settle. Raises BrokerError.
+        """
+        if not batch.sent:
+            return True
+        go_on = self._patience(stopping)
+        aborts, pause = 0, AGAIN_SECONDS
+        while not (batch.over or stopping()):
+            left_out, checkpoint = plan()
+            outs = [sent for sent in batch.outs if sent[0] not in left_out] if left_out else batch.outs
+            if not outs:
+                return True
+            refused: dict[int, SendFailure] = {}
+            try:
+                failed = self._commit(batch.part, outs, checkpoint, refused, go_on)
+            except GaveUp:
+                return False
+            if failed is None:
+                _tell(outs)
+                return True
+            if not self._blame(batch, refused):
+                aborts += _counts(failed)
+                if aborts >= ABORTS:
+                    self._suspect_all(batch, failed)
+                    return True
+                self._facts.trouble(f"a transaction was aborted and is sent again: {_said(failed, refused)}")
+            self._sleep(pause)
+            pause = min(2 * pause, MOST_AGAIN_SECONDS)
+        return False
+
+    def tidy(self, stopping: Callable[[], bool]) -> None:
+        """Commit what settled without sending anything, once a second. Raises BrokerError."""
+        now = self._clock()
+        if now < self._due:
+            return
+        self._due = now + COMMIT_SECONDS
+        self._commit_changed(self._patience(stopping))
+
+    # -- the thread that polls ------------------------------------------------------------------------------------
+
+    def commit_now(self) -> bool:
+        """Commit all that changed; False when that has to be tried again. Raises BrokerError."""
+        deadline = self._clock() + LAST_SECONDS
+        return self._commit_changed(lambda: self._clock() < deadline)
+
+    def commit(self, ended: Mapping[TopicPartition, Checkpoint]) -> None:
+        """Commit the last of partitions whose epochs are closed. Raises BrokerError when that cannot be."""
+        if not ended:
+            return
+        member = self._member()
+        deadline = self._clock() + LAST_SECONDS
+        if member is None:
+            raise BrokerError("the commit was refused: this worker has left its group")
+        try:
+            fill = partial(_offsets_only, _requests(ended), member)
+            failed = self._transactor.run(fill, lambda: self._clock() < deadline)
+        except GaveUp as e:
+            raise BrokerError(f"the commit was not acknowledged within {LAST_SECONDS:g} s") from e
+        if failed is not None:
+            raise BrokerError(f"the commit was refused: {failed}")
+
+    def close(self, timeout: float) -> None:
+        self._transactor.close(timeout)
+
+    # -- both -----------------------------------------------------------------------------------------------------
+
+    def _commit_changed(self, go_on: GoOn) -> bool:
+        """What changed without being committed, in a transaction of offsets only; whether all of it is committed."""
+        member = self._member()
+        if member is None:
+            return False
+        changed, complete = self._ledger.enter_changed()
+        if not changed:
+            return complete
+        ok = False
+        try:
+            requests = _requests({part.tp: checkpoint for part, checkpoint in changed.items()})
+            ok = self._transactor.run(partial(_offsets_only, requests, member), go_on) is None
+        except GaveUp:
+            return False
+        finally:
+            self._ledger.leave_changed(changed, ok=ok)
+        return ok and complete
+
+    def _commit(
+        self,
+        part: Partition,
+        outs: list[Sent],
+        checkpoint: Checkpoint,
+        refused: dict[int, SendFailure],
+        go_on: GoOn,
+    ) -> TransactionError | Refused | None:
+        # In this order: an epoch that still runs afterwards was not over when the group was asked.
+        member = self._member()
+        if member is None or not self._ledger.enter(part):
+            raise GaveUp
+
+        def fill(producer: TransactionalProducer) -> None:
+            for index, out, _ in outs:
+                producer.send(out, partial(_note, refused, index), lambda: not go_on())
+            producer.deliver(go_on)
+            if refused:
+                raise Refused
+            producer.send_offsets(_requests({part.tp: checkpoint}), member)
+
+        failed = self._transactor.run(fill, go_on)
+        if failed is None:
+            self._ledger.committed(part, checkpoint)
+        else:
+            self._ledger.leave(part)
+        return failed
+
+    def _blame(self, batch: Batch, refused: Mapping[int, SendFailure]) -> bool:
+        """Note the events whose records can never be written; whether there are any."""
+        guilty = {index: failure for index, failure in refused.items() if failure.permanent}
+        batch.failures.update(guilty)
+        return bool(guilty)
+
+    def _suspect_all(self, batch: Batch, failed: TransactionError | Refused) -> None:
+        """Every event of the batch runs again, alone."""
+        why = SendFailure("ABORTED", f"its transaction was aborted: {failed}", suspect=True)
+        for index in range(len(batch.records)):
+            batch.failures.setdefault(index, why)
+
+    def _patience(self, stopping: Callable[[], bool]) -> GoOn:
+        """Go on until the worker stops; an alarm while Kafka does not answer."""
+        alarm = self._clock() + ALARM_SECONDS
+
+        def go_on() -> bool:
+            nonlocal alarm
+            if self._clock() > alarm:
+                alarm = self._clock() + ALARM_SECONDS
+                self._facts.alarm("Kafka does not answer about a transaction; waiting")
+            return not stopping()
+
+        return go_on
+
+
+def _tell(outs: Iterable[Sent]) -> None:
+    for _, _, told in outs:
+        if told is not None:
+            told(None)
+
+
+def _counts(failed: TransactionError | Refused) -> int:
+    """Whether the abort may be an event's doing: not where the group moved on, or the producer was finished."""
+    return int(isinstance(failed, Refused) or not (failed.outrun or failed.fatal))
+
+
+def _note(
+    refused: dict[int, SendFailure], index: int, failure: SendFailure | None, partition: int, offset: int
+) -> None:
+    """A delivery report. What was thrown away because another record had failed is to blame for nothing."""
+    if failure is not None and not failure.purged:
+        refused.setdefault(index, failure)
+
+
+def _offsets_only(requests: list[CommitRequest], member: Membership, producer: TransactionalProducer) -> None:
+    producer.send_offsets(requests, member)
+
+
+def _requests(checkpoints: Mapping[TopicPartition, Checkpoint]) -> list[CommitRequest]:
+    return [CommitRequest(tp, c.offset, c.metadata()) for tp, c in checkpoints.items()]
+
+
+def _said(failed: TransactionError | Refused, refused: Mapping[int, SendFailure]) -> str:
+    first = next(iter(refused.values()), None)
+    return str(failed) if first is None else f"{first.code}: {first.message}"
