@@ -15,19 +15,21 @@ MOST = 1_000
 
 @dataclass(slots=True)
 class Cause:
-    """The letters of one fingerprint in one DLQ. Times are when they were written, in milliseconds; `sample` is the
-    newest."""
+    """The letters of one fingerprint in one DLQ; `redriven` of them were sent back. Times are when they were written,
+    in milliseconds; `sample` is the newest."""
 
     dlq: str
     record: Record
     sample: Letter
     count: int = 0
+    redriven: int = 0
     first: int = 0
     last: int = -1
 
-    def add(self, record: Record, letter: Letter) -> None:
+    def add(self, record: Record, letter: Letter, redriven: bool) -> None:
         self.first = record.timestamp if not self.count else min(self.first, record.timestamp)
         self.count += 1
+        self.redriven += redriven
         if record.timestamp >= self.last:
             self.last, self.record, self.sample = record.timestamp, _bare(record), replace(letter, headers=None)
 
@@ -48,6 +50,7 @@ class Cause:
             "handler": sample.handler,
             "reason": sample.reason,
             "count": self.count,
+            "redriven": self.redriven,
             "first": self.first,
             "last": self.last,
             "sample": {
@@ -70,7 +73,7 @@ class Causes:
         self.letters = 0
         self.others = 0
 
-    def add(self, dlq: str, record: Record, letter: Letter) -> None:
+    def add(self, dlq: str, record: Record, letter: Letter, redriven: bool) -> None:
         self.letters += 1
         key = (dlq, letter.fingerprint)
         cause = self._by.get(key)
@@ -79,7 +82,7 @@ class Causes:
                 self.others += 1
                 return
             cause = self._by[key] = Cause(dlq, _bare(record), letter)
-        cause.add(record, letter)
+        cause.add(record, letter, redriven)
 
     def newest_first(self) -> list[Cause]:
         return sorted(self._by.values(), key=lambda cause: (-cause.last, cause.dlq, cause.sample.fingerprint))

@@ -22,7 +22,7 @@ _MESSAGE = 100
 
 @click.group("dlq")
 def command() -> None:
-    """Look into the dead letter queues, and send letters back."""
+    """Look into the dead letter queues, send letters back, and delete them."""
 
 
 @command.command("ls")
@@ -37,14 +37,16 @@ def ls(app: App, dlqs: tuple[str, ...], expression: str | None) -> None:
     """
     from orchestrator.cli.causes import Causes
     from orchestrator.cli.letterbox import Letterbox, find_dlqs
+    from orchestrator.cli.redrive import sent_before, was_sent
 
     where = where_of(expression)
     pipeline = app.load()
     causes = Causes()
     with app.reader(pipeline) as reader:
         box = Letterbox(reader, find_dlqs(pipeline, dlqs, reader))
+        before = sent_before(pipeline, reader)
         for record, letter in box.read(where):
-            causes.add(box.names[record.topic], record, letter)
+            causes.add(box.names[record.topic], record, letter, was_sent(letter, before))
     if app.json:
         groups = [cause.as_json() for cause in causes.newest_first()]
         present.json_line(
@@ -146,6 +148,40 @@ def redrive(
     return EXIT_OK
 
 
+@command.command("drop")
+@click.argument("dlq", metavar="DLQ")
+@click.option("--yes-drop", "name", metavar="NAME", help="Do not ask: NAME is the DLQ's name once more.")
+@click.pass_obj
+def drop(app: App, dlq: str, name: str | None) -> int:
+    """Delete all letters of one DLQ.
+
+    Shows what would be lost and asks for the DLQ's name. Letters that are written meanwhile stay. Kafka can delete the
+    oldest records of a partition only, so single letters cannot be dropped.
+    """
+    from orchestrator.cli import drop as steps
+
+    pipeline = app.load()
+    topic = steps.dlq_named(pipeline, dlq)
+    if name not in (None, topic.name):
+        raise UsageError(f"--yes-drop {name}: not the name of {topic.name}", "nothing was deleted")
+    with app.reader(pipeline) as reader:
+        loss = steps.loss(pipeline, topic, reader)
+    admin = steps.admin_for(app, pipeline)
+    if not (app.json and name):
+        steps.show(loss, steps.waiting(admin, loss), json=app.json)
+    if not loss.records:
+        return EXIT_OK
+    if name is None and not steps.ask(topic.name):
+        present.say("Nothing was deleted.")
+        return EXIT_UNEXPECTED
+    steps.delete(admin, loss)
+    if app.json:
+        steps.show(loss, (), json=True, deleted=loss.records)
+    else:
+        present.say(f"Deleted {loss.records:,} records of {topic.name}.")
+    return EXIT_OK
+
+
 def _handler(pipeline: Pipeline, name: str | None) -> str | None:
     from orchestrator.cli.shared import did_you_mean
 
@@ -177,12 +213,12 @@ def _list(causes: Causes) -> None:
         present.data("No dead letters.")
         return
     present.table(
-        ("DLQ", "FINGERPRINT", "COUNT", "FIRST", "LAST", "HANDLER", "REASON", "MESSAGE"),
+        ("DLQ", "FINGERPRINT", "COUNT", "REDRIVEN", "FIRST", "LAST", "HANDLER", "REASON", "MESSAGE"),
         [_row(cause) for cause in causes.newest_first()],
     )
     if causes.others:
         present.say(f"and {causes.others:,} letters of other causes; --where narrows them down")
-    present.say("next: `kpipe dlq show FINGERPRINT`")
+    present.say("next: `kpipe dlq show FINGERPRINT` · `kpipe dlq redrive`")
 
 
 def _row(cause: Cause) -> tuple[object, ...]:
@@ -191,4 +227,14 @@ def _row(cause: Cause) -> tuple[object, ...]:
     sample, message = cause.sample, cause.message
     clipped = message if len(message) <= _MESSAGE else message[:_MESSAGE] + "…"
     first, last = (time_of(moment).partition(".")[0] for moment in (cause.first, cause.last))
-    return cause.dlq, sample.fingerprint, cause.count, first, last, sample.handler, sample.reason, clipped
+    return (
+        cause.dlq,
+        sample.fingerprint,
+        cause.count,
+        cause.redriven,
+        first,
+        last,
+        sample.handler,
+        sample.reason,
+        clipped,
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.cli import present
@@ -48,6 +48,14 @@ def sent_before(pipeline: Pipeline, reader: Reader) -> dict[str, set[int]]:
             if key is not None:
                 before[handlers[record.topic]].add(key)
     return before
+
+
+def was_sent(letter: Letter, before: Mapping[str, set[int]]) -> bool:
+    """Whether any handler was sent back this letter."""
+    from orchestrator.delivery.redrive import key_of_letter
+
+    key = key_of_letter(letter)
+    return any(key in known for known in before.values())
 
 
 def show(totals: Totals, box: Letterbox, *, json: bool, redriven: int | None = None) -> None:

@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka import TopicPartition as RdTopicPartition
 from confluent_kafka.admin import (
     AlterConfigOpType,
     ConfigEntry,
@@ -26,7 +27,7 @@ from orchestrator.kafka.asking import WRITE_TIMEOUT, Results
 from orchestrator.kafka.offsets import Offsets
 from orchestrator.kafka.trouble import cannot_use, reason_of
 from orchestrator.kafka.usage import UsageAdmin
-from orchestrator.records import ClusterState, Refusal, TopicSpec, TopicState
+from orchestrator.records import ClusterState, Refusal, TopicPartition, TopicSpec, TopicState
 
 __all__ = ["ClusterAdmin", "ClusterInfo", "Offsets"]
 
@@ -123,6 +124,18 @@ class ClusterAdmin(UsageAdmin):
     def delete(self, names: Sequence[str]) -> Results:
         """Delete these topics and every record in them."""
         return self._results(self._client.delete_topics(list(names), request_timeout=WRITE_TIMEOUT) if names else {})
+
+    def delete_before(self, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, Refusal | None]:
+        """Delete the records of each partition that come before an offset."""
+        wanted = [RdTopicPartition(tp.topic, tp.partition, offset) for tp, offset in offsets.items()]
+        if not wanted:
+            return {}
+        futures = self._client.delete_records(wanted, request_timeout=WRITE_TIMEOUT)
+        answers = self._all({TopicPartition(tp.topic, tp.partition): future for tp, future in futures.items()})
+        return {
+            tp: Refusal(answer.name(), reason_of(answer)) if isinstance(answer, KafkaError) else None
+            for tp, answer in answers.items()
+        }
 
 
 def _operation(key: str, value: str | None) -> ConfigEntry:

@@ -1,9 +1,13 @@
-"""`kpipe dlq ls` and `show` on a real Kafka."""
+"""`kpipe dlq ls`, `show` and `drop` on a real Kafka. `redrive`: tests/integration/test_redrive.py."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +18,7 @@ from orchestrator.delivery.outcome import Failed
 from orchestrator.records import Outgoing
 from tests.docs.test_json_docs import check
 from tests.support.letters import BORN, letter, letters, schema
-from tests.support.shell import Done, kpipe, on_terminal
+from tests.support.shell import KPIPE, Done, environment, kpipe, on_terminal
 from tests.support.worker import Project
 
 pytestmark = pytest.mark.kafka
@@ -136,3 +140,55 @@ def test_show_by_id_as_json(project: Project) -> None:
     assert told["violations"] == [{"path": "$", "message": "is not JSON"}]
     done = run(project, "show", "nothing")
     assert done.code == 2 and "no letter" in done.err
+
+
+@pytest.fixture
+def full(tmp_path: Path, kafka: str) -> Project:
+    """A DLQ of 10 letters in one of its two partitions, and one record that is no letter."""
+    made = Project(tmp_path, kafka, YAML, {"code.py": "def handle(event): ...\n"})
+    made.produce([*letters(made, 10), Outgoing(made.name("in.dlq"), b"k", b"no letter")])
+    return made
+
+
+def typed(project: Project, text: str, *words: str) -> tuple[int, str]:
+    """Run with a terminal on which `text` is typed; the exit code, and what the terminal showed."""
+    ours, theirs = pty.openpty()
+    os.write(ours, text.encode() + b"\n")
+    child = subprocess.Popen(
+        [KPIPE, "dlq", *words], cwd=project.folder, env=environment(), stdin=theirs, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # Linux: EIO once nobody holds the other side any more
+        while data := os.read(ours, 65_536):
+            shown += data
+    os.close(ours)
+    return child.wait(30), shown.decode()
+
+
+def test_a_dlq_is_emptied_only_by_its_name(full: Project) -> None:
+    code, shown = typed(full, "yes", "drop", "in.dlq")
+    assert code == 1 and "Nothing was deleted" in shown
+    assert "in.dlq: 11 records" in shown and "10 of them were never sent back" in shown
+    for words in (("in.dlq",), ("in.dlq", "--yes-drop", "other.dlq"), ("in", "--yes-drop", "in"), ("nothing",)):
+        assert run(full, "drop", *words).code == 2
+    assert len(full.read("in.dlq")) == 11
+    code, shown = typed(full, "in.dlq", "drop", "in.dlq")
+    assert code == 0 and "Deleted 11 records of in.dlq." in shown
+    assert full.read("in.dlq") == []
+    full.produce(letters(full, 2))
+    done = run(full, "drop", "in.dlq", "--yes-drop", "in.dlq", "--json")
+    shape = json.loads(done.out)
+    check("drop", shape)
+    assert (done.code, shape["records"], shape["waiting"], shape["deleted"]) == (0, 2, 2, 2)
+    assert run(full, "drop", "in.dlq", "--yes-drop", "in.dlq").out == "in.dlq is empty.\n"
+
+
+def test_a_redrive_is_asked_for_on_a_terminal_and_then_shows_in_the_list(full: Project) -> None:
+    code, shown = typed(full, "n", "redrive")
+    assert code == 1 and "Send 10 letters back? [y/N]" in shown and "Nothing was sent back." in shown
+    code, shown = typed(full, "y", "redrive", "--max", "4")
+    assert code == 0 and "Sent back 4 letters: 4 to h." in shown
+    [group] = listed(full)["groups"]
+    assert (group["count"], group["redriven"]) == (10, 4)
+    assert json.loads(run(full, "drop", "in.dlq", "--json").out)["waiting"] == 6
