@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from orchestrator.supervisor import view
 from orchestrator.supervisor.ending import GROUND
 from orchestrator.supervisor.keeper import Keeper
 from orchestrator.supervisor.loop import Supervisor
-from orchestrator.supervisor.policy import RUNNING, State
+from orchestrator.supervisor.policy import FAILURES, RUNNING, State
 from orchestrator.supervisor.spec import ChildSpec
 
 if TYPE_CHECKING:
@@ -86,6 +86,41 @@ class Fleet:
         self._supervisor.restart(there[slot] for slot in leaving if slot < count)
         missing = [slot for slot in range(count) if slot not in there]
         self._supervisor.start(spec for spec in self._specs([self.handlers[name]]) if spec.slot in missing)
+
+    def adopt(self, pipeline: Pipeline, handlers: Iterable[Handler], changed: Collection[str]) -> None:
+        """Run these handlers of this pipeline from now on: new ones are started, others stopped, `changed` restarted.
+
+        How many replicas there are stays as `scale` left it, unless the file says something new about it.
+        """
+        assert self._around is not None
+        before = self._pipeline.handlers
+        self._pipeline = pipeline
+        self._around = replace(self._around, pipeline=pipeline)
+        wanted = {handler.name: handler for handler in handlers}
+        for name in [name for name in self.handlers if name not in wanted]:
+            self._supervisor.retire([k.spec.name for k in self._keepers() if k.spec.handler == name])
+            del self.handlers[name]
+        for name, handler in wanted.items():
+            known, was = self.handlers.get(name), before.get(name)
+            kept = known is not None and was is not None and was.replicas == handler.replicas
+            count = known.replicas if known is not None and kept else handler.replicas
+            self.handlers[name] = replace(handler, replicas=count)
+            self._respecify(name)
+        self.restart(name for name in changed if name in wanted)
+        for name, handler in list(self.handlers.items()):
+            self.scale(name, handler.replicas)
+
+    def _respecify(self, name: str) -> None:
+        """What its processes are started with from now on."""
+        specs = {spec.slot: spec for spec in self._specs([self.handlers[name]])}
+        for keeper in self._keepers():
+            if keeper.spec.handler == name and keeper.spec.slot in specs:
+                keeper.respecify(replace(specs[keeper.spec.slot], name=keeper.spec.name))
+
+    @property
+    def failed(self) -> list[str]:
+        """The handlers of which a process has failed for good."""
+        return list(dict.fromkeys(k.spec.handler for k in self._keepers() if k.life.state in FAILURES))
 
     def told(self, now: float) -> list[dict[str, Any]]:
         """What `kpipe ps` shows, in the file's order: also of handlers that are not to run."""

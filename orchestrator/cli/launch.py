@@ -59,16 +59,21 @@ def children(handlers: Sequence[Handler], around: Surroundings) -> tuple[ChildSp
 def check_before_start(handlers: Sequence[Handler], pipeline: Pipeline, environ: Mapping[str, str]) -> None:
     """What can be known to fail before anything is started. Raises `HandlerError`."""
     for handler in handlers:
-        if handler.kind == "service":
-            _check_module(handler, _argv(handler), pipeline.base, {**environ, **handler.env})
-        elif handler.kind == "python":
-            _check_function(handler, pipeline.base, {**environ, **handler.env})
+        check_module(handler, pipeline, environ)
         if handler.port is not None and ports.in_use(handler.port):
             holder = ports.holder(handler.port)
             raise HandlerError(
                 f"port {handler.port} of `{handler.name}` is already in use{f' by {holder}' if holder else ''}",
                 "stop what uses it, or give the handler another `port`",
             )
+
+
+def check_module(handler: Handler, pipeline: Pipeline, environ: Mapping[str, str]) -> None:
+    """Whether Python finds what the handler names. Raises `HandlerError`."""
+    if handler.kind == "service":
+        _check_module(handler, _argv(handler), pipeline.base, {**environ, **handler.env})
+    elif handler.kind == "python":
+        _check_function(handler, pipeline.base, {**environ, **handler.env})
 
 
 def stages(pipeline: Pipeline) -> dict[str, int]:

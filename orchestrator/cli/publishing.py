@@ -7,7 +7,7 @@ import json
 import secrets
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from orchestrator.config.model import Handler, Pipeline
 from orchestrator.supervisor.ending import GROUND
@@ -29,8 +29,16 @@ class Publishing:
 
     def __init__(self, handlers: Sequence[Handler]) -> None:
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
-        self._tokens = {h.name: secrets.token_urlsafe(24) for h in handlers if h.kind == "service" and h.produces}
+        self._tokens: dict[str, str] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._asked = False
+        self.adopt(handlers)
+
+    def adopt(self, handlers: Iterable[Handler]) -> None:
+        """A token for each of these that needs one and has none yet."""
+        for handler in handlers:
+            if handler.kind == "service" and handler.produces:
+                self._tokens.setdefault(handler.name, secrets.token_urlsafe(24))
 
     @property
     def url(self) -> str:
@@ -47,9 +55,10 @@ class Publishing:
         def wanted() -> None:
             loop.remove_reader(self._socket)
             self._loop = None
+            self._asked = True
             start()
 
-        if self._tokens:
+        if self._tokens and not self._asked and self._loop is None:
             self._loop = loop
             loop.add_reader(self._socket, wanted)
 

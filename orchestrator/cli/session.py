@@ -23,6 +23,7 @@ from orchestrator.cli.detach import SETTLING, Handover
 from orchestrator.cli.fleet import Fleet
 from orchestrator.cli.ground import Ground
 from orchestrator.cli.main import EXIT_CLOSED_OUTPUT
+from orchestrator.cli.publishing import NAME as PUBLISHING
 from orchestrator.cli.publishing import Publishing
 from orchestrator.cli.requests import Requests
 from orchestrator.cli.voice import Voice
@@ -54,6 +55,10 @@ class Order:
     fatal: bool = False
     #: Where on this machine Prometheus finds the metrics; None: on the control socket only, 0: on any free port.
     metrics_port: int | None = None
+    #: The handlers that were named; none: all of them.
+    named: tuple[str, ...] = ()
+    #: Changes of the project's files are put into effect.
+    watch: bool = False
     #: With `up -d`: who waits for it.
     handover: Handover | None = None
 
@@ -86,6 +91,9 @@ class Session:
         self._began = began
         self._bootstrap = ""
         self._trouble: BaseException | None = None
+        self._watching: asyncio.Task[None] | None = None
+        #: What runs: that of the order, until --watch finds another one.
+        self._pipeline = order.pipeline
         self._state_dir = order.pipeline.state_dir
 
     async def run(self) -> int:
@@ -95,7 +103,7 @@ class Session:
         logs = self._state_dir / "logs"
         self._voice = Voice([*names, *self._ground.names], logs, json=self._order.json, gone=self._nobody_reads)
         self._publishing = Publishing(self._order.handlers)
-        self._supervisor = Supervisor(logs, hear=self._hear, show=self._voice.show)
+        self._supervisor = Supervisor(logs, hear=self._hear, show=self._voice.show, patient=self._order.watch)
         self._fleet = Fleet(self._order.pipeline, self._order.handlers, self._supervisor, self._order.fatal)
         self._loop.set_exception_handler(self._unexpected)
         for number in _heeded():
@@ -151,11 +159,17 @@ class Session:
         if self._supervisor.failure is not None:
             # If it is Kafka that ended, then `up` is just finding out why.
             await asyncio.wait({up}, timeout=_LAST_WORDS)
-        up.cancel()
-        await asyncio.wait({up})
+        ending = {up} if self._watching is None else {up, self._watching}
+        for task in ending:
+            task.cancel()
+        await asyncio.wait(ending)
         await self._supervisor.over()
         if final := report.final_text(self._fleet.told(self._loop.time())):
             self._voice.say(final)
+
+    def _watched(self, watching: asyncio.Task[None]) -> None:
+        if not watching.cancelled() and (error := watching.exception()) is not None:
+            self._supervisor.broken(error)
 
     def _brought_up(self, up: asyncio.Task[None]) -> None:
         if up.cancelled() or (error := up.exception()) is None:
@@ -168,12 +182,17 @@ class Session:
         """Kafka, topics, handlers; returns when all of them are ready."""
         self._bootstrap = await self._ground.start(self._supervisor)
         if self._order.sync:
-            await in_background(self._sync)
+            await in_background(lambda: self._sync(self._order.pipeline))
+        # What was compiled and changed within a second, Python would take for the same as before.
+        environ = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"} if self._order.watch else os.environ
         around = launch.Surroundings(
-            self._order.pipeline, self._order.files, self._bootstrap, os.environ, self._publishing
+            self._order.pipeline, self._order.files, self._bootstrap, environ, self._publishing
         )
         self._publishing.when_wanted(lambda: self._serve_publishing(self._bootstrap), self._loop)
         self._fleet.start(around)
+        if self._order.watch:
+            self._watching = self._loop.create_task(self._watch())
+            self._watching.add_done_callback(self._watched)
         settled = self._loop.create_task(self._supervisor.settled())
         handover = self._order.handover
         late = handover is not None and not (await asyncio.wait({settled}, timeout=SETTLING))[0]
@@ -193,17 +212,35 @@ class Session:
 
     def _serve_publishing(self, bootstrap: str) -> None:
         if self._supervisor.stopping is None:
-            self._supervisor.start([self._publishing.spec(self._order.pipeline, bootstrap, os.environ)])
+            self._supervisor.start([self._publishing.spec(self._pipeline, bootstrap, os.environ)])
 
-    def _sync(self) -> None:
+    async def _watch(self) -> None:
+        from orchestrator.cli.watch import Watch
+
+        order = self._order
+        await Watch(order.files, order.named, self._fleet, self._hear, self._adopt).run(order.pipeline)
+
+    async def _adopt(self, old: Pipeline, new: Pipeline) -> None:
+        """The topics and the publish endpoint of another pipeline."""
+        if self._order.sync and new.topics != old.topics:
+            await in_background(lambda: self._sync(new))
+        self._publishing.adopt(new.handlers.values())
+        self._pipeline = new
+        for keeper in self._supervisor.keepers:
+            if keeper.spec.name == PUBLISHING and (new.topics != old.topics or new.handlers != old.handlers):
+                keeper.respecify(self._publishing.spec(new, self._bootstrap, os.environ))
+                keeper.restart()
+        self._publishing.when_wanted(lambda: self._serve_publishing(self._bootstrap), self._loop)
+
+    def _sync(self, pipeline: Pipeline) -> None:
         from orchestrator.cli.cluster import connect
         from orchestrator.provisioning.sync import sync_for_up
 
         def say(text: str) -> None:
             self._loop.call_soon_threadsafe(self._voice.say, text)
 
-        cluster = connect(self._order.pipeline, self._bootstrap)
-        plan = sync_for_up(self._order.pipeline, cluster.admin, cluster.claims, say)
+        cluster = connect(pipeline, self._bootstrap)
+        plan = sync_for_up(pipeline, cluster.admin, cluster.claims, say)
         if plan.changes:
             say(f"topics: {_summary(plan)}")
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     "--wait-timeout", type=DURATION, metavar="DURATION", help="With --wait: end with 124 after it.  [default: 2m]"
 )
 @click.option("--scale", "scale", multiple=True, metavar="HANDLER=N", help="Run N replicas of a handler.")
+@click.option("--watch", is_flag=True, help="Reload handlers when their files or the pipeline file change.")
 @click.option("--abort-on-failure", is_flag=True, help="Stop everything when a handler fails for good.")
 @click.option(
     "--metrics-port",
@@ -48,6 +49,7 @@ def command(
     wait: bool,
     wait_timeout: float | None,
     scale: tuple[str, ...],
+    watch: bool,
     abort_on_failure: bool,
     metrics_port: int | None,
 ) -> int:
@@ -89,7 +91,9 @@ def command(
 
     ground = ground_for(pipeline, kafka, answers, os.environ, Steps())
     files = tuple(path.absolute() for path in app.files)
-    order = Order(pipeline, files, selected, not no_sync, app.json, abort_on_failure, metrics_port, handover)
+    order = Order(
+        pipeline, files, selected, not no_sync, app.json, abort_on_failure, metrics_port, handlers, watch, handover
+    )
     return run(order, ground)
 
 

@@ -16,7 +16,7 @@ from orchestrator.supervisor.lines import Line
 from orchestrator.supervisor.logs import LogFile, Stream
 
 _QUIET = (facts.Started, facts.Stopping)
-_CALM = (facts.Started, facts.Ready, facts.Finished, facts.Stopping)
+_CALM = (facts.Started, facts.Ready, facts.Finished, facts.Stopping, facts.Reloading)
 
 
 class Voice:

@@ -21,14 +21,21 @@ class Ending(NamedTuple):
     hint: str = ""
 
 
-def ending(children: Sequence[tuple[ChildSpec, Life]]) -> Ending | None:
-    """The first of the reasons to end that holds, or None while there is something left to do."""
+def ending(children: Sequence[tuple[ChildSpec, Life]], patient: bool = False) -> Ending | None:
+    """The first of the reasons to end that holds, or None while there is something left to do.
+
+    `patient`: somebody may mend what has failed and start it again, unless it is essential.
+    """
     for spec, life in children:
+        if patient and spec.stage != GROUND:
+            continue
         if life.state is State.FAILED_TO_START and life.restarts == life.asked == 0:
             return Ending(spec.failure_code, f"{spec.name} could not start")
     for spec, life in children:
         if spec.essential and life.state in FAILURES:
             return Ending(spec.failure_code, f"{spec.name} is essential and has failed for good")
+    if patient:
+        return None
     handlers = [life for spec, life in children if spec.stage != GROUND]
     if not handlers or any(life.state not in OVER for life in handlers):
         return None

@@ -169,6 +169,28 @@ class BadReport:
         return f"{self.name}: its status report cannot be read: {self.reason}"
 
 
+@dataclass(frozen=True, slots=True)
+class Reloading:
+    """Something of this handler has changed, and it is made so."""
+
+    name: str
+    reason: str
+
+    def text(self) -> str:
+        return f"{self.name}: reloading: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class NotReloaded:
+    """What has changed cannot be put into effect; what runs goes on as it is. `name` is the pipeline file."""
+
+    name: str
+    reason: str
+
+    def text(self) -> str:
+        return f"not reloaded, what runs goes on:\n{self.reason}"
+
+
 Fact = (
     Started
     | Ready
@@ -183,6 +205,8 @@ Fact = (
     | Stopped
     | LogTrouble
     | BadReport
+    | Reloading
+    | NotReloaded
 )
 
 

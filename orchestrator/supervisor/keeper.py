@@ -80,6 +80,13 @@ class Keeper:
         """Seconds that it has to stop."""
         return self._rules.stop_timeout
 
+    def respecify(self, spec: ChildSpec) -> None:
+        """Start it as `spec` says from the next time on. Its name stays."""
+        self.spec = spec
+        self._rules = replace(
+            self._rules, restart=spec.restart, must_start=spec.must_start, stop_timeout=spec.stop_timeout
+        )
+
     def launch(self) -> None:
         """Start it for the first time."""
         self._apply(policy.launch(self.life, self.now))

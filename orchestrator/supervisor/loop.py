@@ -16,7 +16,7 @@ from pathlib import Path
 
 from orchestrator.errors import EXIT_OK
 from orchestrator.observe.totals import Totals
-from orchestrator.supervisor.ending import Ending, ending, failure
+from orchestrator.supervisor.ending import GROUND, Ending, ending, failure
 from orchestrator.supervisor.facts import Fact
 from orchestrator.supervisor.keeper import Keeper
 from orchestrator.supervisor.output import Show
@@ -35,7 +35,10 @@ class Supervisor:
         show: Show,
         rules: Rules | None = None,
         chance: Callable[[], float] = random.random,
+        patient: bool = False,
     ) -> None:
+        """`patient`: somebody may mend what has failed, so that a failure ends nothing unless it is essential."""
+        self._patient = patient
         self._logs = logs
         self._hear, self._show, self._chance = hear, show, chance
         self._rules = rules or Rules()
@@ -157,9 +160,10 @@ class Supervisor:
         self._forget_retired()
         children = [(k.spec, k.life) for k in self.keepers if k.spec.name not in self._retired]
         if self._failure is None and (self._stop is None or self._stop.code == EXIT_OK):
-            self._failure = next(filter(None, (failure(spec, life) for spec, life in children)), None)
+            fatal = [(s, life) for s, life in children if not self._patient or s.essential or s.stage == GROUND]
+            self._failure = next(filter(None, (failure(spec, life) for spec, life in fatal)), None)
         if self._stop is None:
-            self._stop = ending(children)
+            self._stop = ending(children, self._patient)
         if self._stop is not None and not self._killed:
             self._stop_next()
         self._change.set()
