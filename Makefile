@@ -1,11 +1,13 @@
 # Two commands: `make up` runs the example, `make test` checks everything. Nothing else is needed.
+# `make bench` measures kpipe beside others and writes docs/benchmarks.md; shorter with EVENTS=20000 REPEATS=1.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PEERS := .venv-bench
 JOBS ?= 2
 
-.PHONY: up test check chaos clean
+.PHONY: up test check chaos bench clean
 
 # `kpipe` is on the PATH of what it starts and suggests; Ctrl-C is the usual end of it, not an error of make's.
 up: $(STAMP)
@@ -28,6 +30,16 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
+bench: $(STAMP) $(PEERS)/.installed
+	$(BIN)/python -m benchmarks
+
+# Those that kpipe is measured beside have a place of their own: Quix Streams wants an older client than kpipe has.
+$(PEERS)/.installed: pyproject.toml
+	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	@echo "Installing what kpipe is compared with into $(PEERS) ..."
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	@touch $@
+
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "kpipe needs Python 3.11 or later; set PYTHON=python3.x" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -36,4 +48,4 @@ $(STAMP): pyproject.toml
 	@touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+	rm -rf $(VENV) $(PEERS) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
