@@ -67,7 +67,9 @@ LOOP = Contestant("loop", "hand-written loop", script("loop.py", "patient"))
 ALL = (
     Contestant("kpipe", "kpipe", kpipe("kpipe")),
     LOOP,
-    Contestant("exactly-once", "kpipe, exactly-once", kpipe("exactly-once"), transactional=True, handler="exactly-once"),
+    Contestant(
+        "exactly-once", "kpipe, exactly-once", kpipe("exactly-once"), transactional=True, handler="exactly-once"
+    ),
     Contestant("transactional", "hand-written loop, transactions", script("transactional.py"), transactional=True),
     Contestant("aiokafka", "aiokafka loop", peer("aiokafka_loop.py"), share=0.5),
     Contestant("quix", "Quix Streams", peer("quix.py"), share=0.25),
