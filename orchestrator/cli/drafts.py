@@ -16,6 +16,7 @@ from orchestrator.errors import UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from orchestrator.cli.faked import Made
     from orchestrator.cli.recorded import Recorded
     from orchestrator.config.model import EventTemplate
     from orchestrator.contracts.examples import Assignment
@@ -34,9 +35,13 @@ class Draft:
     assignments: tuple[Assignment, ...]
     line: int = 0
     recorded: Recorded | None = None
+    made: Made | None = None
+    validate: bool = True
 
     def value(self) -> Any:
-        """The event's value; generated fields are fresh at every call. Raises UsageError."""
+        """The event's value; generated fields are fresh at every call. Raises UsageError, with `made` ContractError."""
+        if self.made is not None:
+            return self.made.value(self, validate=self.validate)
         from orchestrator.contracts.examples import build_example
 
         return build_example(self.start, self.generate, self.patches, self.assignments, new_id=_new_id, now=_now)
@@ -65,19 +70,23 @@ def drafts(
     *,
     allow_raw: bool,
     records: bool = False,
+    made: Made | None = None,
 ) -> Drafts:
     """One draft for every document in `body`, or the one of the template's example alone. Raises UsageError.
 
     Without a template (a topic was named) a document is the event as it stands. With `allow_raw` what is not
     JSON becomes a `Raw`, with nothing put over it. With `records` every document is a record with its key and headers,
-    and no example is under it.
+    and no example is under it. With `made` every event is made up, and documents are merged over it.
     """
     assignments = tuple(_assignment(text) for text in fields)
     if records:
         if body is None:
             raise UsageError("--records needs records", "give them: kpipe send TOPIC --records - (or @FILE)")
         return Drafts(partial(_again, assignments), Documents(body, allow_raw=False), ())
-    given = None if body is None else Documents(body, allow_raw=allow_raw)
+    given = None if body is None else Documents(body, allow_raw=allow_raw and made is None)
+    if made is not None:
+        generate = {} if template is None else template.generate
+        return Drafts(partial(_made_up, made, generate, assignments, not allow_raw), given, [_ALONE])
     if template is None:
         return Drafts(partial(_as_it_stands, assignments), given, () if given else _from_scratch(assignments))
     return Drafts(partial(_over, _example(template, base), template.generate, assignments), given, [_ALONE])
@@ -92,6 +101,18 @@ def _over(
 ) -> Draft:
     patches = () if document is _ALONE else (document,)
     return _raw(document, assignments) or Draft(example, generate, patches, assignments, line)
+
+
+def _made_up(
+    made: Made,
+    generate: Mapping[str, str],
+    assignments: tuple[Assignment, ...],
+    validate: bool,
+    line: int,
+    document: Any,
+) -> Draft:
+    patches = () if document is _ALONE else (document,)
+    return Draft(None, generate, patches, assignments, line, made=made, validate=validate)
 
 
 def _again(assignments: tuple[Assignment, ...], line: int, document: Any) -> Draft:

@@ -17,6 +17,7 @@ from orchestrator.errors import ContractError, UsageError
 
 if TYPE_CHECKING:
     from orchestrator.cli.drafts import Draft
+    from orchestrator.cli.faked import Made
     from orchestrator.config.model import EventTemplate, Pipeline, Topic
     from orchestrator.contracts import Contract
     from orchestrator.kafka.reader import Reader
@@ -62,6 +63,8 @@ class _Batch:
 @click.option("-n", "count", type=click.IntRange(1), default=1, metavar="N", help="Send N of them.")
 @click.option("--rate", type=click.FloatRange(0, min_open=True), metavar="N", help="Send N of them a second.")
 @click.option("--records", is_flag=True, help="The input is what `kpipe tail --json` prints: send those again.")
+@click.option("--fake", is_flag=True, help="Make the event up from the topic's schema.")
+@click.option("--seed", type=int, metavar="N", help="With --fake: the same events for the same number.")
 @click.option("--no-validate", is_flag=True, help="Send it even if it breaks the contract.")
 @click.pass_obj
 def command(
@@ -75,6 +78,8 @@ def command(
     count: int,
     rate: float | None,
     records: bool,
+    fake: bool,
+    seed: int | None,
     no_validate: bool,
 ) -> None:
     """Send an event and wait until Kafka has it.
@@ -82,10 +87,16 @@ def command(
     EVENT is a name under `events` in the pipeline file: its example is sent, with fresh generated fields and
     with JSON merged over it. A topic's name works too; then JSON is the whole event. `-` reads the standard
     input, @FILE a file: one JSON document, or one on each line.
+
+    With --fake every event is made up from the topic's schema, and JSON is merged over it.
     """
     from orchestrator.cli import formats
     from orchestrator.cli.drafts import drafts
 
+    if seed is not None and not fake:
+        raise UsageError("--seed says which events --fake makes up", "give --fake, too")
+    if records and fake:
+        raise UsageError("--records and --fake both say what the events are", "give one of them")
     given_headers = formats.headers_of(headers)
     raw_key = None if key is None else key.encode("utf-8", "surrogateescape")
     pipeline = app.load()
@@ -93,12 +104,21 @@ def command(
     topic = _topic(app, pipeline, event, template)
     encode = _encoder(pipeline, topic, validate=not no_validate)
     common = _Common(topic, encode, not no_validate, raw_key, given_headers, partition)
-    planned = drafts(template, pipeline.base, body, fields, allow_raw=no_validate, records=records)
+    made = _made(pipeline, topic, seed) if fake else None
+    planned = drafts(template, pipeline.base, body, fields, allow_raw=no_validate, records=records, made=made)
     # All are made, and so validated, before any is sent, and then made again: they may be too many to keep. Further
     # rounds differ from the first in generated fields only.
     lines = _checked(common, planned)
     outs = (_outgoing(common, draft) for _ in range(count) for draft in planned)
     _deliver(app, pipeline, common, _Batch(outs, len(lines) * count, lines, rate))
+
+
+def _made(pipeline: Pipeline, topic: Topic, seed: int | None) -> Made:
+    from orchestrator.cli.faked import Made
+    from orchestrator.contracts import Contract, load_contracts
+
+    contract = load_contracts(pipeline).get(topic.name, Contract(topic.name))
+    return Made(topic, contract, pipeline.base, seed)
 
 
 def _deliver(app: App, pipeline: Pipeline, common: _Common, batch: _Batch) -> None:

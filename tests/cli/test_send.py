@@ -350,3 +350,27 @@ def test_a_pipe_that_closes_ends_it_quietly(shop: Orders) -> None:
         assert send.child.wait(15) == 141
         assert send.child.stderr is not None
         assert send.child.stderr.read() == b""
+
+
+def test_events_are_made_up_from_the_contract(shop: Orders) -> None:
+    def made(*words: str) -> list[Any]:
+        return [sent["value"] for sent in shop.sent("order", "--fake", *words)]
+
+    first = made("--seed", "7", "-n", "5")
+    assert first == made("--seed", "7", "-n", "5") != made("--seed", "8", "-n", "5")
+    assert len({event["eventId"] for event in first}) == 5
+    assert {event["user"]["name"] for event in made("-n", "3", "--set", "user.name=Ann", '{"note": 1}')} == {"Ann"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("order", "--seed", "7"), "give --fake, too"),
+        (("order", "--fake", "--records", "-"), "give one of them"),
+        (("orders.dlq", "--fake"), "has no schema"),
+        (("order", "--fake", "--set", "amount=many"), "$.amount"),
+    ],
+)
+def test_what_cannot_be_made_up(shop: Orders, words: tuple[str, ...], said: str) -> None:
+    done = shop.run("send", *words)
+    assert (done.code, done.out) == (2, "") and said in done.err, done
