@@ -110,7 +110,8 @@ def carry_out(
         raise
     except KpipeError as problem:
         problem.message = f"after {_letters(sending.letters)} that were sent back: {problem.message}"
-        problem.hint = f"{problem.hint}; the same command goes on where this one ended".removeprefix("; ")
+        joint = " " if problem.hint.endswith("?") else "; " if problem.hint else ""
+        problem.hint = f"{problem.hint}{joint}the same command goes on where this one ended"
         raise
     if app.json:
         show(routes.totals, box, json=True, redriven=sending.letters)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,9 @@ from orchestrator.cli.context import App
 from orchestrator.errors import EXIT_OK, FindingsError, UsageError
 
 if TYPE_CHECKING:
+    from orchestrator.config.model import Topic
     from orchestrator.kafka.admin import ClusterAdmin
-    from orchestrator.records import ClusterState
+    from orchestrator.records import ClusterState, TopicSpec
 
 
 @click.group("topics")
@@ -111,11 +113,14 @@ def ls(app: App) -> None:
     """
     from orchestrator.cli.cluster import connect
     from orchestrator.provisioning.inventory import inventory
+    from orchestrator.provisioning.redrive import redrive_specs
 
     pipeline = app.load()
     admin = connect(pipeline, app.bootstrap(pipeline)).admin
-    state = admin.describe([topic.kafka_name for topic in pipeline.topics.values()])
-    rows = inventory(pipeline.topics.values(), state, _records(admin, state))
+    redriven = redrive_specs(pipeline)
+    names = [*(topic.kafka_name for topic in pipeline.topics.values()), *(spec.name for spec in redriven)]
+    state = admin.describe(names)
+    rows = inventory([*pipeline.topics.values(), *_existing(redriven, state)], state, _records(admin, state))
     if app.json:
         present.json_line({"topics": [row.as_json() for row in rows]})
         return
@@ -125,6 +130,15 @@ def ls(app: App) -> None:
     )
     if any(row.state in ("absent", "drift") for row in rows):
         present.say("`kpipe topics sync --dry-run` shows what differs from the pipeline file.")
+
+
+def _existing(redriven: Sequence[TopicSpec], state: ClusterState) -> list[Topic]:
+    """The topics of redriven letters that are there: they are declared by no file."""
+    from orchestrator.config.model import Topic
+    from orchestrator.provisioning.redrive import as_they_are
+
+    specs = as_they_are(redriven, state)
+    return [Topic(spec.name, spec.name, spec.partitions, spec.replication, spec.configs) for spec in specs]
 
 
 def _records(admin: ClusterAdmin, state: ClusterState) -> dict[str, int | None]:

@@ -15,11 +15,14 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import Producer as RdProducer
 
 from orchestrator.errors import BrokerError
+from orchestrator.kafka.interrupt import uninterrupted
 from orchestrator.kafka.trouble import wrong_property
 from orchestrator.records import Outgoing
 
 #: How long one wait for room in librdkafka's queue lasts before the caller's `should_stop` is asked again (seconds).
 _ROOM_WAIT = 0.1
+#: How long one wait of `close` lasts before Ctrl-C is heard (seconds).
+_CLOSE_WAIT = 0.1
 
 #: Refusals that no repetition can cure: the record itself is at fault.
 _PERMANENT = frozenset(
@@ -125,12 +128,15 @@ class Producer:
     def close(self, timeout: float) -> int:
         """Flush for up to `timeout` seconds, then drop the rest; returns how many were dropped."""
         deadline = time.monotonic() + timeout
-        left = self._rd.flush(max(0.0, timeout))
+        with uninterrupted():
+            left = self._rd.flush(min(_CLOSE_WAIT, max(0.0, timeout)))
         while left and time.monotonic() < deadline:
-            left = self._rd.flush(0.1)
+            with uninterrupted():
+                left = self._rd.flush(_CLOSE_WAIT)
         if left:
-            self._rd.purge(in_queue=True, in_flight=True, blocking=False)
-            self._rd.flush(1.0)
+            with uninterrupted():
+                self._rd.purge(in_queue=True, in_flight=True, blocking=False)
+                self._rd.flush(1.0)
         return int(left)
 
 

@@ -91,7 +91,7 @@ class TransactionalProducer:
             try:
                 with uninterrupted():
                     self._rd.purge()
-                    self._rd.abort_transaction(_PATIENCE / 3)
+                    self._rd.abort_transaction(_PATIENCE / 10)
             except KafkaException:
                 return
 

@@ -66,7 +66,10 @@ def identify(source: Source, policy: DedupPolicy | None, record: Record, value: 
         return None
     if source.is_dlq:
         letter = read_letter(record.headers)
-        return None if letter is None else letter.id
+        if letter is None or not letter.redrive_count:
+            return None if letter is None else letter.id
+        # It failed again after it was sent back: no copy of the letter before.
+        return f"{letter.id}#{letter.redrive_count}"
     return event_id_of(value, policy.by)
 
 

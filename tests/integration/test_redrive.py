@@ -213,3 +213,18 @@ def test_of_two_at_once_the_later_goes_on_and_the_earlier_says_so(project: Proje
         said = first.stderr.read()
     assert first.returncode == 4 and "another one of the same pipeline" in said and "goes on where" in said
     assert len(redriven(project)) == 400
+
+
+def test_the_topic_is_the_pipelines_and_no_sync_takes_it_away(project: Project) -> None:
+    project.produce(letters(project, 3, dlq="h.dlq"))
+    assert kpipe(project.folder, "topics", "sync", "-y").code == 0
+    run(project, "-y")
+    name = f"{project.namespace}.shop.h.redrive"
+    rows = json.loads(kpipe(project.folder, "topics", "ls", "--json").out)["topics"]
+    assert {row["name"]: (row["partitions"], row["state"]) for row in rows}[name] == (2, "in sync")
+    assert kpipe(project.folder, "topics", "sync", "--check", "--prune").code == 0
+    file = project.folder / "pipeline.yaml"
+    file.write_text("".join(line for line in file.read_text().splitlines(True) if not line.startswith("  h:")))
+    plan = kpipe(project.folder, "topics", "sync", "--prune", "-y", "--json")
+    assert plan.code == 2 and f"data-loss={name}" in plan.err, "it goes only by name"
+    assert {c["topic"] for c in json.loads(plan.out)["changes"] if c["action"] == "delete"} >= {name}

@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.cli.routes import Chosen, Routes
 from orchestrator.config import load
-from orchestrator.config.model import Pipeline
+from orchestrator.config.model import DedupPolicy, Pipeline
 from orchestrator.delivery.letters import Death, Sender, read_letter, write_letter
 from orchestrator.delivery.outcome import Failed, Reason
 from orchestrator.delivery.redrive import key_of_letter, key_of_redriven, restore, send_back
@@ -29,6 +29,8 @@ from orchestrator.records import (
     TopicState,
     TopicUse,
 )
+from orchestrator.worker.attempt import identify
+from orchestrator.worker.source import sources_of
 from tests.support.cluster import DEFAULTS, FakeClaims, FakeCluster, state
 
 YAML = """
@@ -117,6 +119,20 @@ def test_a_letter_that_fails_again_and_again_does_not_grow_and_counts() -> None:
 def test_the_same_offset_of_a_topic_that_was_made_anew_is_another_letter() -> None:
     first, second = (buried(record()._replace(timestamp=at))[1] for at in (1, 2))
     assert first.id == second.id and key_of_letter(first) != key_of_letter(second)
+
+
+def test_a_handler_on_a_dlq_takes_an_event_that_failed_again_for_no_copy(pipeline: Pipeline) -> None:
+    source = sources_of(pipeline, pipeline.handlers["letters"], {})["dev.in.dlq"]
+    read, letter = buried(record())
+    again = restore(arrived(send_back(read, letter, "t", 3)))
+    assert again is not None
+    ids = [identify(source, DedupPolicy(), r, None) for r in (read, read, buried(again)[0])]
+    assert ids == [letter.id, letter.id, f"{letter.id}#1"]
+
+
+def test_a_handler_of_letters_only_has_no_way_back(pipeline: Pipeline) -> None:
+    assert list(sources_of(pipeline, pipeline.handlers["letters"], {})) == ["dev.in.dlq"]
+    assert list(sources_of(pipeline, pipeline.handlers["h"], {})) == ["dev.in", "dev.shop.h.redrive"]
 
 
 def names(routes: Routes, letter: Letter) -> list[str]:
