@@ -13,7 +13,7 @@ from pathlib import Path
 from handlers.readmodel import Fact
 from orchestrator.contracts import decode_json, encode_json
 
-DEFAULT_PATH = ".kpipe/tracking.db"
+NAME = "tracking.db"
 _BUSY = 5.0
 _TABLES = """
 CREATE TABLE IF NOT EXISTS facts (
@@ -25,8 +25,8 @@ CREATE INDEX IF NOT EXISTS facts_by_order ON facts (order_id, at);
 
 
 def path_from_environment() -> Path:
-    """`TRACKING_DB`, by default below .kpipe/ in the pipeline's folder (which is where handlers run)."""
-    return Path(os.environ.get("TRACKING_DB") or DEFAULT_PATH)
+    """`TRACKING_DB`, by default where kpipe keeps its state: .kpipe/ in the pipeline's folder (where handlers run)."""
+    return Path(os.environ.get("TRACKING_DB") or Path(os.environ.get("KPIPE_STATE_DIR") or ".kpipe") / NAME)
 
 
 class Store:

@@ -28,7 +28,7 @@ def choose_ports(remembered: Path) -> Ports:
     """Free ports, remembered in that file, so that other programs' settings stay right between runs."""
     ports = remembered_ports(remembered)
     if ports is None or not all(map(is_free, ports)):
-        ports = Ports(*_two_free())
+        ports = Ports(*free_ports(len(Ports._fields)))
         remembered.write_text(json.dumps(ports._asdict()), "utf-8")
     return ports
 
@@ -65,11 +65,12 @@ def remembered_ports(path: Path) -> Ports | None:
     return ports if all(0 < port < 65536 for port in ports) and ports[0] != ports[1] else None
 
 
-def _two_free() -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """So many different ports on loopback that are free now. Raises `BrokerError`."""
     found: list[int] = []
     for port in random.sample(_RANGE, _ATTEMPTS):
+        if len(found) == count:
+            return found
         if is_free(port):
             found.append(port)
-        if len(found) == len(Ports._fields):
-            return found
-    raise BrokerError(f"no free port between {_RANGE.start} and {_RANGE.stop} for the local Kafka")
+    raise BrokerError(f"not enough free ports between {_RANGE.start} and {_RANGE.stop}")

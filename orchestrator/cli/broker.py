@@ -157,7 +157,9 @@ def _project(app: App) -> tuple[KafkaSettings, Path]:
 
 
 def _state_dir(app: App) -> Path:
-    return app.files[0].absolute().parent / ".kpipe"
+    from orchestrator.config.model import state_dir_of
+
+    return state_dir_of(app.files[0].absolute().parent)
 
 
 def _ping(settings: KafkaSettings, bootstrap: str) -> bool:

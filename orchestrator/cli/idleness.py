@@ -33,8 +33,11 @@ class Look(NamedTuple):
     ends: Mapping[TopicPartition, int]
 
 
-def until_idle(folder: Path, pipeline: Pipeline, deadline: Deadline) -> None:
-    """Return when it is idle. Raises `HandlerError`, `WaitTimeout`, and `KpipeError` when the pipeline ends."""
+def until_idle(folder: Path, pipeline: Pipeline, deadline: Deadline, apart: float = APART) -> None:
+    """Return when it is idle, by two looks so many seconds `apart`.
+
+    Raises `HandlerError`, `WaitTimeout`, and `KpipeError` when the pipeline ends.
+    """
     before: Look | None = None
     cluster: Cluster | None = None
     seen = False
@@ -49,7 +52,7 @@ def until_idle(folder: Path, pipeline: Pipeline, deadline: Deadline) -> None:
         if before is not None and not (before.pending or now.pending) and before.ends == now.ends:
             return
         pending = now.pending or ["new events keep coming"]
-        deadline.pause(BETWEEN if now.pending else APART, partial("; ".join, pending))
+        deadline.pause(BETWEEN if now.pending else apart, partial("; ".join, pending))
         before = now
 
 

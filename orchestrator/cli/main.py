@@ -42,6 +42,7 @@ COMMANDS = {
     "lag": "Show how far handlers are behind.",
     "graph": "Show handlers and topics as a graph.",
     "doctor": "Check this machine and this folder.",
+    "smoke": "Try the pipeline by its smoke scenarios.",
     "completion": "Make the shell complete kpipe's words.",
 }
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.cli.context import App
+from orchestrator.config.model import state_dir_of
 from orchestrator.errors import KpipeError, UsageError
 from orchestrator.supervisor.client import NoAnswer, ask
 from orchestrator.supervisor.place import Holder, find_socket, holder
@@ -18,7 +19,7 @@ _LOOK_EVERY = 0.05
 
 def state_dir(app: App) -> Path:
     """Where `kpipe up` with the same files keeps its state."""
-    return app.files[0].absolute().parent / ".kpipe"
+    return state_dir_of(app.files[0].absolute().parent)
 
 
 def running(folder: Path) -> Holder | None:

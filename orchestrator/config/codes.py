@@ -59,6 +59,11 @@ CODES: Mapping[str, str] = MappingProxyType(
         "bootstrap": "an address that is none",
         "owned-property": "a property of Kafka's clients that kpipe sets itself",
         "timing": "times that cannot work together",
+        # Smoke files
+        "step-kind": "a step, or a part of one, that is not exactly one of its kinds",
+        "unknown-name": "an event, a handler or a DLQ that the pipeline file does not have",
+        "expression": "a JMESPath expression that cannot be read",
+        "reference": "a `${name}` that no earlier step captures and no variable defines",
         # What the file names
         "json": "a file that is not JSON",
         "schema": "a file that is not a JSON Schema",

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Any, Literal
 
+from orchestrator.config.grammar import PIPELINE, Grammar
 from orchestrator.config.nodes import MapNode, Mark, Node, Path, child, scalars
 from orchestrator.config.wording import clipped
 from orchestrator.records import Finding
@@ -23,15 +24,16 @@ class Document:
     means can run on the rest. Whatever text goes into a finding passes through `shown`.
     """
 
-    def __init__(self, tree: dict[str, Any], root: MapNode | None, file: str) -> None:
+    def __init__(self, tree: dict[str, Any], root: MapNode | None, file: str, grammar: Grammar = PIPELINE) -> None:
         self.tree = tree
         self.root = root
         self.file = file
+        self.grammar = grammar
         self.findings: list[Finding] = []
         self._refused: set[Path] = set()
         self._compared = 0
         self._sources = {} if root is None else _sources(root)
-        self._names = {name for section in ("topics", "events", "handlers") for name in self.section(section)}
+        self._names = {name for section in grammar.sections for name in self.section(section)}
 
     def find(
         self,
@@ -107,7 +109,7 @@ class Document:
         if isinstance(holder, list):
             self.refuse(path[:-1])
         elif isinstance(holder, dict) and path and path[-1] in holder:
-            named = len(path) == 2 and path[0] in ("topics", "events", "handlers")
+            named = len(path) == 2 and path[0] in self.grammar.sections
             holder.update({path[-1]: {}}) if named else holder.pop(path[-1])
 
     def refused(self, *path: str) -> bool:

@@ -7,6 +7,7 @@ Durations are seconds (float, `UNLIMITED` for "unlimited"), sizes are bytes (int
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -143,6 +144,11 @@ class Handler:
     memory: int | None = None
 
 
+def state_dir_of(base: Path) -> Path:
+    """`KPIPE_STATE_DIR`, which is how `kpipe smoke` keeps apart from what runs here; else `.kpipe` in that folder."""
+    return Path(os.environ.get("KPIPE_STATE_DIR") or base / ".kpipe")
+
+
 @dataclass(frozen=True, slots=True)
 class Pipeline:
     """The whole file. `base` is its folder; `tree` is the merged, interpolated document as plain JSON values.
@@ -180,4 +186,4 @@ class Pipeline:
     @property
     def state_dir(self) -> Path:
         """Where this project's broker address, logs, data and control socket live."""
-        return self.base / ".kpipe"
+        return state_dir_of(self.base)

@@ -43,9 +43,14 @@ class _Abort(Exception):
         self.finding = finding
 
 
-def parse(raw: bytes, file: str) -> tuple[MapNode | None, list[Finding]]:
-    """The document's top mapping and what is wrong with its YAML; no mapping when it cannot be read at all."""
-    composer = _Composer(file)
+def parse(
+    raw: bytes, file: str, *, begin: str = "`kpipe: 1`", smallest: str = "`kpipe: 1` and `pipeline: NAME`"
+) -> tuple[MapNode | None, list[Finding]]:
+    """The document's top mapping and what is wrong with its YAML; no mapping when it cannot be read at all.
+
+    `begin` and `smallest` tell in hints how such a file begins, and what the smallest one has.
+    """
+    composer = _Composer(file, begin, smallest)
     try:
         root = composer.document(_decode(raw, file))
     except _Abort as abort:
@@ -70,8 +75,9 @@ def _abort(mark: Mark, code: str, message: str, hint: str = "") -> _Abort:
 
 
 class _Composer:
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, begin: str, smallest: str) -> None:
         self.file = file
+        self._begin, self._smallest = begin, smallest
         self.findings: list[Finding] = []
         self._anchors: dict[str, Node] = {}
         self._events: Iterator[yaml.Event] = iter(())
@@ -105,10 +111,10 @@ class _Composer:
         if isinstance(root, Scalar) and root.plain and not root.text:
             raise self._empty()
         message = f"expected a mapping at the top of the file, got {_kind(root)}"
-        raise _abort(root.mark, "type", message, "begin with `kpipe: 1`")
+        raise _abort(root.mark, "type", message, f"begin with {self._begin}")
 
     def _empty(self) -> _Abort:
-        hint = "the smallest one has `kpipe: 1` and `pipeline: NAME`"
+        hint = f"the smallest one has {self._smallest}"
         return _abort(Mark(self.file), "empty", "the file is empty", hint)
 
     def _next(self) -> yaml.Event:

@@ -46,14 +46,14 @@ class _Wrong:
 
 
 @cache
-def _validator() -> jsonschema_rs.Validator:
-    return jsonschema_rs.Draft202012Validator(dict(grammar.schema()))
+def _validator(of: grammar.Grammar) -> jsonschema_rs.Validator:
+    return jsonschema_rs.Draft202012Validator(dict(of.root))
 
 
 def check_shape(doc: Document) -> None:
     """Notes what the grammar refuses, and takes the refused values out of the tree."""
-    for error in [inner for outer in _validator().iter_errors(doc.tree) for inner in _unfolded(outer)]:
-        wrong = _Wrong(doc, error, tuple(error.instance_path), _part(error.schema_path))
+    for error in [inner for outer in _validator(doc.grammar).iter_errors(doc.tree) for inner in _unfolded(outer)]:
+        wrong = _Wrong(doc, error, tuple(error.instance_path), _part(doc.grammar, error.schema_path))
         _RULES.get(error.kind.name, _other)(wrong)
 
 
@@ -70,12 +70,12 @@ def _unfolded(error: jsonschema_rs.ValidationError) -> Iterator[jsonschema_rs.Va
     yield error
 
 
-def _part(schema_path: list[str | int]) -> grammar.Schema:
+def _part(of: grammar.Grammar, schema_path: list[str | int]) -> grammar.Schema:
     """The part of the grammar whose keyword failed."""
-    part: Any = grammar.schema()
+    part: Any = of.root
     for step in schema_path[:-1]:
-        part = grammar.resolve(part) if step == "$ref" else part[step]
-    return grammar.resolve(part) if isinstance(part, dict) else {}
+        part = of.resolve(part) if step == "$ref" else part[step]
+    return of.resolve(part) if isinstance(part, dict) else {}
 
 
 def _other(wrong: _Wrong) -> None:
@@ -175,7 +175,7 @@ def _required(wrong: _Wrong) -> None:
     if wrong.path[:1] == ("handlers",) and _depends_on_kind(name, wrong.value):
         return
     text = "a handler that is not a service needs `consumes`" if name == "consumes" else f"`{name}` is missing"
-    described_in = grammar.below(grammar.at(wrong.path), name)
+    described_in = wrong.doc.grammar.below(wrong.doc.grammar.at(wrong.path), name)
     hint = str(described_in[0].get("description", "")) if described_in else ""
     wrong.find("missing-key", text, hint, key=True)
 
@@ -191,7 +191,7 @@ def _names(wrong: _Wrong) -> None:
     kind = wrong.error.kind
     assert isinstance(kind, Kind.PropertyNames)
     name = str(kind.error.instance)
-    part = grammar.resolve(wrong.part.get("propertyNames", wrong.part))
+    part = wrong.doc.grammar.resolve(wrong.part.get("propertyNames", wrong.part))
     wrong.doc.find(
         "name",
         (*wrong.path, name),
@@ -203,10 +203,14 @@ def _names(wrong: _Wrong) -> None:
 def _one_kind(wrong: _Wrong) -> None:
     if not isinstance(wrong.value, dict):
         return  # its type is a finding already
-    kinds = [kind for kind in _KINDS if kind in wrong.value]
-    wanted = "a handler is exactly one of `python`, `exec`, `http` and `service`"
+    what = wrong.part.get("x-kpipe-what", "a handler")
+    known = wrong.part.get("x-kpipe-kinds", _KINDS)
+    such_as = wrong.part.get("x-kpipe-such-as", "such as `python: handlers.payments:authorize`")
+    kinds = [kind for kind in known if kind in wrong.value]
+    *others, last = (f"`{kind}`" for kind in known)
+    wanted = f"{what} is exactly one of {', '.join(others)} and {last}"
     found = f"this one has {' and '.join(f'`{kind}`' for kind in kinds)}" if kinds else "this one has none of them"
-    wrong.find("handler-kind", f"{wanted}; {found}", "such as `python: handlers.payments:authorize`", key=True)
+    wrong.find("handler-kind" if what == "a handler" else "step-kind", f"{wanted}; {found}", such_as, key=True)
 
 
 def _not(wrong: _Wrong) -> None:

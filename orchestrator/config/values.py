@@ -21,13 +21,14 @@ _DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]*)(?=[.eE])(\.[0-9]+)?([eE][-+]?[0-9]{
 _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 
 
-def plain(node: Node, parts: list[grammar.Schema]) -> Any:
-    """`node` as dict, list, str, int, float, bool or None; `parts` is what the grammar says about its place."""
+def plain(node: Node, parts: list[grammar.Schema], of: grammar.Grammar = grammar.PIPELINE) -> Any:
+    """`node` as dict, list, str, int, float, bool or None; `parts` is what the grammar
+    `of` the document says about its place."""
     if isinstance(node, Scalar):
         return _scalar(node, parts)
     if isinstance(node, ListNode):
-        return [plain(item, grammar.below(parts, index)) for index, item in enumerate(node.items)]
-    return {key: plain(entry.value, grammar.below(parts, key)) for key, entry in node.entries.items()}
+        return [plain(item, of.below(parts, index), of) for index, item in enumerate(node.items)]
+    return {key: plain(entry.value, of.below(parts, key), of) for key, entry in node.entries.items()}
 
 
 def _scalar(scalar: Scalar, parts: list[grammar.Schema]) -> Any:
