@@ -22,7 +22,7 @@ _IGNORED = "# what kpipe keeps here: logs, and the data of its own Kafka\n.kpipe
 @click.argument("folder", type=click.Path(path_type=Path), default=".", metavar="[FOLDER]")
 @click.pass_obj
 def command(app: App, folder: Path) -> None:
-    """Make a new project in FOLDER: a pipeline file, two schemas and a handler, which run as they are.
+    """Make a new project in FOLDER: a pipeline file, two schemas, a handler and smoke scenarios, which run as they are.
 
     The folder is made if need be. Nothing is ever overwritten.
     """
@@ -40,7 +40,7 @@ def command(app: App, folder: Path) -> None:
     for path in written:
         present.data(present.safe(str(folder / path)))
     first = "" if folder.resolve() == Path.cwd() else f"`cd {present.safe(str(folder))}`, "
-    present.say(f"next: {first}`kpipe up`, and in another terminal `kpipe send greeting`")
+    present.say(f"next: {first}`kpipe up`, and in another terminal `kpipe send greeting`; or `kpipe smoke`")
 
 
 def _pipeline_name(folder: Path) -> str:

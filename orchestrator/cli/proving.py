@@ -184,6 +184,7 @@ class Prover:
         for handler in self.pipeline.handlers.values():
             if handler.consumes:
                 topics = [self.pipeline.topics[name].kafka_name for name in handler.consumes]
+                topics += [redriven] if (redriven := self.pipeline.redrive_topic(handler)) else []
                 known = commits(self._consumer, handler.group, self._cluster.partitions(topics))
                 each = [read_checkpoint(*said).tally for said in known.values()]
                 found[handler.name] = {

@@ -152,7 +152,7 @@ class Scout:
 
 def _tells(record: Record) -> bool:
     """Whether its headers name a cause."""
-    return any(name in ("kpipe-source", "kpipe-dlq-id") for name, _ in record.headers)
+    return any(name in ("kpipe-source", "kpipe-dlq-id", "kpipe-redrive-id") for name, _ in record.headers)
 
 
 def _newest(records: list[Record], most: int) -> list[Record]:

@@ -88,7 +88,7 @@ def _read(app: App, pipeline: Pipeline, files: Sequence[Path]) -> Smoke:
     from orchestrator.cli.matching import check_expression
     from orchestrator.config.scenarios import load_smoke, smoke_files
 
-    chosen = list(files) or smoke_files(Path(os.path.relpath(pipeline.base)))
+    chosen = list(files) or smoke_files(app.files[0].parent)
     if not chosen:
         raise UsageError(
             f"there is no smoke.yaml beside the pipeline file, in {pipeline.base}",

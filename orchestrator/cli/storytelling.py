@@ -123,7 +123,7 @@ def _record(node: Node, root: Node, outcomes: Iterable[Outcome]) -> dict[str, An
         "attempt": node.attempt or None,
         "latency_ms": node.since(node.parent),
         "total_ms": node.since(root),
-        "reason": node.letter.reason if node.letter else None,
+        "reason": (node.letter.reason or None) if node.letter else None,
         "error": _error(node),
         "redrive_count": node.letter.redrive_count if node.letter else 0,
         "handlers": [

@@ -13,6 +13,7 @@ from orchestrator.errors import EXIT_OK, EXIT_USAGE, FindingsError, KpipeError
 
 if TYPE_CHECKING:
     from orchestrator.config import Loaded
+    from orchestrator.config.grammar import Grammar
     from orchestrator.config.model import EventTemplate, Pipeline
     from orchestrator.contracts import Contract
     from orchestrator.records import Finding
@@ -24,17 +25,20 @@ _NOW = "2000-01-01T00:00:00.000Z"
 
 @click.command("validate")
 @click.option("--print-schema", is_flag=True, help="Print the JSON Schema of the pipeline file, for editors, and end.")
+@click.option("--print-smoke-schema", is_flag=True, help="Print the JSON Schema of smoke files, and end.")
 @click.pass_obj
-def command(app: App, print_schema: bool) -> int:
+def command(app: App, print_schema: bool, print_smoke_schema: bool) -> int:
     """Check the pipeline file and everything it names, and show all findings at once.
 
-    Reads the file and its overlays, the schemas and the examples; asks no Kafka. Ends with 0 when there is no
-    error (warnings are shown), else with 2. With --json each finding is one JSON line.
+    Reads the file and its overlays, the schemas and the examples, and the smoke files beside it. It asks no Kafka.
+    Ends with 0 when there is no error (warnings are shown), else with 2. With --json each finding is one JSON line.
     """
-    if print_schema:
-        return _print_schema()
+    from orchestrator.config import grammar
+
+    if print_schema or print_smoke_schema:
+        return _print_schema(grammar.PIPELINE if print_schema else grammar.SMOKE)
     loaded = app.read()
-    findings = [*loaded.findings, *_contract_findings(loaded)]
+    findings = [*loaded.findings, *_contract_findings(loaded), *_smoke_findings(app, loaded.pipeline)]
     for finding in findings:
         if app.json:
             present.json_line(present.finding_json(finding))
@@ -46,13 +50,22 @@ def command(app: App, print_schema: bool) -> int:
     return EXIT_USAGE if errors else EXIT_OK
 
 
-def _print_schema() -> int:
+def _print_schema(of: Grammar) -> int:
     import json
 
-    from orchestrator.config import grammar
-
-    present.data(json.dumps(grammar.schema(), indent=2, ensure_ascii=False))
+    present.data(json.dumps(of.root, indent=2, ensure_ascii=False))
     return EXIT_OK
+
+
+def _smoke_findings(app: App, pipeline: Pipeline | None) -> Sequence[Finding]:
+    """Those of the files that `kpipe smoke` would read."""
+    import os
+
+    from orchestrator.cli.matching import check_expression
+    from orchestrator.config.scenarios import load_smoke, smoke_files
+
+    files = smoke_files(app.files[0].parent)
+    return load_smoke(files, pipeline, os.environ, check_expression).findings
 
 
 def _summarize(app: App, pipeline: Pipeline | None, findings: Sequence[Finding], errors: int) -> None:

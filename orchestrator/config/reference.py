@@ -26,6 +26,23 @@ _PARTS = (
 )
 
 
+#: The same of smoke files.
+_SMOKE_PARTS = (
+    ("Top level", ()),
+    ("`scenarios.NAME`", ("scenarios", "NAME")),
+    ("A step", ("scenarios", "NAME", "steps", 0)),
+    ("`send`", ("scenarios", "NAME", "steps", 0, "send")),
+    ("`http`", ("scenarios", "NAME", "steps", 0, "http")),
+    ("`expect` and `absent`", ("scenarios", "NAME", "steps", 0, "expect")),
+    ("`accounting.HANDLER`", ("scenarios", "NAME", "steps", 0, "accounting", "HANDLER")),
+)
+
+
+def smoke_reference() -> str:
+    """The tables of smoke files, ready to stand in docs/smoke.md."""
+    return "\n\n".join(_table(title, path, grammar.SMOKE) for title, path in _SMOKE_PARTS) + "\n"
+
+
 def reference() -> str:
     """All tables, ready to stand in docs/pipeline-file.md."""
     blocks = [_table(title, path) for title, path in _PARTS]
@@ -44,18 +61,18 @@ def owned() -> str:
     return "| property | why |\n|---|---|\n" + "\n".join(rows) + "\n"
 
 
-def _table(title: str, path: tuple[str, ...]) -> str:
+def _table(title: str, path: tuple[str | int, ...], of: grammar.Grammar = grammar.PIPELINE) -> str:
     rows = ["| key | value | default | meaning |", "|---|---|---|---|"]
-    for part in grammar.at(path):
+    for part in of.at(path):
         required = part.get("required", [])
         for name, inner in part.get("properties", {}).items():
-            cells = (f"`{name}`", _value(inner), _default(inner, name in required), _meaning(name, inner))
+            cells = (f"`{name}`", _value(inner, of), _default(inner, name in required, of), _meaning(name, inner, of))
             rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return f"### {title}\n\n" + "\n".join(rows)
 
 
-def _value(part: grammar.Schema) -> str:
-    return " or ".join(dict.fromkeys(_kind(branch) for branch in grammar.branches(part)))
+def _value(part: grammar.Schema, of: grammar.Grammar) -> str:
+    return " or ".join(dict.fromkeys(_kind(branch) for branch in of.branches(part)))
 
 
 def _kind(part: grammar.Schema) -> str:
@@ -74,17 +91,17 @@ def _kind(part: grammar.Schema) -> str:
     return wording.expected(part).removeprefix("a ")
 
 
-def _default(part: grammar.Schema, required: bool) -> str:
-    resolved = grammar.resolve(part)
+def _default(part: grammar.Schema, required: bool, of: grammar.Grammar) -> str:
+    resolved = of.resolve(part)
     if "default" not in resolved:
         return "required" if required else ""
     value: Any = resolved["default"]
     return f"`{value}`" if isinstance(value, str) and value else f"`{json.dumps(value)}`"
 
 
-def _meaning(name: str, part: grammar.Schema) -> str:
-    text = str(grammar.resolve(part)["description"])
-    absent = any(row.option == name and not row.works for row in NOT_YET)
+def _meaning(name: str, part: grammar.Schema, of: grammar.Grammar) -> str:
+    text = str(of.resolve(part)["description"])
+    absent = of is grammar.PIPELINE and any(row.option == name and not row.works for row in NOT_YET)
     return f"{text} *Not supported yet.*" if absent else text
 
 

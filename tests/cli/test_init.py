@@ -14,7 +14,7 @@ from tests.support.shell import kpipe, running
 
 FILES = {
     "pipeline.yaml", "handlers/greeter.py", "schemas/greeting-requested.json", "schemas/greeting-given.json",
-    "schemas/examples/greeting.json", ".gitignore",
+    "schemas/examples/greeting.json", "smoke.yaml", ".gitignore",
 }  # fmt: skip
 
 

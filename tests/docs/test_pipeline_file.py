@@ -1,4 +1,4 @@
-"""docs/pipeline-file.md says what the code does: its tables are generated, its examples are run.
+"""docs/pipeline-file.md and smoke.md say what the code does: tables are generated, examples are run.
 
 After a change of the grammar: KPIPE_UPDATE_DOCS=1 python -m pytest tests/docs/test_pipeline_file.py
 """
@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from orchestrator.config import load
-from orchestrator.config.reference import owned, reference
+from orchestrator.config.reference import owned, reference, smoke_reference
 from tests.support.config import loaded
 from tests.support.shell import kpipe
 
 PAGE = Path(__file__).parents[2] / "docs" / "pipeline-file.md"
+SMOKE = PAGE.with_name("smoke.md")
 EXAMPLE = re.compile(r"```yaml\n(kpipe: 1\n.*?)```", re.DOTALL)
 
 
@@ -29,9 +30,12 @@ def generated(page: str, name: str, text: str) -> str:
 def test_the_tables_are_those_of_the_code() -> None:
     page = PAGE.read_text(encoding="utf-8")
     right = generated(generated(page, "owned", owned()), "reference", reference())
+    smoke = generated(SMOKE.read_text(encoding="utf-8"), "smoke", smoke_reference())
     if os.environ.get("KPIPE_UPDATE_DOCS"):
         PAGE.write_text(right, encoding="utf-8")
+        SMOKE.write_text(smoke, encoding="utf-8")
     assert PAGE.read_text(encoding="utf-8") == right
+    assert SMOKE.read_text(encoding="utf-8") == smoke
 
 
 @pytest.fixture
