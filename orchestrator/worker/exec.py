@@ -6,8 +6,10 @@ Rules (DESIGN section 6; the protocol is docs/protocol.md):
   event runs, and as many further ones wait in the pipe as keep it busy. With `concurrency: N` at most N events are
   unanswered, and all their clocks run.
 - An event that runs past its deadline ends the program and is a timeout; those beside it run again in a new one.
-- When the program dies, or says what is no reply, every event that it had read and not answered is a suspect, and
-  comes back as `crash`: whoever asked has to run it alone. What it had not read is given to the next program.
+- When the program dies, or says what is no reply, the events that it worked on are suspects, and come back as `crash`:
+  whoever asked has to run each alone. Those are the `concurrency` oldest that it had read and not answered; should it
+  work on more in truth, then also what was among the read ones at MOST_DEATHS deaths. The others, and what it had not
+  read, are given to the next program.
 - A new program that ends before it has read anything could not start: that blames no event, the handler is unavailable.
 """
 
@@ -41,10 +43,14 @@ from orchestrator.worker.window import Window
 T = TypeVar("T")
 Answer = list[Emit] | Failed
 
+#: An event that was there at so many deaths of the program is a suspect, though others were before it.
+MOST_DEATHS = 3
 #: How long a program that closed its end of the pipe may take to end (seconds).
 END_SECONDS = 1.0
 #: How often the memory of a program with a limit is looked at (seconds).
 LOOK_SECONDS = 0.1
+#: With more unanswered events than this the program has enough to do while its answers gather for so long (seconds).
+BUSY, GATHER_SECONDS = 64, 0.001
 _SHOWN = 200
 
 
@@ -91,6 +97,8 @@ class _Asked(Generic[T]):
     token: T
     sent_at: float = 0.0
     begins: int = 0
+    #: How often it had been read when a program died of something else.
+    deaths: int = 0
     deadline: float | None = None
 
 
@@ -211,6 +219,10 @@ class ExecPool(Generic[T]):
         patience = min(max(0.0, earliest - now), self._memory.patience) if self._sleeping else 0.0
         lines = program.exchange(None if patience == inf else patience)
         self._sleeping = False
+        if len(self._asked) > BUSY:
+            # A program that flushes each answer would wake this thread, and the loop behind it, for each of them.
+            time.sleep(GATHER_SECONDS)
+            lines += program.exchange(0)
         try:
             self._hear(lines)
         except Garbage as e:
@@ -261,13 +273,17 @@ class ExecPool(Generic[T]):
         """The program is gone, or has to go because of what it said."""
         taken = program.taken
         end = self._end(program, kill=bool(garbage))
-        suspects = [a for a in self._asked.values() if a.begins < taken]
-        innocent = [a for a in self._asked.values() if a.begins >= taken]
+        asked = list(self._asked.values())
         self._asked.clear()
         if not taken:
-            self._answer_all(innocent, could_not_start(end, garbage))
+            self._answer_all(asked, could_not_start(end, garbage))
             return
-        self._again(innocent)
+        begun = sum(a.begins < taken for a in asked)
+        for witness in asked[self._at_once : begun]:
+            witness.deaths += 1
+        guilty = {id(a) for n, a in enumerate(asked) if n < min(begun, self._at_once) or a.deaths >= MOST_DEATHS}
+        suspects = [a for a in asked if id(a) in guilty]
+        self._again(a for a in asked if id(a) not in guilty)
         why = garbage or f"the program ended: {end.text}"
         self._answer_all(suspects, Failed("crash", why, "ProgramDied", stack=end.stderr))
 

@@ -116,15 +116,39 @@ def test_late_double_and_invented_replies_match_no_event() -> None:
         assert pool.done() == list(range(50))
 
 
-def test_a_death_makes_suspects_of_what_was_read_and_the_rest_runs_on() -> None:
+def test_a_death_makes_a_suspect_of_the_event_it_worked_on_and_the_rest_runs_on() -> None:
     with pool_of(each("os.kill(os.getpid(), signal.SIGSEGV) if value['n'] == 30 else echo(event)")) as pool:
         pool.give(*map(event, range(200)))
         answers = pool.wait(200)
-        verdicts = pool.verdicts()
-        assert set(verdicts.values()) == {"crash"} and 30 in verdicts
-        assert set(range(30)).isdisjoint(verdicts)  # answered before
+        assert pool.verdicts() == {30: "crash"}
         assert answers[30].message == "the program ended: signal SIGSEGV"
-        assert pool.done() == [n for n in range(200) if n not in verdicts]
+        assert pool.done() == [n for n in range(200) if n != 30]
+
+
+def test_a_program_that_works_on_more_than_it_says_is_found_out() -> None:
+    """Whatever it dies of is among the suspects in the end, though many others were before it."""
+    greedy = """
+        import threading
+        for line in requests:
+            event = json.loads(line)
+            if event["value"]["n"] == 30:
+                os.kill(os.getpid(), signal.SIGSEGV)
+            threading.Timer(0.2, echo, [event]).start()
+    """
+    with pool_of(program(greedy)) as pool:
+        pool.give(*map(event, range(40)))
+        pool.wait(40)
+        verdicts = pool.verdicts()
+        assert verdicts[30] == "crash" and set(verdicts.values()) == {"crash"}
+        assert pool.done() == [n for n in range(40) if n not in verdicts]
+
+
+def test_with_concurrency_all_that_it_had_are_suspects() -> None:
+    held = "held = globals().setdefault('held', [])\nheld.append(event)\nlen(held) < 5 or sys.exit(3)"
+    with pool_of(each(held), concurrency=5) as pool:
+        pool.give(*map(event, range(5)))
+        pool.wait(5)
+        assert pool.verdicts() == dict.fromkeys(range(5), "crash")
 
 
 def test_an_event_that_is_read_alone_is_the_only_suspect() -> None:
