@@ -3,11 +3,11 @@
 Rules:
 - An id is taken once its event settled, never before: what is in progress is not taken.
 - A copy counts within `window` of record time (not of the clock), so that a replay decides as the first run did.
-- Time is kept in slices of a quarter of the window. An id is remembered for the window, and at most a slice longer.
+- Time is kept in slices of half the window. An id is remembered for the window, and at most a slice longer.
 - Slices go in the order in which they came, so that one event with a time far ahead does not make the others forgotten.
-- Memory is bounded: at the limit the oldest slice goes, and the ids that went before their window ended are counted.
+- Memory is bounded: at the limit the oldest ids go, a quarter of all; those whose window had not ended are counted.
 
-An id is kept as 120 bits of two hashes and a byte of its payload's: 80 to 100 bytes of memory whatever the id's length.
+An id is kept as 120 bits of two hashes and a byte of its payload's (`ids.py`): about 20 bytes, whatever its length.
 Two ids that share all 120 bits would be one; among ten million of them the chance is below 10^-22.
 """
 
@@ -15,14 +15,17 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from orchestrator.delivery.ids import KEY, Ids
 from orchestrator.delivery.pending import EventId
 
 Seen = Literal["new", "copy", "other-payload"]
 
-#: Slices of the window; each one kept is a dict look-up for every event that is no copy.
-_SLICES = 4
+#: Slices of the window; each one kept is a look-up for every event that is no copy.
+_SLICES = 2
 #: Slices that are kept: those of the window, the one being filled, and one for times that are out of order.
 _KEPT = _SLICES + 2
+#: At the limit a part of this size goes at once: the oldest.
+_CHUNKS = 4
 _LOW = (1 << 60) - 1
 
 
@@ -37,13 +40,15 @@ def event_id_of(value: Any, by: str) -> EventId | None:
 class Dedup:
     """The taken ids of one partition. Times are milliseconds; `payload` is any hash of the event's bytes."""
 
-    __slots__ = ("_count", "_limit", "_slices", "_width", "evicted")
+    __slots__ = ("_chunks", "_count", "_limit", "_open", "_width", "evicted")
 
     def __init__(self, window: int, limit: int = 2_000_000) -> None:
         self._width = max(1, -(-window // _SLICES))
         self._limit = limit
-        #: number of the slice (time // width) -> {id: byte of the payload's hash}
-        self._slices: dict[int, dict[int, int]] = {}
+        #: Number of the slice (time // width) and ids of it, each with a byte of its payload's hash; oldest first.
+        self._chunks: list[tuple[int, Ids]] = []
+        #: The chunk of each slice that takes more.
+        self._open: dict[int, Ids] = {}
         self._count = 0
         self.evicted = 0
 
@@ -52,41 +57,45 @@ class Dedup:
 
     def look(self, event_id: EventId, timestamp: int, payload: int) -> Seen:
         """Whether an event of this id settled within the window of `timestamp`."""
-        if not self._slices:
+        if not self._chunks:
             return "new"
-        key = _key(event_id)
+        key, low = _key(event_id)
         now = timestamp // self._width
-        for number, taken in self._slices.items():
-            if key in taken and abs(number - now) <= _SLICES:
-                return "copy" if taken[key] == payload & 0xFF else "other-payload"
+        for number, taken in self._chunks:
+            found = taken.get(key, low)
+            if found is not None and abs(number - now) <= _SLICES:
+                return "copy" if found == payload & 0xFF else "other-payload"
         return "new"
 
     def take(self, event_id: EventId, timestamp: int, payload: int) -> None:
         """The event of this id settled."""
         number = timestamp // self._width
-        taken = self._slices.get(number)
-        if taken is None:
-            taken = self._slices[number] = {}
+        taken = self._open.get(number)
+        if taken is None or len(taken) * _CHUNKS >= self._limit:
+            taken = self._open[number] = Ids()
+            self._chunks.append((number, taken))
             self._forget(number)
         before = len(taken)
-        taken[_key(event_id)] = payload & 0xFF
+        taken.put(*_key(event_id), payload & 0xFF)
         self._count += len(taken) - before
-        if self._count > self._limit and len(self._slices) > 1:
+        if self._count > self._limit:
             self._drop(number)
 
     def _forget(self, now: int) -> None:
-        """A slice began: the one that came first goes when there are too many."""
-        while len(self._slices) > _KEPT:
+        """A chunk began: the one that came first goes while there are too many slices."""
+        while len({number for number, _ in self._chunks}) > _KEPT:
             self._drop(now)
 
     def _drop(self, now: int) -> None:
-        number = next(iter(self._slices))
-        dropped = len(self._slices.pop(number))
-        self._count -= dropped
+        number, dropped = self._chunks.pop(0)
+        if self._open.get(number) is dropped:
+            del self._open[number]
+        self._count -= len(dropped)
         if abs(number - now) <= _SLICES:
-            self.evicted += dropped
+            self.evicted += len(dropped)
 
 
-def _key(event_id: EventId) -> int:
-    """120 bits: of the id's hash and of another text's hash that contains the id, 60 each."""
-    return (hash(event_id) & _LOW) << 60 | hash(f"\0{event_id!r}") & _LOW
+def _key(event_id: EventId) -> tuple[bytes, int]:
+    """120 bits, and the lowest 32 of them: of the id's hash, and of another text's that contains the id."""
+    bits = (hash(f"\0{event_id!r}") & _LOW) << 60 | hash(event_id) & _LOW
+    return bits.to_bytes(KEY, "little"), bits & 0xFFFF_FFFF
