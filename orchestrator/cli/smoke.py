@@ -80,7 +80,7 @@ def command(
     seconds = time.monotonic() - began
     if junit is not None:
         verdicts.write_junit(junit, pipeline.name, found, scenarios, seconds)
-    verdicts.show(found, seconds, as_json=app.json)
+    verdicts.show(found, seconds, as_json=app.json, alone=not running)
     return EXIT_OK if all(verdict.passed for verdict in found) else EXIT_EXPECTATION
 
 

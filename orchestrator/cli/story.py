@@ -30,7 +30,10 @@ class Place(NamedTuple):
 
 @dataclass(eq=False)
 class Node:
-    """One record of a story. `via` is the consumer group that made it, "" when nothing did that is known."""
+    """One record of a story. `letter` is what a letter tells, or what a redriven one still does.
+
+    `via` is the consumer group that made it, or to which it was redriven; "" when none is known.
+    """
 
     record: Record
     topic: str
@@ -48,13 +51,6 @@ class Node:
     @property
     def place(self) -> Place:
         return place_of(self.record)
-
-    @property
-    def origin(self) -> Place:
-        """The place that the event had before it was redriven: what a letter about it says."""
-        if self.kind == "redriven" and self.letter is not None:
-            return Place(self.letter.topic, self.letter.partition, self.letter.offset)
-        return self.place
 
     def since(self, other: Node | None) -> int | None:
         """Milliseconds after `other`; None where a time is not known."""
@@ -90,12 +86,12 @@ class Reading:
         return [*self._names, *self._redriven]
 
     def node(self, record: Record) -> Node:
-        redriven = record.topic in self._redriven
-        letter = read_redriven(record) if redriven else read_letter(record.headers)
-        kind = "redriven" if redriven else "letter" if letter is not None else "event"
+        handler = self._redriven.get(record.topic)
+        letter = read_letter(record.headers) if handler is None else read_redriven(record)
+        kind = "redriven" if handler else "letter" if letter else "event"
         source = source_of(record.headers) if kind == "event" else None
-        via = "" if source is None else source.group
-        if letter is not None and letter.headers is not None:
+        via = handler.group if handler else source.group if source else ""
+        if kind == "letter" and letter is not None and letter.headers is not None:
             via = letter.headers.get("group", "")
         return Node(
             record, self._names.get(record.topic, record.topic), kind, letter, cause_of(record, kind, letter), via,
@@ -147,28 +143,30 @@ def connect(nodes: Mapping[Place, Node]) -> list[Node]:
     return sorted((node for node in nodes.values() if node.parent is None), key=_when)
 
 
-def _parent(node: Node, nodes: Mapping[Place, Node], letters: Mapping[str, list[Node]]) -> Node | None:
-    """A letter of a redriven event comes of the redriven record, and that one of the letter before it."""
-    if node.letter is None:
-        return None if node.cause is None else nodes.get(node.cause)
-    family = letters.get(node.letter.id, [])
-    count = node.letter.redrive_count
-    kind, wanted = ("letter", count - 1) if node.kind == "redriven" else ("redriven", count)
-    earlier = [n for n in family if n is not node and n.kind == kind and n.letter and n.letter.redrive_count <= wanted]
-    if earlier and (node.kind == "redriven" or count):
-        return max(earlier, key=lambda n: (n.letter.redrive_count if n.letter else 0, _when(n)))
-    if node.kind == "redriven":
-        before = [n for n in family if n.kind == "letter" and _when(n) <= _when(node)]
-        if before:
-            return max(before, key=_when)
-    return None if node.cause is None else nodes.get(node.cause)
+def _parent(node: Node, nodes: Mapping[Place, Node], letters: Mapping[Place, list[Node]]) -> Node | None:
+    """A redriven record comes of its letter, and a letter of a redriven event of what was redriven to that handler."""
+    if node.cause is None:
+        return None
+    if node.letter is not None:
+        family = [other for other in letters.get(node.cause, []) if _when(other) <= _when(node)]
+        times = node.letter.redrive_count
+        if node.kind == "redriven":
+            of = [n for n in family if n.letter and n.kind == "letter" and n.letter.id == node.letter.id]
+            of = [n for n in of if n.letter and n.letter.redrive_count == times - 1] or of
+        else:
+            of = [n for n in family if n.letter and n.kind == "redriven" and n.via == node.via]
+            of = [n for n in of if n.letter and n.letter.redrive_count == times]
+        if of:
+            return max(of, key=_when)
+    return nodes.get(node.cause)
 
 
-def _letters(nodes: Iterable[Node]) -> dict[str, list[Node]]:
-    found: dict[str, list[Node]] = {}
+def _letters(nodes: Iterable[Node]) -> dict[Place, list[Node]]:
+    """Letters and redriven records, by the place that their event had at first."""
+    found: dict[Place, list[Node]] = {}
     for node in nodes:
-        if node.letter is not None:
-            found.setdefault(node.letter.id, []).append(node)
+        if node.letter is not None and node.cause is not None:
+            found.setdefault(node.cause, []).append(node)
     return found
 
 
@@ -199,7 +197,7 @@ class Outcome:
 
 def outcome_of(handler: Handler, node: Node, settled: bool, earlier: Iterable[Node]) -> Outcome:
     """`settled`: its group has committed past the record. `earlier` are the other records of the story."""
-    own = tuple(effect for effect in node.effects if effect.via == handler.group)
+    own = tuple(effect for effect in node.effects if effect.via == handler.group and effect.kind != "redriven")
     letters = [effect for effect in own if effect.kind == "letter"]
     if letters:
         letter = letters[-1].letter

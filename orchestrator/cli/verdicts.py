@@ -18,8 +18,8 @@ from orchestrator.errors import KpipeError
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def show(verdicts: Sequence[Verdict], seconds: float, *, as_json: bool) -> None:
-    """All of them, on stdout."""
+def show(verdicts: Sequence[Verdict], seconds: float, *, as_json: bool, alone: bool) -> None:
+    """All of them, on stdout; `alone`: `seconds` are not those of the scenarios only."""
     failed = sum(not verdict.passed for verdict in verdicts)
     if as_json:
         present.json_line(
@@ -40,7 +40,8 @@ def show(verdicts: Sequence[Verdict], seconds: float, *, as_json: bool) -> None:
         if not verdict.passed:
             present.data(f"\n{present.safe(_text(verdict), lines=True)}")
             _story(verdict)
-    present.say(f"{len(verdicts) - failed} passed, {failed} failed in {seconds:.1f} s, start and stop included")
+    also = ", start and stop included" if alone else ""
+    present.say(f"{len(verdicts) - failed} passed, {failed} failed in {seconds:.1f} s{also}")
 
 
 def _story(verdict: Verdict) -> None:

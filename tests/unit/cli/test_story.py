@@ -36,12 +36,12 @@ def record(name: str, offset: int, at: int, headers: Headers = (), event_id: str
     return Record(f"ns.{name}", 0, offset, at, b"k", json.dumps({"id": event_id}).encode(), headers)
 
 
-def letter_of(event: Record, reason: str, offset: int, at: int) -> Record:
+def letter_of(event: Record, reason: str, offset: int, at: int, by: str = "pay") -> Record:
     """As a worker writes it."""
     death = Death(
         reason=reason, failed=Failed("reject", "no such user", "Reject"), attempts=3, first_failed=1.0, last_failed=2.0
     )  # type: ignore[arg-type]
-    out = write_letter(event, Sender("ns.p.pay", "p", "pay"), death, "ns.dlq", 1)
+    out = write_letter(event, Sender(f"ns.p.{by}", "p", by), death, "ns.dlq", 1)
     return Record("ns.dlq", 0, offset, at, out.key, out.value, out.headers)
 
 
@@ -108,6 +108,27 @@ def test_a_redriven_letter_hangs_below_its_letter_and_may_fail_again() -> None:
     assert restored is not None
     (root,), _ = story(letter_of(restored, "rejected", 1, 5_030), redriven, first, event)
     assert [n.kind for n in root.walk()] == ["event", "letter", "redriven", "letter"]
+
+
+def test_a_contract_letter_goes_back_to_every_handler_and_each_may_fail_again() -> None:
+    event = record("in", 5, 1_000)
+    first = letter_of(event, "schema", 0, 1_010)
+    told = read_letter(first.headers)
+    assert told is not None
+    back = {
+        by: Record(f"ns.p.{by}.redrive", 0, 0, 5_000, b"k", event.value, send_back(first, told, "", 1).headers)
+        for by in ("pay", "see")
+    }
+    again = {by: restore(redriven) for by, redriven in back.items()}
+    assert again["pay"] is not None and again["see"] is not None
+    by_see, by_pay = letter_of(again["see"], "schema", 1, 5_010, "see"), letter_of(again["pay"], "schema", 2, 5_020)
+    (root,), nodes = story(event, first, *back.values(), by_see, by_pay)
+    for letter, by in ((by_see, "see"), (by_pay, "pay")):
+        parent = nodes[place_of(letter)].parent
+        assert parent is nodes[place_of(back[by])] and parent.parent is nodes[place_of(first)]
+    assert outcome_of(SEE, nodes[place_of(back["see"])], True, nodes.values()).outcome == "dead-lettered"
+    assert outcome_of(SEE, nodes[place_of(first)], True, nodes.values()).effects == (), "whoever reads the DLQ did not"
+    assert outcome_of(SEE, root, True, nodes.values()).outcome == "skipped"
 
 
 def test_an_event_whose_cause_is_gone_begins_its_story() -> None:
