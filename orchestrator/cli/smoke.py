@@ -17,7 +17,15 @@ import click
 from orchestrator.cli import present
 from orchestrator.cli.context import App
 from orchestrator.cli.durations import DURATION
-from orchestrator.errors import EXIT_EXPECTATION, EXIT_OK, FindingsError, KpipeError, UsageError
+from orchestrator.errors import (
+    EXIT_EXPECTATION,
+    EXIT_OK,
+    BrokerError,
+    FindingsError,
+    HandlerError,
+    KpipeError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from orchestrator.cli.proving import Verdict
@@ -139,11 +147,16 @@ def _prove(
         present.say("starting the pipeline by itself" + (f", on {ground.bootstrap}" if ground.bootstrap else ""))
         ground.start(seconds)
         present.say(f"ready after {time.monotonic() - began:.1f} s")
-    with Prover(ground, {**os.environ, **smoke.env}) as prover:
-        for scenario in scenarios:
-            present.in_place(f"{present.safe(scenario.name)} …")
-            found.append(prover.prove(scenario))
-        present.in_place("")
+    try:
+        with Prover(ground, {**os.environ, **smoke.env}) as prover:
+            for scenario in scenarios:
+                present.in_place(f"{present.safe(scenario.name)} …")
+                found.append(prover.prove(scenario))
+            present.in_place("")
+    except KpipeError as problem:
+        if isinstance(ground, Stage) and type(problem) in (BrokerError, HandlerError, KpipeError):
+            raise ground.explained(problem) from None
+        raise
 
 
 def _close(ground: Stage | Running, keep: bool) -> None:

@@ -41,6 +41,8 @@ _SECURITY = ("security.", "sasl.", "ssl.")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
 #: How long handlers and Kafka may take to end by themselves (seconds).
 _STOP_SECONDS = 30.0
+#: How long an `up` that has lost its Kafka or an essential handler may take to end (seconds).
+_DYING_SECONDS = 3.0
 _LAST_LINES = 12
 
 
@@ -122,13 +124,22 @@ class Stage:
                 )
             time.sleep(LOOK_EVERY)
 
+    def explained(self, problem: KpipeError) -> KpipeError:
+        """What went wrong while it was tried: in the words of `up` if that has ended, else with what it said last."""
+        assert self._child is not None
+        try:
+            self._child.wait(_DYING_SECONDS)
+        except subprocess.TimeoutExpired:
+            return type(problem)(problem.message, f"it has said:\n{self.said()}")
+        return self._failed()
+
     def _failed(self) -> KpipeError:
         """Why `up` has ended, in its own words."""
         code = self._exit_code()
         lines = [line for line in self.log.read_text("utf-8", "replace").splitlines() if line]
         error = next((line.removeprefix("error: ") for line in lines if line.startswith("error: ")), "")
         kind = {EXIT_HANDLER: HandlerError, EXIT_BROKER: BrokerError}.get(code or 0, KpipeError)
-        return kind(error or f"the pipeline ended with {code} while it was started", f"it has said:\n{self.said()}")
+        return kind(error or f"the pipeline ended with {code} by itself", f"it has said:\n{self.said()}")
 
     def _exit_code(self) -> int | None:
         """What the shim reports last: `exit CODE`."""
