@@ -123,28 +123,24 @@ def redrive(
     """
     from orchestrator.cli import redrive as steps
     from orchestrator.cli.letterbox import Letterbox, find_dlqs
-    from orchestrator.cli.routes import Chosen, Routes
+    from orchestrator.cli.routes import Chosen
 
     where = where_of(expression)
     pipeline = app.load()
     chosen = Chosen(frozenset(fingerprints), _handler(pipeline, handler), most, most_redrives)
     with app.reader(pipeline) as reader:
         box = Letterbox(reader, find_dlqs(pipeline, dlqs, reader))
-        plan = Routes(pipeline, chosen, steps.sent_before(pipeline, reader))
-        for _, letter in box.read(where):
-            plan.of(letter)
-            if plan.full:
-                break
-        going = bool(plan.totals.letters) and not dry_run
+        planned = steps.plan(pipeline, reader, box, where, chosen)
+        going = bool(planned.letters) and not dry_run
         if not (app.json and going and yes):
-            steps.show(plan.totals, box, json=app.json)
+            steps.show(planned, box, json=app.json)
         notes(box, where)
         if not going:
             return EXIT_OK
-        if not (yes or steps.ask(plan.totals.letters)):
+        if not (yes or steps.ask(planned.letters)):
             present.say("Nothing was sent back.")
             return EXIT_UNEXPECTED
-        steps.carry_out(app, pipeline, reader, box, where, chosen, plan.totals, rate)
+        steps.carry_out(app, pipeline, reader, box, where, chosen, planned, rate)
     return EXIT_OK
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from orchestrator.cli import present
-from orchestrator.cli.scan import Scan
 from orchestrator.delivery.letters import read_letter
 from orchestrator.records import TopicPartition
 
@@ -17,6 +16,9 @@ if TYPE_CHECKING:
     from orchestrator.event import Letter
     from orchestrator.kafka.reader import Reader
     from orchestrator.records import Record
+
+#: Seconds between two looks at the progress.
+_EVERY = 0.25
 
 
 def find_dlqs(pipeline: Pipeline, names: Sequence[str], reader: Reader) -> list[Topic]:
@@ -44,25 +46,35 @@ class Letterbox:
     """
 
     def __init__(self, reader: Reader, dlqs: Sequence[Topic]) -> None:
-        self.scan = Scan(reader, None, filtered=True)
+        self._reader = reader
         self.names: Mapping[str, str] = {dlq.kafka_name: dlq.name for dlq in dlqs}
         tps = [TopicPartition(name, n) for name in self.names for n in range(reader.partitions(name))]
         self.begins = reader.beginnings(tps)
         self.ends = reader.ends(tps)
         self.foreign = 0
         self.seen = 0
+        self._told = 0.0
 
-    def read(self, where: Where | None = None) -> Iterator[tuple[Record, Letter]]:
-        """Every letter of which `where` is true; those of one partition in order."""
+    def read(
+        self, where: Where | None = None, meanwhile: Callable[[], None] | None = None
+    ) -> Iterator[tuple[Record, Letter]]:
+        """Every letter of which `where` is true; those of one partition in order.
+
+        `meanwhile` is called often, however few letters there are; without it a terminal is told how far it is.
+        """
         self.foreign = self.seen = 0
-        for record in chain.from_iterable(self.scan.read(self.begins, self.ends)):
-            self.seen += 1
-            letter = read_letter(record.headers)
-            if letter is None:
-                self.foreign += 1
-            elif where is None or where(record, self.names[record.topic]):
-                yield record, letter
-        present.in_place("")
+        try:
+            for batch in self._reader.read(self.begins, self.ends):
+                for record in batch:
+                    self.seen += 1
+                    letter = read_letter(record.headers)
+                    if letter is None:
+                        self.foreign += 1
+                    elif where is None or where(record, self.names[record.topic]):
+                        yield record, letter
+                (meanwhile or self._progress)()
+        finally:
+            present.in_place("")
 
     def newest(self, what: str) -> tuple[Record, Letter] | None:
         """The newest letter with the id or fingerprint `what`."""
@@ -72,7 +84,12 @@ class Letterbox:
             letter = read_letter(record.headers)
             return letter is not None and what in (letter.id, letter.fingerprint)
 
-        found = latest(self.scan, self.begins, self.ends, 1, wanted)
-        present.in_place("")
+        found = latest(self._reader, self.begins, self.ends, 1, wanted)
         letter = read_letter(found[0].headers) if found else None
         return None if letter is None else (found[0], letter)
+
+    def _progress(self) -> None:
+        now = time.monotonic()
+        if now - self._told > _EVERY:
+            self._told = now
+            present.in_place(f"read {self.seen:,} letters")

@@ -58,6 +58,18 @@ def was_sent(letter: Letter, before: Mapping[str, set[int]]) -> bool:
     return any(key in known for known in before.values())
 
 
+def plan(pipeline: Pipeline, reader: Reader, box: Letterbox, where: Where | None, chosen: Chosen) -> Totals:
+    """What would go back where."""
+    from orchestrator.cli.routes import Routes
+
+    routes = Routes(pipeline, chosen, sent_before(pipeline, reader))
+    for _, letter in box.read(where):
+        routes.of(letter)
+        if routes.full:
+            break
+    return routes.totals
+
+
 def show(totals: Totals, box: Letterbox, *, json: bool, redriven: int | None = None) -> None:
     """What goes back where; with `redriven` letters sent back also that."""
     if json:
@@ -104,7 +116,7 @@ def carry_out(
     routes = Routes(pipeline, chosen, sent_before(pipeline, reader))
     sending = Sending(producer, pipeline, reader, Pace(rate))
     try:
-        sending.run(box.read(where), routes)
+        sending.run(box.read(where, sending.commit_in_time), routes)
     except KeyboardInterrupt:
         present.say(f"Sent back {_letters(sending.letters)}; the same command goes on where this one ended.")
         raise
@@ -179,15 +191,16 @@ class Sending:
         handlers = routes.of(letter)
         for handler in handlers:
             while (ahead := self._pace.ahead()) > 0:
-                self._commit_in_time()
+                self.commit_in_time()
                 time.sleep(min(ahead, _TICK))
             self._producer.send(send_back(record, letter, *self._targets[handler.name]))
         if handlers:
             self._due = self._due or time.monotonic() + _SECONDS
             self._open += 1
-            self._commit_in_time()
+            self.commit_in_time()
 
-    def _commit_in_time(self) -> None:
+    def commit_in_time(self) -> None:
+        """End the open transaction when it is large or old enough."""
         if self._open >= _BATCH or (self._open and time.monotonic() > self._due):
             self._commit()
 

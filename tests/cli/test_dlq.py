@@ -170,7 +170,7 @@ def test_a_dlq_is_emptied_only_by_its_name(full: Project) -> None:
     code, shown = typed(full, "yes", "drop", "in.dlq")
     assert code == 1 and "Nothing was deleted" in shown
     assert "in.dlq: 11 records" in shown and "10 of them were never sent back" in shown
-    for words in (("in.dlq",), ("in.dlq", "--yes-drop", "other.dlq"), ("in", "--yes-drop", "in"), ("nothing",)):
+    for words in (("in.dlq",), ("in.dlq", "--yes-drop", "other.dlq"), ("in", "--yes-drop", "in")):
         assert run(full, "drop", *words).code == 2
     assert len(full.read("in.dlq")) == 11
     code, shown = typed(full, "in.dlq", "drop", "in.dlq")

@@ -110,7 +110,6 @@ def test_letters_go_back_to_a_running_handler_as_the_events_that_they_were(proje
         assert g.accounting["in"] == 9, "nobody else sees them"
         lag = until("all of it is committed", lambda: caught_up(project, "h"))
         assert {part["topic"] for part in lag["partitions"]} == {"in", f"{project.namespace}.shop.h.redrive"}
-        assert run(project, "-y").out == "Nothing to send back.\n"
         assert len(redriven(project)) == 9
 
 
@@ -132,21 +131,10 @@ def test_what_breaks_its_contract_goes_back_to_every_handler_and_then_to_each_it
         assert {letter.topic for letter in found} == {project.name("in")}
         assert len({letter.offset for letter in found}) == 1
         assert len({len(r.headers) for r in project.read("in.dlq")}) == 1, "no letter grows"
+        stuck = planned(project, "-y", "--max-redrives", "1")
+        assert (stuck["letters"], stuck["redriven"], stuck["guarded"], stuck["before"]) == (0, None, 2, 1)
         again = planned(project, "--dry-run")
         assert [(d["handler"], d["letters"]) for d in again["deliveries"]] == [("g", 1), ("h", 1)]
-
-
-def test_a_letter_that_fails_too_often_stays(project: Project) -> None:
-    project.send("in", [{"k": "a", "n": 1}])
-    with project.worker("h") as h:
-        h.wait_settled(1)
-        assert planned(project, "-y")["redriven"] == 1
-        h.wait_settled(2, 15)
-        stuck = planned(project, "-y", "--max-redrives", "1")
-        assert (stuck["letters"], stuck["guarded"], stuck["before"]) == (0, 1, 1)
-        assert planned(project, "--dry-run")["letters"] == 1
-    counts = [letter.redrive_count for r in project.read("h.dlq") if (letter := read_letter(r.headers))]
-    assert counts == [0, 1]
 
 
 def test_a_record_that_nobody_redrove_ends_in_the_dlq(project: Project) -> None:
@@ -163,19 +151,16 @@ def test_a_record_that_nobody_redrove_ends_in_the_dlq(project: Project) -> None:
 
 def test_which_letters(project: Project) -> None:
     project.produce([*letters(project, 20, dlq="h.dlq"), *letters(project, 3, dlq="in.dlq", reason="decode")])
-    plan = planned(project, "h.dlq", "--dry-run")
-    assert (plan["letters"], plan["redriven"]) == (20, None)
-    assert planned(project, "--dry-run", "--where", "value.n >= `15`")["letters"] == 5
+    plan = planned(project, "h.dlq", "--dry-run", "--where", "value.n >= `15`")
+    assert (plan["letters"], plan["redriven"]) == (5, None)
     assert planned(project, "--dry-run", "--handler", "g")["deliveries"] == [
         {"handler": "g", "topic": "in", "letters": 3}
     ]
-    assert planned(project, "--dry-run", "--fingerprint", "0")["letters"] == 0
     assert redriven(project) == []
     refused = run(project, "h.dlq")
     assert refused.code == 2 and "no terminal" in refused.err and "20" in refused.out
     assert planned(project, "h.dlq", "--max", "4", "-y")["redriven"] == 4
     assert len(redriven(project)) == 4
-    assert planned(project, "h.dlq", "-y")["redriven"] == 16
     assert run(project, "--handler", "x").code == 2
 
 
