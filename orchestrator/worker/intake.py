@@ -171,7 +171,8 @@ class Intake:
 
     def _close(self, tps: Sequence[TopicPartition]) -> Mapping[TopicPartition, Checkpoint]:
         """End the epochs; what is left to be committed for them. A transaction that holds one gets time to end."""
-        return self._ledger.close(tps, 0.0 if self._transactions is None else TRANSACTION_SECONDS)
+        patience = 0.0 if self._transactions is None else min(TRANSACTION_SECONDS, self._drain_budget)
+        return self._ledger.close(tps, patience)
 
     def _commit_now(self, checkpoints: Mapping[TopicPartition, Checkpoint]) -> None:
         if self._transactions is None:

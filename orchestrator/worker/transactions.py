@@ -57,8 +57,10 @@ class Transactions:
         facts: Facts,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        last_seconds: float = LAST_SECONDS,
     ) -> None:
         """`connect` makes a producer; `member` tells who the consumer is in its group now, None when it has left."""
+        self._last_seconds = last_seconds
         self._transactor = Transactor(connect, clock)
         self._member = member
         self._ledger = ledger
@@ -125,22 +127,22 @@ class Transactions:
 
     def commit_now(self) -> bool:
         """Commit all that changed; False when that has to be tried again. Raises BrokerError."""
-        deadline = self._clock() + LAST_SECONDS
-        return self._commit_changed(lambda: self._clock() < deadline)
+        deadline = self._clock() + self._last_seconds
+        return self._commit_changed(lambda: self._clock() < deadline, self._last_seconds)
 
     def commit(self, ended: Mapping[TopicPartition, Checkpoint]) -> None:
         """Commit the last of partitions whose epochs are closed. Raises BrokerError when that cannot be."""
         if not ended:
             return
         member = self._member()
-        deadline = self._clock() + LAST_SECONDS
+        deadline = self._clock() + self._last_seconds
         if member is None:
             raise BrokerError("the commit was refused: this worker has left its group")
         try:
             fill = partial(_offsets_only, _requests(ended), member)
-            failed = self._transactor.run(fill, lambda: self._clock() < deadline)
+            failed = self._transactor.run(fill, lambda: self._clock() < deadline, self._last_seconds)
         except GaveUp as e:
-            raise BrokerError(f"the commit was not acknowledged within {LAST_SECONDS:g} s") from e
+            raise BrokerError(f"the commit was not acknowledged within {self._last_seconds:g} s") from e
         if failed is not None:
             raise BrokerError(f"the commit was refused: {failed}")
 
@@ -149,7 +151,7 @@ class Transactions:
 
     # -- both -----------------------------------------------------------------------------------------------------
 
-    def _commit_changed(self, go_on: GoOn) -> bool:
+    def _commit_changed(self, go_on: GoOn, patience: float = -1.0) -> bool:
         """What changed without being committed, in a transaction of offsets only; whether all of it is committed."""
         member = self._member()
         if member is None:
@@ -160,7 +162,7 @@ class Transactions:
         ok = False
         try:
             requests = _requests({part.tp: checkpoint for part, checkpoint in changed.items()})
-            ok = self._transactor.run(partial(_offsets_only, requests, member), go_on) is None
+            ok = self._transactor.run(partial(_offsets_only, requests, member), go_on, patience) is None
         except GaveUp:
             return False
         finally:

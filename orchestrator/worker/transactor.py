@@ -49,19 +49,25 @@ class Transactor:
         with self._lock:
             self._connected(go_on)
 
-    def run(self, fill: Callable[[TransactionalProducer], None], go_on: GoOn) -> TransactionError | Refused | None:
+    def run(
+        self, fill: Callable[[TransactionalProducer], None], go_on: GoOn, patience: float = -1.0
+    ) -> TransactionError | Refused | None:
         """One transaction of what `fill` puts into it; None when it is committed, else why it was aborted.
 
         Raises BrokerError when this worker must not go on, and GaveUp when `go_on` says no: then nobody knows how it
-        ended, save that it does end.
+        ended, save that it does end. GaveUp also when another transaction is under way for longer than `patience`
+        (seconds; -1: for ever); then nothing was begun.
         """
-        with self._lock:
+        if not self._lock.acquire(timeout=patience):
+            raise GaveUp
+        try:
             producer = self._connected(go_on)
-            try:
-                return self._run(producer, fill, go_on)
-            except GaveUp:
-                self._drop()
-                raise
+            return self._run(producer, fill, go_on)
+        except GaveUp:
+            self._drop()
+            raise
+        finally:
+            self._lock.release()
 
     def close(self, timeout: float) -> None:
         """An open transaction is aborted by the next producer of this id, or by its timeout."""

@@ -23,7 +23,7 @@ from orchestrator.delivery.outcome import Failed
 from orchestrator.delivery.partition import Partition
 from orchestrator.delivery.strikes import WHOLE, Strikes
 from orchestrator.event import Emit, Event
-from orchestrator.kafka.consumer import CommitRequest, Committed
+from orchestrator.kafka.consumer import CommitRequest, Committed, Membership
 from orchestrator.kafka.producer import SendFailure
 from orchestrator.records import Outgoing, Record, TopicPartition
 from orchestrator.worker.attempt import Attempts
@@ -38,6 +38,7 @@ from orchestrator.worker.outputs import Outputs
 from orchestrator.worker.quarantine import Quarantine
 from orchestrator.worker.rebuild import register
 from orchestrator.worker.source import sources_of
+from tests.support.transactions import SimulatedTransactions
 
 logging.getLogger("kpipe.worker").setLevel(logging.CRITICAL)
 
@@ -87,6 +88,10 @@ class World:
     #: Something that happens while a handler runs or receipts are out.
     meanwhile: Callable[[], None] = lambda: None
     now: float = 0.0
+    #: Transactions: what becomes of the next one, the current epoch of each id, and the group's generation.
+    fate: Callable[[], str] = lambda: "ok"
+    epochs: dict[str, int] = field(default_factory=dict)
+    generation: int = 0
     #: Events that kill whatever process runs them.
     poison: set[tuple[int, int]] = field(default_factory=set)
     #: Events that were running when a worker died of one, for whoever is assigned their partition.
@@ -109,6 +114,15 @@ class World:
             self.commits[request.tp.partition] = (request.offset, request.metadata)
             self.check_commit(request.tp.partition)
 
+    def refusal(self, out: Outgoing, place: tuple[int, int]) -> SendFailure | None:
+        """Why a record is not taken, by itself. A DLQ takes whatever its source took."""
+        failure = self.too_large.get((out.topic, *place)) or self.fails(out)
+        if failure is not None and failure.permanent:
+            if out.topic != "out":
+                return None
+            self.too_large[out.topic, *place] = failure
+        return failure
+
     def check_commit(self, partition: int) -> None:
         """No commit covers an unsettled event."""
         offset, metadata = self.commits[partition]
@@ -127,6 +141,10 @@ class FakeConsumer:
         self.world = world
 
     committing = False
+    generation = 0
+
+    def membership(self) -> Membership:
+        return Membership(self.generation)
 
     def on_commit_failure(self, told: object) -> None: ...
 
@@ -202,7 +220,10 @@ class FakeReceipts:
 class FakePool:
     """Events run when `answer` says so, in whatever order."""
 
-    def __init__(self, runner: FakeRunner) -> None:
+    outside = False
+
+    def __init__(self, runner: FakeRunner, size: int) -> None:
+        self.size = size
         self.answers: SimpleQueue[Any] = SimpleQueue()
         self.started: list[tuple[Event, Any]] = []
         self._runner = runner
@@ -300,7 +321,8 @@ class FakeRunner:
 class Life:
     """One worker process, from its start to its end or death."""
 
-    def __init__(self, world: World, concurrency: int = 1) -> None:
+    def __init__(self, world: World, concurrency: int = 1, transactional_id: str = "") -> None:
+        """With a `transactional_id`: exactly-once."""
         self.world = world
         spec = pipeline()
         handler = replace(spec.handlers["h"], concurrency=concurrency)
@@ -308,7 +330,14 @@ class Life:
         sources = sources_of(spec, handler, contracts)
         self.ledger = Ledger()
         facts = Facts()
-        receipts: Any = FakeReceipts(world)
+        self.consumer: Any = FakeConsumer(world)
+        self.transactions: SimulatedTransactions | None = None
+        if transactional_id:
+            self.transactions = SimulatedTransactions(
+                world, transactional_id, lambda: self.intake.member, self.ledger, facts,
+                clock=lambda: world.now, sleep=lambda seconds: self.when_sleeping(), last_seconds=0.0,
+            )  # fmt: skip
+        receipts: Any = self.transactions or FakeReceipts(world)
         runner: Any = FakeRunner(world)
         guard = Guard(handler, facts, lambda: world.now)
         sender = Sender("g", "p", "h")
@@ -319,23 +348,25 @@ class Life:
             handler, runner, outputs, receipts, sender, facts, guard, quarantine, self.journal, self.ledger
         )
         parts = (handler, sources, self.ledger, attempts, receipts, facts, guard, lambda: world.now)
-        self.pool = FakePool(runner)
+        self.pool = FakePool(runner, concurrency)
         pool: Any = self.pool
         apart: Any = FakeApart
         self.loop = Loop(*parts) if concurrency == 1 else ConcurrentLoop(*parts, pool=lambda: pool, apart=apart)
-        consumer: Any = FakeConsumer(world)
         self.intake = Intake(
             handler,
             sources,
             self.ledger,
             facts,
-            lambda _: consumer,
+            lambda _: self.consumer,
             drain_budget=0.0,
             on_assignment=lambda tps: None,
             on_tick=lambda: None,
             rebuild=self.rebuild,
             suspects=self._suspect,
+            transactions=self.transactions,
         )
+        #: What the thread that polls does while a transaction waits to be tried again.
+        self.when_sleeping = self.catch_up
         self.read: dict[int, int] = {}
         self.sources = sources
         self.policy = handler.dedup
@@ -356,7 +387,19 @@ class Life:
         if offset is not None:
             self.ledger.suspect(part, offset, part.suspects[offset]._replace(solo=True))
         if not part.ended:
+            self.commit()
+
+    def commit(self) -> None:
+        """What is done once a second."""
+        if self.transactions is None:
             self.intake.commit()
+        else:
+            self.transactions.commit_now()
+
+    def catch_up(self) -> None:
+        """The poll brings this member to its group's generation."""
+        self.consumer.generation = self.world.generation
+        self.intake._note_member()
 
     def rebuild(self, parts: Sequence[Partition]) -> None:
         """What the thread of that name does, at once."""
@@ -366,6 +409,8 @@ class Life:
             self.ledger.rebuilt(part)
 
     def assign(self, *partitions: int) -> None:
+        self.world.generation += 1
+        self.catch_up()
         committed = []
         for p in partitions:
             offset, metadata = self.world.commits.get(p, (None, None))
@@ -379,7 +424,9 @@ class Life:
             self.read.pop(p, None)
 
     def lose(self, *partitions: int) -> None:
+        self.world.generation += 1
         self.intake.lost([TopicPartition("in", p) for p in partitions])
+        self.catch_up()
         for p in partitions:
             self.read.pop(p, None)
 
