@@ -73,6 +73,8 @@ class Producer:
 
     def __init__(self, properties: Mapping[str, Any]) -> None:
         """Raises UsageError when librdkafka refuses the properties (an unknown or contradictory one)."""
+        #: What finished this producer, None while it works. Some delivery reports may be missing then.
+        self.fatal: KafkaError | None = None
         try:
             self._rd = RdProducer(dict(properties))
         except (KafkaException, TypeError, ValueError) as problem:
@@ -101,7 +103,7 @@ class Producer:
                 self._rd.produce(out.topic, out.value, out.key, on_delivery=callback, **extra)
                 return
             except BufferError:
-                self._rd.poll(_ROOM_WAIT)
+                self.poll(_ROOM_WAIT)
                 if should_stop is not None and should_stop():
                     _tell(on_delivery, SendFailure("_PURGE_QUEUE", "stopped while waiting for room", purged=True))
                     return
@@ -114,30 +116,45 @@ class Producer:
 
     def poll(self, timeout: float = 0) -> None:
         """Serve delivery reports for up to `timeout` seconds."""
-        self._rd.poll(timeout)
+        self._serve(self._rd.poll, timeout)
 
     def flush(self, timeout: float) -> int:
         """Send everything without waiting for linger; returns how many records are still unacknowledged."""
-        return int(self._rd.flush(timeout))
+        return self._serve(self._rd.flush, timeout)
 
     def purge(self) -> None:
         """Throw away what is queued and not yet on its way; each is reported as `purged`."""
         self._rd.purge(in_queue=True, in_flight=False, blocking=False)
-        self._rd.poll(0)
+        self.poll(0)
 
     def close(self, timeout: float) -> int:
         """Flush for up to `timeout` seconds, then drop the rest; returns how many were dropped."""
         deadline = time.monotonic() + timeout
         with uninterrupted():
-            left = self._rd.flush(min(_CLOSE_WAIT, max(0.0, timeout)))
+            left = self.flush(min(_CLOSE_WAIT, max(0.0, timeout)))
         while left and time.monotonic() < deadline:
             with uninterrupted():
-                left = self._rd.flush(_CLOSE_WAIT)
+                left = self.flush(_CLOSE_WAIT)
         if left:
             with uninterrupted():
                 self._rd.purge(in_queue=True, in_flight=True, blocking=False)
-                self._rd.flush(1.0)
-        return int(left)
+                self.flush(1.0)
+        return left
+
+    def _serve(self, call: Callable[[float], int], timeout: float) -> int:
+        """Serve callbacks; how many records are still unacknowledged.
+
+        confluent-kafka raises a fatal error out of whatever call serves callbacks, and a delivery report that is
+        due in the same call then fails at it: a SystemError, whose cause is the error, and that report is gone.
+        """
+        try:
+            return int(call(timeout))
+        except (KafkaException, SystemError) as e:
+            raised = e if isinstance(e, KafkaException) else e.__cause__
+            if not isinstance(raised, KafkaException):
+                raise
+            self.fatal = raised.args[0]
+            return len(self._rd)
 
 
 def _report_to(on_delivery: OnDelivery) -> Callable[[KafkaError | None, Any], None]:

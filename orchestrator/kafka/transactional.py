@@ -81,10 +81,14 @@ class TransactionalProducer(Producer):
         self._do(self._rd.begin_transaction)
 
     def deliver(self, go_on: Callable[[], bool]) -> None:
-        """Until every record that was sent is acknowledged, or reported as failed."""
+        """Until every record that was sent is acknowledged, or reported as failed. Raises TransactionError, GaveUp."""
         while self.flush(_SLICE):
+            if self.fatal is not None:
+                break
             if not go_on():
                 raise GaveUp
+        if self.fatal is not None:
+            raise TransactionError(self.fatal)
 
     def send_offsets(self, requests: Sequence[CommitRequest], member: Membership) -> None:
         """Make the group's offsets a part of the transaction. Raises TransactionError.
@@ -108,8 +112,8 @@ class TransactionalProducer(Producer):
             try:
                 step(_SLICE)
                 return
-            except KafkaException as e:
-                error = e.args[0]
+            except (KafkaException, SystemError) as e:
+                error = _raised(e)
                 if error.fatal() or error.txn_requires_abort() or not error.retriable():
                     raise TransactionError(error) from e
             if not go_on():
@@ -118,8 +122,17 @@ class TransactionalProducer(Producer):
     def _do(self, step: Callable[..., None], *given: Any) -> None:
         try:
             step(*given)
-        except KafkaException as e:
-            raise TransactionError(e.args[0]) from e
+        except (KafkaException, SystemError) as e:
+            raise TransactionError(_raised(e)) from e
+
+
+def _raised(e: KafkaException | SystemError) -> KafkaError:
+    """The error behind what confluent-kafka raised (`Producer._serve`)."""
+    raised = e if isinstance(e, KafkaException) else e.__cause__
+    if not isinstance(raised, KafkaException):
+        raise e
+    error: KafkaError = raised.args[0]
+    return error
 
 
 def transactional(properties: Mapping[str, Any]) -> dict[str, Any]:

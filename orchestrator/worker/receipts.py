@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from orchestrator.delivery.checkpoint import Checkpoint
-from orchestrator.kafka.producer import OnDelivery, Producer, SendFailure
+from orchestrator.kafka.producer import OnDelivery, Producer, SendFailure, failure_of
 from orchestrator.records import Outgoing
 from orchestrator.worker.batch import Batch, Told
 from orchestrator.worker.facts import Facts
@@ -89,6 +89,10 @@ class Receipts:
             if time.monotonic() > alarm:
                 alarm = time.monotonic() + ALARM_SECONDS
                 self._facts.alarm("Kafka has not acknowledged what was sent; waiting")
+        if self._producer.fatal is not None:
+            # Which reports are missing is not known: all of the batch runs again.
+            why = failure_of(self._producer.fatal)._replace(fatal=True, permanent=False)
+            batch.failures.update(dict.fromkeys(range(len(batch.records)), why))
         if any(failure.fatal for failure in batch.failures.values()):
             self._replace()
         return not any(failure.purged for failure in batch.failures.values())
