@@ -82,7 +82,7 @@ class Receipts:
         if not batch.sent:
             return True
         alarm = time.monotonic() + ALARM_SECONDS
-        while self._producer.flush(0.1):
+        while self._producer.flush(0.1) and self._producer.fatal is None:
             if batch.over or stopping():
                 self._producer.purge()
                 return False
