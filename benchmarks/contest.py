@@ -70,6 +70,8 @@ ALL = (
     Contestant(
         "exactly-once", "kpipe, exactly-once", kpipe("exactly-once"), transactional=True, handler="exactly-once"
     ),
+    Contestant("exec-node", "kpipe, a program in JavaScript", kpipe("exec-node"), share=0.5, handler="exec-node"),
+    Contestant("exec-python", "kpipe, a program in Python", kpipe("exec-python"), share=0.5, handler="exec-python"),
     Contestant("transactional", "hand-written loop, transactions", script("transactional.py"), transactional=True),
     Contestant("aiokafka", "aiokafka loop", peer("aiokafka_loop.py"), share=0.5),
     Contestant("quix", "Quix Streams", peer("quix.py"), share=0.25),

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import psutil
 
 _KILL_SECONDS = 15.0
+_WORKER = "orchestrator.worker.entry"
 
 
 class Usage(NamedTuple):
@@ -55,7 +56,9 @@ class Started:
     def worker(self) -> int:
         """The process that does the work: the last of the line below the one that was started."""
         below = psutil.Process(self.process.pid).children(recursive=True)
-        leaves = [p for p in below if "orchestrator.worker.entry" in p.cmdline() and not p.children()]
+        named = [p for p in below if _WORKER in p.cmdline()]
+        # Its shim has the same words; a worker may have a program below it, which has not.
+        leaves = [p for p in named if not any(_WORKER in child.cmdline() for child in p.children())]
         return leaves[0].pid if leaves else self.process.pid
 
     def check(self) -> None:

@@ -32,7 +32,6 @@ CODES: Mapping[str, str] = MappingProxyType(
         "unit": "a duration or size without its unit, or with a wrong one",
         "name": "a name that is not allowed",
         "handler-kind": "a handler that is not exactly one of `python`, `exec`, `http` and `service`",
-        "not-yet": "an option that this version does not support",
         # Topics and DLQs
         "topic-name": "a name that Kafka does not take",
         "topic-collision": "two names that Kafka takes for the same",

@@ -82,6 +82,7 @@ def _handler(tree: Mapping[str, Any], name: str, own: Mapping[str, Any]) -> Hand
         essential=options["essential"],
         headers={key: config_text(value) for key, value in own.get("headers", {}).items()},
         health=own.get("health"),
+        interpreter=options.get("interpreter") if kind == "python" else None,
         strikes=int(options["strikes"]),
         memory=units.size(options["memory"]) if "memory" in options else None,
     )

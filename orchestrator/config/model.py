@@ -140,6 +140,7 @@ class Handler:
     essential: bool = False
     headers: Mapping[str, str] = field(repr=False, default_factory=dict)
     health: str | None = None
+    interpreter: str | None = None
     strikes: int = 2
     memory: int | None = None
 

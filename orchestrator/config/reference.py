@@ -1,4 +1,4 @@
-"""The reference of the pipeline file, in Markdown, made from its grammar, its codes and what is not there yet."""
+"""The reference of the pipeline file, in Markdown, made from its grammar and its codes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from orchestrator.config import grammar, wording
-from orchestrator.config.checks.notyet import NOT_YET
 from orchestrator.config.codes import CODES
 from orchestrator.config.owned import ALIASES, OWNED
 
@@ -46,7 +45,7 @@ def smoke_reference() -> str:
 def reference() -> str:
     """All tables, ready to stand in docs/pipeline-file.md."""
     blocks = [_table(title, path) for title, path in _PARTS]
-    return "\n\n".join([*blocks, _handler_defaults(), _not_yet(), _codes()]) + "\n"
+    return "\n\n".join([*blocks, _handler_defaults(), _codes()]) + "\n"
 
 
 def owned() -> str:
@@ -66,7 +65,7 @@ def _table(title: str, path: tuple[str | int, ...], of: grammar.Grammar = gramma
     for part in of.at(path):
         required = part.get("required", [])
         for name, inner in part.get("properties", {}).items():
-            cells = (f"`{name}`", _value(inner, of), _default(inner, name in required, of), _meaning(name, inner, of))
+            cells = (f"`{name}`", _value(inner, of), _default(inner, name in required, of), _meaning(inner, of))
             rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return f"### {title}\n\n" + "\n".join(rows)
 
@@ -99,10 +98,8 @@ def _default(part: grammar.Schema, required: bool, of: grammar.Grammar) -> str:
     return f"`{value}`" if isinstance(value, str) and value else f"`{json.dumps(value)}`"
 
 
-def _meaning(name: str, part: grammar.Schema, of: grammar.Grammar) -> str:
-    text = str(of.resolve(part)["description"])
-    absent = of is grammar.PIPELINE and any(row.option == name and not row.works for row in NOT_YET)
-    return f"{text} *Not supported yet.*" if absent else text
+def _meaning(part: grammar.Schema, of: grammar.Grammar) -> str:
+    return str(of.resolve(part)["description"])
 
 
 def _handler_defaults() -> str:
@@ -113,12 +110,6 @@ def _handler_defaults() -> str:
 def _names(path: tuple[str, ...]) -> Iterator[str]:
     for part in grammar.at(path):
         yield from part.get("properties", {})
-
-
-def _not_yet() -> str:
-    rows = [f"- {row.what} not supported." for row in NOT_YET]
-    text = "The format has options that this version of kpipe does not support. Using one is an error (`not-yet`):"
-    return "### Not supported yet\n\n" + text + "\n\n" + "\n".join(rows)
 
 
 def _codes() -> str:

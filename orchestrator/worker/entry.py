@@ -147,7 +147,7 @@ class Worker:
         self._ledger = Ledger()
         self._handler = handler
         #: Whether the handler's code runs in this process.
-        self._inside = handler.kind == "python"
+        self._inside = handler.kind == "python" and handler.interpreter is None
         # The producer comes first: its first acknowledgement is slow when it is used right after its creation.
         self._receipts = self._barrier(config)
         sources = sources_of(pipeline, handler, contracts)

@@ -20,7 +20,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from math import inf
@@ -445,8 +445,7 @@ class ExecHandler:
             raise HandlerError(f"handler {self._handler.name}: the program cannot be started: {e}") from e
 
 
-def command_of(handler: Handler, base: Path) -> Command:
-    """The command of an `exec:` handler; its environment is the worker's, without what is for the worker alone."""
+def command_of(argv: Sequence[str], base: Path) -> Command:
+    """A command in the pipeline's folder; its environment is the worker's, without what is for the worker alone."""
     own = ("KPIPE_CONFIG_FD", "KPIPE_STATUS_FD")
-    env = {name: value for name, value in os.environ.items() if name not in own}
-    return Command(tuple(handler.target), base, env)
+    return Command(tuple(argv), base, {name: value for name, value in os.environ.items() if name not in own})

@@ -44,7 +44,11 @@ def load_runner(handler: Handler, pipeline: Pipeline) -> Runner:
     if handler.kind == "exec":
         from orchestrator.worker.exec import ExecHandler, command_of
 
-        return ExecHandler(handler, command_of(handler, pipeline.base))
+        return ExecHandler(handler, command_of(handler.target, pipeline.base))
+    if handler.interpreter is not None:
+        from orchestrator.worker.interpreter import load_foreign
+
+        return load_foreign(handler, pipeline.base)
     from orchestrator.worker.python import load_python
 
     return load_python(handler, pipeline.base)

@@ -17,7 +17,6 @@ from orchestrator.config.checks import (
     kafka,
     kinds,
     names,
-    notyet,
     services,
     timings,
     topics,
@@ -29,5 +28,5 @@ from orchestrator.config.document import Document
 def check_meaning(doc: Document, base: Path) -> None:
     """Notes every finding about what the document means; `base` is where the paths in it begin."""
     facts = gather(doc, base)
-    for module in (names, topics, dlqs, events, handlers, kinds, services, files, kafka, timings, flow, notyet):
+    for module in (names, topics, dlqs, events, handlers, kinds, services, files, kafka, timings, flow):
         module.check(facts)

@@ -411,27 +411,7 @@ def test_a_finding_about_defaults_stands_at_the_defaults(tmp_path: Path) -> None
     assert (finding.code, finding.line, finding.column) == ("timing", 5, 12)
 
 
-# Not yet
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"interpreter": "python3.12"}, "`interpreter` is not supported"),
-    ],
-)
-def test_options_of_later_versions_say_so(tmp_path: Path, options: dict[str, Any], message: str) -> None:
-    for sections in (
-        {"handlers": {"h": handler(**options)}},
-        {"handlers": {"h": handler()}, "defaults": {"handler": options}},
-    ):
-        finding = only(found(tmp_path, document(topics={"t": {}}, **sections)))
-        assert finding.code == "not-yet" and finding.severity == "error" and message in finding.message
-
-
-def test_what_an_option_of_later_versions_does_today_is_fine(tmp_path: Path) -> None:
-    options = {"concurrency": 1, "ordering": "key", "guarantee": "exactly-once"}
-    assert codes(tmp_path, topics={"t": {}}, handlers={"h": handler(**options)}) == []
+# Kinds
 
 
 @pytest.mark.parametrize(
@@ -439,6 +419,7 @@ def test_what_an_option_of_later_versions_does_today_is_fine(tmp_path: Path) -> 
     [
         ("http", "http://localhost:1/x", {"unavailable": ["a:B"]}),
         ("python", "a:b", {"health": "/"}),
+        ("exec", ["a"], {"interpreter": "python3"}),
         ("python", "a:b", {"headers": {"Authorization": "x"}}),
     ],
 )

@@ -9,7 +9,6 @@ import jsonschema_rs
 import pytest
 
 from orchestrator.config import grammar, units
-from orchestrator.config.checks.notyet import NOT_YET
 from orchestrator.config.model import DedupPolicy, Handler, RetryPolicy
 from tests.support.config import VALID
 
@@ -76,13 +75,6 @@ def test_a_service_refuses_exactly_what_is_for_streams() -> None:
     fits = {"python", "exec", "http", "service", "produces", "port", "ready", "replicas", "restart", "stop-timeout"}
     fits |= {"env", "essential", "memory", "interpreter", "headers", "health"}
     assert properties(*HANDLER).keys() - refused == fits
-
-
-@pytest.mark.parametrize("row", NOT_YET, ids=lambda row: row.option)
-def test_what_is_not_there_yet_is_part_of_the_grammar(row: Any) -> None:
-    assert row.option in properties(*HANDLER)
-    for value in row.works:
-        assert value == grammar.default(*HANDLER, row.option)
 
 
 def test_its_defaults_are_those_of_the_model() -> None:

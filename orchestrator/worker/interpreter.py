@@ -1,0 +1,62 @@
+"""`python:` handlers with an `interpreter:` of their own: run by that, as a program of the `exec:` protocol."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+from orchestrator.config.model import Handler
+from orchestrator.errors import HandlerError
+from orchestrator.worker.exec import Command, ExecHandler, command_of
+
+_FOREIGN = Path(__file__).with_name("foreign.py")
+_PROBE = "import sys; sys.exit(0 if sys.version_info >= (3, 11) else 3)"
+#: What importing a handler's module may take (seconds).
+START_SECONDS = 60.0
+
+
+def load_foreign(handler: Handler, base: Path) -> ExecHandler:
+    """The handler under its own Python, once that has found the function. Raises HandlerError."""
+    config = {
+        "target": handler.target,
+        "timeout": None if handler.timeout == float("inf") else handler.timeout,
+        "by": None if handler.dedup is None else handler.dedup.by,
+        "unavailable": list(handler.unavailable),
+        "concurrency": handler.concurrency,
+    }
+    python = str(handler.interpreter)
+    command = command_of((python, str(_FOREIGN), json.dumps(config)), base)
+    version = _run(handler, (python, "-c", _PROBE), command)
+    if version.returncode == 3:
+        raise HandlerError(f"handler {handler.name}: `interpreter: {python}` is older than Python 3.11")
+    if version.returncode:
+        raise HandlerError(f"handler {handler.name}: `interpreter: {python}` is no Python: {_last(version.stderr)}")
+    check = _run(handler, (*command.argv, "--check"), command)
+    if check.returncode:
+        raise HandlerError(
+            f"handler {handler.name}: {handler.target} cannot be loaded by {python}: {_last(check.stderr)}",
+            f"modules are looked for in {base} first, then in those of {python}",
+        )
+    return ExecHandler(handler, command)
+
+
+def _run(handler: Handler, argv: tuple[str, ...], command: Command) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            argv, cwd=command.cwd, env=dict(command.env), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            errors="replace", timeout=START_SECONDS, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise HandlerError(f"handler {handler.name}: {argv[0]} did not load it within {START_SECONDS:g} s") from None
+    except OSError as e:
+        why = os.strerror(e.errno or 0)
+        raise HandlerError(
+            f"handler {handler.name}: `interpreter: {argv[0]}` cannot be run: {why}",
+            "give its path, or a name that is found on the PATH",
+        ) from e
+
+
+def _last(text: str) -> str:
+    return (text.strip().splitlines() or ["it said nothing"])[-1]
