@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from orchestrator.records import Finding
 
@@ -81,6 +81,17 @@ class BrokerError(KpipeError):
     """Kafka cannot be reached, cannot be started, or refused."""
 
     exit_code = EXIT_BROKER
+
+
+class ForbiddenError(BrokerError):
+    """Kafka knows who asks and does not allow it; `missing` are the permissions, such as `READ on the topic orders`."""
+
+    def __init__(self, missing: Iterable[object]) -> None:
+        named = ", ".join(map(str, missing))
+        super().__init__(
+            f"Kafka does not allow this user: {named}",
+            "whoever looks after the cluster adds an ACL for it: docs/security.md lists what each command needs",
+        )
 
 
 class HandlerError(KpipeError):

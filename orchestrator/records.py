@@ -131,6 +131,17 @@ class TopicUse(NamedTuple):
     records: int | None
 
 
+class Permission(NamedTuple):
+    """`READ` on the `topic` `orders`, as an ACL has it."""
+
+    operation: str
+    kind: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.operation} on the {self.kind} {self.name}"
+
+
 class Refusal(NamedTuple):
     """Why the broker did not do one item of a request: Kafka's error name and the broker's own words."""
 

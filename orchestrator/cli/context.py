@@ -66,12 +66,15 @@ class App:
             )
         return record.address
 
-    def reader(self, pipeline: Pipeline) -> Reader:
-        """A connection for looking at the pipeline's cluster; a context manager. Raises as `bootstrap` does."""
+    def reader(self, pipeline: Pipeline, *, needs: str = "READ") -> Reader:
+        """A connection for looking at the pipeline's cluster; a context manager. Raises as `bootstrap` does.
+
+        `needs` is the permission on topics that an error names when it is missing.
+        """
         from orchestrator.kafka.properties import client_properties
         from orchestrator.kafka.reader import Reader
 
-        return Reader(client_properties(pipeline.kafka, "consumer", self.bootstrap(pipeline)))
+        return Reader(client_properties(pipeline.kafka, "consumer", self.bootstrap(pipeline)), needs=needs)
 
     def _must_exist(self, path: Path) -> None:
         if path.is_file():

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 from orchestrator.cli.waiting import Deadline, Handlers, look, refuse_failed, wanted
 from orchestrator.config.model import Handler, Pipeline
-from orchestrator.errors import BrokerError
+from orchestrator.errors import BrokerError, ForbiddenError
 from orchestrator.kafka.admin import ClusterAdmin
 from orchestrator.kafka.admin import Offsets as Ends
 from orchestrator.kafka.committed import committed
 from orchestrator.kafka.properties import client_properties
-from orchestrator.records import TopicPartition
+from orchestrator.records import Permission, TopicPartition
 from orchestrator.supervisor.policy import State
 
 #: Seconds between two looks of which the first found nothing to do, and else.
@@ -67,6 +67,8 @@ class Cluster:
         """Raises `BrokerError` when a topic cannot be seen; one that does not exist has no partitions."""
         state = self._admin.describe(topics)
         for topic, why in state.unknown.items():
+            if "authorization failed" in why.lower():
+                raise ForbiddenError([Permission("DESCRIBE", "topic", topic)])
             raise BrokerError(f"{topic} cannot be seen: {why}")
         return [TopicPartition(t.name, number) for t in state.topics.values() for number in range(t.partitions)]
 
@@ -98,6 +100,8 @@ def _look(cluster: Cluster, pipeline: Pipeline, running: Handlers) -> Look:
             for _, handler in consuming
         }
         ends = cluster.ends(partitions)
+    except ForbiddenError:
+        raise
     except BrokerError as away:
         return Look([away.message], {})
     behind = [said for _, handler in consuming for said in _behind(pipeline, handler, settled[handler.name], ends)]

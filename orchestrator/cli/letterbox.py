@@ -29,14 +29,16 @@ def find_dlqs(pipeline: Pipeline, names: Sequence[str], reader: Reader) -> list[
     """
     from orchestrator.cli.targets import find_topic, not_created
 
-    there = reader.topics()
     if not names:
-        return [topic for topic in pipeline.topics.values() if topic.is_dlq and topic.kafka_name in there]
-    found = [find_topic(pipeline, name, lambda: there) for name in dict.fromkeys(names)]
-    for topic in found:
-        if topic.kafka_name not in there:
+        dlqs = [topic for topic in pipeline.topics.values() if topic.is_dlq]
+        found = reader.there(topic.kafka_name for topic in dlqs)
+        return [topic for topic in dlqs if topic.kafka_name in found]
+    there = reader.topics()
+    wanted = [find_topic(pipeline, name, lambda: there) for name in dict.fromkeys(names)]
+    for topic in wanted:
+        if not reader.there([topic.kafka_name]):
             raise not_created(topic)
-    return found
+    return wanted
 
 
 class Letterbox:

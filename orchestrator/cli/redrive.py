@@ -40,7 +40,7 @@ def sent_before(pipeline: Pipeline, reader: Reader) -> dict[str, set[int]]:
 
     handlers = {topic: h.name for h in pipeline.handlers.values() if (topic := pipeline.redrive_topic(h)) is not None}
     before: dict[str, set[int]] = {name: set() for name in handlers.values()}
-    there = reader.topics()
+    there = reader.there(handlers)
     tps = [TopicPartition(topic, n) for topic in handlers for n in range(there.get(topic, 0))]
     for batch in reader.read(reader.beginnings(tps), reader.ends(tps)):
         for record in batch:
@@ -167,7 +167,7 @@ class Sending:
         self._producer = producer
         self._pace = pace
         topics = {h.name: topic for h in pipeline.handlers.values() if (topic := pipeline.redrive_topic(h)) is not None}
-        there = reader.topics()
+        there = reader.there(topics.values())
         self._targets = {name: (topic, there.get(topic, 1)) for name, topic in topics.items()}
         self._open = 0
         self._due = 0.0

@@ -44,8 +44,7 @@ class Window:
 
 def window(reader: Reader, topics: Iterable[str], since: float) -> Window:
     """All partitions of those topics that exist; from `since` seconds ago on."""
-    there = reader.topics()
-    partitions = [TopicPartition(t, n) for t in dict.fromkeys(topics) for n in range(there.get(t, 0))]
+    partitions = [TopicPartition(t, n) for t, count in reader.there(topics).items() for n in range(count)]
     begins, ends = reader.beginnings(partitions), reader.ends(partitions)
     starts = begins if since == float("inf") else reader.at_time(partitions, int((time.time() - since) * 1000))
     return Window({tp: min(starts[tp], ends[tp]) for tp in partitions}, begins, ends)

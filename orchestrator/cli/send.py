@@ -136,7 +136,7 @@ def _deliver(app: App, pipeline: Pipeline, common: _Common, batch: _Batch) -> No
     producer = Producer(properties)
     shown = Shown(_printer(app, common.topic), batch.total)
     try:
-        with app.reader(pipeline) as cluster:
+        with app.reader(pipeline, needs="WRITE") as cluster:
             _check_place(cluster, common.topic, common.partition)
         deliver(producer, batch.outs, shown, place=batch.place, rate=batch.rate)
         shown.finish()

@@ -181,6 +181,7 @@ class Session:
     async def _bring_up(self) -> None:
         """Kafka, topics, handlers; returns when all of them are ready."""
         self._bootstrap = await self._ground.start(self._supervisor)
+        await in_background(self._check_permissions)
         if self._order.sync:
             await in_background(lambda: self._sync(self._order.pipeline))
         # What was compiled and changed within a second, Python would take for the same as before.
@@ -243,6 +244,11 @@ class Session:
         plan = sync_for_up(pipeline, cluster.admin, cluster.claims, say)
         if plan.changes:
             say(f"topics: {_summary(plan)}")
+
+    def _check_permissions(self) -> None:
+        from orchestrator.cli.permissions import require
+
+        require(self._order.pipeline, self._order.handlers, self._bootstrap)
 
     def _verdict(self) -> int:
         """The exit code, or the error that explains it."""

@@ -17,6 +17,7 @@ from orchestrator.errors import (
     KpipeError,
     UsageError,
 )
+from orchestrator.records import Permission
 
 if TYPE_CHECKING:
     from orchestrator.cli.cluster import Connection
@@ -131,12 +132,15 @@ def verify(plan: Plan, cluster: Connection, loaded: Loaded, *, lenient: bool) ->
     `lenient`: a permission that is missing is shown and is no error, for whoever only looks.
     """
     from orchestrator.provisioning.apply import verify as ask_broker
+    from orchestrator.provisioning.sync import forbid
 
     assert loaded.pipeline is not None
     refused = ask_broker(plan, cluster.admin)
     findings = [_finding(failure, loaded, loaded.pipeline, lenient) for failure in refused]
     errors = [finding for finding in findings if finding.severity == "error"]
     if errors:
+        if not lenient:
+            forbid(refused)
         count = f"{len(errors)} step{'s' if len(errors) > 1 else ''}"
         raise FindingsError(findings, f"Kafka would refuse {count} of the plan, nothing was changed")
     for finding in findings:
@@ -145,12 +149,14 @@ def verify(plan: Plan, cluster: Connection, loaded: Loaded, *, lenient: bool) ->
 
 def apply(seen: Survey, cluster: Connection) -> int:
     """Apply, wait, and say what became of it."""
-    from orchestrator.provisioning.sync import carry_out
+    from orchestrator.provisioning.sync import carry_out, forbid
 
     outcome, unrecorded = carry_out(seen, cluster.admin, cluster.claims, progress=_progress)
     if unrecorded and outcome.applied:
         present.say(f"Who owns the topics could not be put on record: {present.safe(unrecorded)}")
     if outcome.failed:
+        if not outcome.applied:
+            forbid(outcome.failed)
         reasons = "".join(f"\n  {failure}" for failure in outcome.failed)
         rest = "everything else was applied" if outcome.applied else "nothing was changed"
         raise KpipeError(
@@ -170,10 +176,12 @@ def declined() -> int:
 
 def raise_if_unknown(plan: Plan) -> None:
     if plan.unknown:
+        operations = {"topic": "DESCRIBE", "configs": "DESCRIBE_CONFIGS"}
+        missing = [Permission(operations.get(u.what, "DESCRIBE"), "topic", u.topic) for u in plan.unknown]
         named = "; ".join(f"{unknown.topic}: {unknown.what}: {unknown.reason}" for unknown in plan.unknown)
         raise BrokerError(
             f"part of the cluster could not be compared ({named})",
-            "kpipe needs the permissions DESCRIBE and DESCRIBE_CONFIGS on these topics",
+            f"kpipe needs {', '.join(map(str, missing))}: docs/security.md",
         )
 
 
@@ -197,7 +205,7 @@ def _finding(failure: Failure, loaded: Loaded, pipeline: Pipeline, lenient: bool
         "broker",
         _place(failure, name, pipeline),
         f"{failure.topic}: Kafka would refuse this: {failure.refusal.message}",
-        "kpipe needs the permission for it (docs/topics.md, Permissions)" if forbidden else "",
+        f"kpipe needs {failure.permission}: docs/security.md" if forbidden else "",
         "warning" if forbidden and lenient else "error",
     )
 

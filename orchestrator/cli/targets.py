@@ -36,7 +36,7 @@ def find_topic(
     if name in there:
         return Topic(name, name, there[name], 0, {})
     raise UsageError(
-        f"there is no topic `{name}`, neither in the pipeline file nor on the cluster",
+        f"there is no topic `{name}`, neither in the pipeline file nor, as far as may be seen, on the cluster",
         did_you_mean(name, {*others, *pipeline.topics, *there}) or _followed_by_a_file(name),
     )
 

@@ -14,9 +14,11 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as RdPartition
 
+from orchestrator.errors import ForbiddenError
 from orchestrator.kafka.interrupt import uninterrupted
+from orchestrator.kafka.permissions import REFUSED, on_topics
 from orchestrator.kafka.trouble import UNREACHABLE, cannot_use, wrong_property
-from orchestrator.records import TopicPartition
+from orchestrator.records import Permission, TopicPartition
 
 #: Seconds of one question, so that Ctrl-C is heard.
 _ASK = 1.0
@@ -37,12 +39,15 @@ def commits(
     `properties` come from `client_properties(settings, "consumer", ...)`. `timeout` (seconds) is long
     enough for a broker that has just started and creates its offsets topic. Raises BrokerError and UsageError.
     """
+    told: list[KafkaError] = []
     try:
-        consumer = Consumer({**properties, "group.id": group})
+        consumer = Consumer({**properties, "group.id": group, "error_cb": told.append})
     except (KafkaException, TypeError, ValueError) as problem:
         raise wrong_property(problem) from problem
     try:
-        found = _ask(consumer, properties, [RdPartition(*tp) for tp in partitions], time.monotonic() + timeout)
+        found = _ask(consumer, properties, [RdPartition(*tp) for tp in partitions], time.monotonic() + timeout, told)
+    except _GroupRefused:
+        raise ForbiddenError([Permission("DESCRIBE", "group", group)]) from None
     finally:
         with uninterrupted():
             consumer.close()
@@ -50,7 +55,11 @@ def commits(
 
 
 def _ask(
-    consumer: Consumer, properties: Mapping[str, Any], wanted: list[RdPartition], deadline: float
+    consumer: Consumer,
+    properties: Mapping[str, Any],
+    wanted: list[RdPartition],
+    deadline: float,
+    told: list[KafkaError],
 ) -> list[RdPartition]:
     while True:
         try:
@@ -61,8 +70,21 @@ def _ask(
                 return found
         except KafkaException as problem:
             error = problem.args[0]
+        # A coordinator that may not be asked for looks like one that is not found: the reason comes as a message.
+        with uninterrupted():
+            message = consumer.poll(0)
+        if message is not None and (reason := message.error()) is not None:
+            told.append(reason)
+        if KafkaError.GROUP_AUTHORIZATION_FAILED in (error.code(), *(one.code() for one in told)):
+            raise _GroupRefused
+        if error.code() in REFUSED:
+            raise ForbiddenError(on_topics("DESCRIBE", [partition.topic for partition in wanted]))
         if time.monotonic() >= deadline or not _may_pass(error):
             raise cannot_use(str(properties.get("bootstrap.servers", "")), error)
+
+
+class _GroupRefused(Exception):
+    """This user may not describe the group."""
 
 
 def _may_pass(error: KafkaError) -> bool:

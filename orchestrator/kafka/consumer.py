@@ -17,8 +17,9 @@ from typing import Any, NamedTuple, Protocol
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as RdPartition
 
-from orchestrator.errors import BrokerError
-from orchestrator.records import Headers, Record, TopicPartition
+from orchestrator.errors import BrokerError, ForbiddenError
+from orchestrator.kafka.permissions import on_topics
+from orchestrator.records import Headers, Permission, Record, TopicPartition
 
 log = logging.getLogger("kpipe.consumer")
 
@@ -115,6 +116,7 @@ class GroupConsumer:
         self.committing = False
         self._closing = False
         self._commit_failed: Callable[[Sequence[TopicPartition], str], None] = lambda tps, why: None
+        self._group = str(properties.get("group.id", ""))
         strategy = str(properties.get("partition.assignment.strategy", "cooperative-sticky"))
         self._incremental = "cooperative" in strategy or properties.get("group.protocol") == "consumer"
         try:
@@ -144,7 +146,7 @@ class GroupConsumer:
             if error is None:
                 polled.records.append(_record(message, polled))
             elif error.code() not in _ABSENT or message.topic() not in self._optional:
-                _sort_error(message, polled)
+                _sort_error(message, polled, self._group)
         return polled
 
     def pause(self, partitions: Sequence[TopicPartition]) -> None:
@@ -301,7 +303,7 @@ def _headers(message: Any, polled: Polled) -> Headers:
         return ()
 
 
-def _sort_error(message: Any, polled: Polled) -> None:
+def _sort_error(message: Any, polled: Polled, group: str) -> None:
     error = message.error()
     code = error.code()
     tp = TopicPartition(message.topic() or "", message.partition() if message.partition() is not None else -1)
@@ -309,6 +311,10 @@ def _sort_error(message: Any, polled: Polled) -> None:
         polled.ends.append(EndOfLog(tp, message.offset()))
     elif code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
         polled.lost.append(OffsetLost(tp, error.str()))
+    elif code == KafkaError.TOPIC_AUTHORIZATION_FAILED and tp.topic:
+        raise ForbiddenError(on_topics("READ", [tp.topic]))
+    elif code == KafkaError.GROUP_AUTHORIZATION_FAILED:
+        raise ForbiddenError([Permission("READ", "group", group)])
     elif error.fatal():
         raise BrokerError(f"the Kafka consumer failed for good: {error.str()}")
     else:

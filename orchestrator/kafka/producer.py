@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import Producer as RdProducer
 
-from orchestrator.errors import BrokerError
+from orchestrator.errors import BrokerError, ForbiddenError
 from orchestrator.kafka.interrupt import uninterrupted
+from orchestrator.kafka.permissions import REFUSED, on_topics
 from orchestrator.kafka.trouble import wrong_property
 from orchestrator.records import Outgoing
 
@@ -55,11 +56,13 @@ class SendFailure(NamedTuple):
 OnDelivery = Callable[[SendFailure | None, int, int], None]
 
 
-def failure_of(error: KafkaError) -> SendFailure:
+def failure_of(error: KafkaError, topic: str = "") -> SendFailure:
+    """`topic` is where the record was to go. Without WRITE on any topic a producer does not even get its id."""
     code = error.code()
+    refused = code in REFUSED and topic
     return SendFailure(
         code=error.name(),
-        message=error.str(),
+        message=ForbiddenError(on_topics("WRITE", [topic])).message if refused else error.str(),
         permanent=code in _PERMANENT,
         fatal=bool(error.fatal()) or code == KafkaError._FATAL,
         purged=code in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT),
@@ -90,7 +93,7 @@ class Producer:
 
         `should_stop` ends that wait (the record is then reported as purged).
         """
-        callback = None if on_delivery is None else _report_to(on_delivery)
+        callback = None if on_delivery is None else _report_to(on_delivery, out.topic)
         extra: dict[str, Any] = {}
         if out.partition is not None:
             extra["partition"] = out.partition
@@ -108,7 +111,7 @@ class Producer:
                     _tell(on_delivery, SendFailure("_PURGE_QUEUE", "stopped while waiting for room", purged=True))
                     return
             except KafkaException as e:
-                _tell(on_delivery, failure_of(e.args[0]))
+                _tell(on_delivery, failure_of(e.args[0], out.topic))
                 return
             except (TypeError, ValueError) as e:
                 _tell(on_delivery, SendFailure("_INVALID_ARG", str(e), permanent=True))
@@ -157,10 +160,10 @@ class Producer:
             return len(self._rd)
 
 
-def _report_to(on_delivery: OnDelivery) -> Callable[[KafkaError | None, Any], None]:
+def _report_to(on_delivery: OnDelivery, topic: str) -> Callable[[KafkaError | None, Any], None]:
     def report(error: KafkaError | None, message: Any) -> None:
         if error is not None:
-            on_delivery(failure_of(error), -1, -1)
+            on_delivery(failure_of(error, topic), -1, -1)
         else:
             on_delivery(None, message.partition(), message.offset())
 

@@ -8,14 +8,15 @@ behind on the cluster. Positions are offsets per partition; where to start and t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self, TypeVar, cast
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as RdPartition
 
-from orchestrator.errors import BrokerError
+from orchestrator.errors import BrokerError, ForbiddenError
 from orchestrator.kafka.interrupt import uninterrupted
+from orchestrator.kafka.permissions import REFUSED, on_topics
 from orchestrator.kafka.trouble import NOT_TRUSTED, UNREACHABLE, cannot_use, wrong_property
 from orchestrator.records import Headers, Record, TopicPartition
 
@@ -60,7 +61,10 @@ class Reader:
     answer in time or refuses, and `UsageError` for a property that no client can have.
     """
 
-    def __init__(self, properties: Mapping[str, Any], timeout: float = 6.0) -> None:
+    def __init__(self, properties: Mapping[str, Any], timeout: float = 6.0, *, needs: str = "READ") -> None:
+        """`needs` is the permission on topics that whoever uses it cannot do without, for errors that name it."""
+        self._needs = needs
+        self._topics: list[str] = []
         self._address = str(properties.get("bootstrap.servers", ""))
         self._timeout = timeout
         self._last_error: KafkaError | None = None
@@ -91,7 +95,18 @@ class Reader:
             return len(found.partitions)
         if found.error.code() in _GONE:
             return 0
+        if found.error.code() in REFUSED:
+            raise ForbiddenError(on_topics(self._needs, [topic]))
         raise BrokerError(f"{topic} cannot be read: {found.error.str()}")
+
+    def there(self, names: Iterable[str]) -> dict[str, int]:
+        """Those of these topics that exist, with the number of their partitions.
+
+        Raises ForbiddenError for one that may not be seen: it is not known to be absent.
+        """
+        seen = self.topics()
+        counts = {name: seen.get(name) or self.partitions(name) for name in dict.fromkeys(names)}
+        return {name: count for name, count in counts.items() if count}
 
     def beginnings(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """The offset of each partition's oldest record."""
@@ -120,6 +135,7 @@ class Reader:
         if not open_:
             return
         assigned = [RdPartition(tp.topic, tp.partition, starts[tp]) for tp in open_]
+        self._topics = sorted({tp.topic for tp in open_})
         self._rd.assign(assigned)
         # A partition that an earlier `read` paused at its stop stays paused over an assignment.
         self._rd.resume(assigned)
@@ -166,13 +182,15 @@ class Reader:
 
     def _judge(self, error: KafkaError) -> None:
         """Raise for what waiting cannot cure."""
-        if error.code() == KafkaError._PARTITION_EOF:
+        if error.code() == KafkaError._PARTITION_EOF or error.code() in _IGNORED:
             return
         if error.code() not in UNREACHABLE and not error.retriable():
             raise self._refused(error)
         self._last_error = error
 
     def _refused(self, error: KafkaError) -> BrokerError:
+        if error.code() in REFUSED:
+            return ForbiddenError(on_topics("READ", self._topics))
         if error.code() in _GONE:
             return BrokerError(f"cannot read on: {error.str()}", "was the topic deleted on the cluster?")
         return cannot_use(self._address, error)
@@ -186,15 +204,18 @@ class Reader:
 
         def ask() -> list[RdPartition]:
             answers = self._rd.offsets_for_times(wanted, timeout=_ASK)
+            refused = [a.topic for a in answers if a.error is not None and a.error.code() in REFUSED]
+            if refused:
+                raise ForbiddenError(on_topics(self._needs, refused))
             failed = next((answer.error for answer in answers if answer.error is not None), None)
             if failed is not None:
                 raise KafkaException(failed)
             return answers
 
-        return {TopicPartition(a.topic, a.partition): a.offset for a in self._ask(ask)}
+        return {TopicPartition(a.topic, a.partition): a.offset for a in self._ask(ask, [tp.topic for tp in wanted])}
 
-    def _ask(self, question: Callable[[], T]) -> T:
-        """Ask until there is an answer, in short calls, for up to the timeout."""
+    def _ask(self, question: Callable[[], T], topics: Sequence[str] = ()) -> T:
+        """Ask until there is an answer, in short calls, for up to the timeout. `topics`: what it is about."""
         deadline = time.monotonic() + self._timeout
         while True:
             try:
@@ -204,6 +225,8 @@ class Reader:
                 error: KafkaError = problem.args[0]
                 with uninterrupted():
                     self._rd.poll(0)  # serves the callback that knows why
+                if error.code() in REFUSED and topics:
+                    raise ForbiddenError(on_topics(self._needs, topics)) from problem
                 if not (error.code() in UNREACHABLE | _MOVING or error.retriable()):
                     raise cannot_use(self._address, error) from problem
                 if time.monotonic() >= deadline or self._is_refused():

@@ -18,13 +18,20 @@ from functools import partial
 from typing import Literal, Protocol
 
 from orchestrator.provisioning.plan import Action, Change, Plan, plan
-from orchestrator.records import ClusterState, Refusal, TopicSpec
+from orchestrator.records import ClusterState, Permission, Refusal, TopicSpec
 
 #: KRaft's controller refuses a request that would write over 10,000 records (one a partition, a topic and a config).
 RECORDS_PER_REQUEST = 5_000
 #: Seconds between two looks at topics that somebody else just created.
 _LOOK_EVERY = 0.2
 _LOOKS_AT_RACED = 10
+
+_PERMISSIONS: Mapping[Action, str] = {
+    "create": "CREATE",
+    "grow": "ALTER",
+    "config": "ALTER_CONFIGS",
+    "delete": "DELETE",
+}
 
 _EXISTS = "TOPIC_ALREADY_EXISTS"
 _CHANGED = Refusal("CHANGED_MEANWHILE", "somebody else created it meanwhile, and differently: run this again")
@@ -64,6 +71,13 @@ class Failure:
 
     def __str__(self) -> str:
         return f"{self.topic}: {self.action}: {self.refusal.message} ({self.refusal.code})"
+
+    @property
+    def permission(self) -> Permission | None:
+        """The permission that is missing, if that is what it is about."""
+        wanted = _PERMISSIONS.get(self.action)
+        refused = self.refusal.code in ("TOPIC_AUTHORIZATION_FAILED", "CLUSTER_AUTHORIZATION_FAILED")
+        return Permission(wanted, "topic", self.topic) if wanted is not None and refused else None
 
 
 @dataclass(frozen=True, slots=True)

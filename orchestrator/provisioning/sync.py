@@ -7,18 +7,18 @@ Claims are written last, from what is then there: one that is missing means that
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from orchestrator.config.model import Pipeline
-from orchestrator.errors import BrokerError, UsageError, WaitTimeout
+from orchestrator.errors import BrokerError, ForbiddenError, UsageError, WaitTimeout
 from orchestrator.provisioning import consent
-from orchestrator.provisioning.apply import Admin, Outcome, Progress, apply, verify
+from orchestrator.provisioning.apply import Admin, Failure, Outcome, Progress, apply, verify
 from orchestrator.provisioning.arrival import Seen, await_gone, await_leaders
 from orchestrator.provisioning.ownership import Done, updates
 from orchestrator.provisioning.plan import Plan
 from orchestrator.provisioning.survey import Observed, Registry, Survey, survey
-from orchestrator.records import ClusterState
+from orchestrator.records import ClusterState, Permission
 
 
 class Target(Admin, Seen, Protocol):
@@ -82,12 +82,10 @@ def sync_for_up(
     wanted = seen.plan
     wanted.raise_if_refused()
     if wanted.hidden:
-        raise BrokerError(
-            "Kafka does not let kpipe see " + "; ".join(f"{u.topic} ({u.reason})" for u in wanted.hidden),
-            "every handler's topics need the permission DESCRIBE, which READ and WRITE imply",
-        )
+        raise ForbiddenError(Permission("DESCRIBE", "topic", unknown.topic) for unknown in wanted.hidden)
     consent.require(wanted, ())
     if refused := verify(wanted, admin):
+        forbid(refused)
         raise UsageError(
             "Kafka would refuse part of the plan, nothing was changed: " + "; ".join(map(str, refused)),
             "`kpipe topics sync --dry-run` shows the whole plan, and the lines of the file",
@@ -101,6 +99,13 @@ def sync_for_up(
             "`kpipe topics sync` does the same step alone and shows the whole plan",
         )
     return wanted
+
+
+def forbid(refused: Sequence[Failure]) -> None:
+    """Raises ForbiddenError when permissions are all that is missing."""
+    missing = [failure.permission for failure in refused]
+    if refused and all(missing):
+        raise ForbiddenError(dict.fromkeys(missing))
 
 
 def _record(seen: Survey, outcome: Outcome, state: ClusterState, registry: Registry) -> str:

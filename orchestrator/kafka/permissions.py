@@ -1,0 +1,65 @@
+"""What a user may do on the cluster: which errors mean a missing permission, and the question what is allowed.
+
+Kafka does not tell a topic that may not be described from one that does not exist: what is refused is unknown, never
+absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from confluent_kafka import KafkaError, TopicCollection
+
+from orchestrator.kafka.asking import Asking
+from orchestrator.records import Permission
+
+#: Kafka understood who asks, and does not let that user do it.
+REFUSED = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+    }
+)
+
+
+def on_topics(operation: str, topics: Iterable[str]) -> list[Permission]:
+    return [Permission(operation, "topic", name) for name in dict.fromkeys(topics)]
+
+
+class AccessAdmin(Asking):
+    """Asks what this user may do."""
+
+    def topics(self, names: Sequence[str]) -> dict[str, frozenset[str]]:
+        """The operations allowed on each topic; empty where it may not even be seen. Absent topics are left out."""
+        if not names:
+            return {}
+        futures = self._client.describe_topics(
+            TopicCollection(list(names)), include_authorized_operations=True, request_timeout=self._timeout
+        )
+        return _operations(self._all(futures), KafkaError.UNKNOWN_TOPIC_OR_PART)
+
+    def groups(self, names: Sequence[str]) -> dict[str, frozenset[str]]:
+        """The same for consumer groups; one that has no members and no offsets is left out."""
+        if not names:
+            return {}
+        futures = self._client.describe_consumer_groups(
+            list(names), include_authorized_operations=True, request_timeout=self._timeout
+        )
+        return _operations(self._all(futures), KafkaError.GROUP_ID_NOT_FOUND)
+
+
+def _operations(answers: Mapping[str, Any], absent: int) -> dict[str, frozenset[str]]:
+    found: dict[str, frozenset[str]] = {}
+    for name, answer in answers.items():
+        if not isinstance(answer, KafkaError):
+            allowed = answer.authorized_operations
+            if allowed is not None:  # a broker that does not say leaves it open
+                found[name] = frozenset(operation.name for operation in allowed)
+        elif answer.code() in REFUSED:
+            found[name] = frozenset()
+        elif answer.code() != absent:
+            continue
+    return found

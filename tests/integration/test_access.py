@@ -1,0 +1,209 @@
+"""Clusters with TLS, logins and ACLs: everything works with the permissions of docs/security.md, and with no fewer."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import trustme
+
+from tests.support.secured import PASSWORD, SCRAM_USER, USERS, Acl, Secured, secured_kafka
+from tests.support.shell import Done, kpipe, running
+
+pytestmark = pytest.mark.kafka
+
+PIPELINE = """\
+kpipe: 1
+pipeline: shop
+kafka:
+  bootstrap: "{address}"
+  client:
+    security.protocol: SASL_SSL
+    ssl.ca.location: "${{CA}}"
+    sasl.mechanism: "${{MECHANISM:-PLAIN}}"
+    sasl.username: "${{KAFKA_USER}}"
+    sasl.password: "${{file:password}}"
+topics:
+  orders: {{schema: order.json, key: id, dlq: orders.dlq, partitions: 1}}
+  bills: {{key: id, dlq: orders.dlq, partitions: 1}}
+events:
+  order: {{topic: orders, example: example.json, generate: {{id: uuid, eventId: uuid}}}}
+handlers:
+  pay: {{python: "work:handle", consumes: [orders], produces: [bills]}}
+"""
+HANDLER = """\
+from orchestrator import Emit
+
+def handle(event):
+    return Emit("bills", {"id": event.value["id"]})
+"""
+TOPICS = ("orders", "bills", "orders.dlq")
+REDRIVE = "shop.pay.redrive"
+
+
+class Shop:
+    """A project on the secured cluster, with its topics."""
+
+    def __init__(self, folder: Path, cluster: Secured) -> None:
+        self.folder, self.cluster = folder, cluster
+        (folder / "pipeline.yaml").write_text(PIPELINE.format(address=cluster.address))
+        (folder / "order.json").write_text('{"type": "object", "required": ["id"]}')
+        (folder / "example.json").write_text('{"id": "x", "eventId": "x"}')
+        (folder / "work.py").write_text(HANDLER)
+        (folder / "password").write_text(PASSWORD + "\n")
+        (folder / "before").mkdir()
+        self._users = iter(USERS)
+        done = self.run("admin", "topics", "sync", "-y")
+        assert done.code == 0, done.err
+        assert self.run("admin", "send", "order").code == 0
+
+    def environment(self, user: str) -> dict[str, str]:
+        return {"KAFKA_USER": user, "CA": str(self.cluster.ca)}
+
+    def run(self, user: str, *words: str, **env: str) -> Done:
+        """`kpipe`, which never prints the password."""
+        done = kpipe(self.folder, *words, env={**self.environment(user), **env})
+        assert PASSWORD not in done.out + done.err
+        assert "Traceback" not in done.err
+        return done
+
+    def users(self, number: int) -> list[str]:
+        """Users that nobody else has."""
+        return [next(self._users) for _ in range(number)]
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    folder = tmp_path_factory.mktemp("secured")
+    with secured_kafka(folder) as cluster:
+        (folder / "shop").mkdir()
+        yield Shop(folder / "shop", cluster)
+
+
+class Case(NamedTuple):
+    """A command and the ACLs that it needs: the rows of docs/security.md."""
+
+    words: tuple[str, ...]
+    acls: tuple[Acl, ...]
+
+
+def on(operation: str, *topics: str) -> tuple[Acl, ...]:
+    return tuple(Acl(operation, "topic", topic) for topic in topics)
+
+
+GROUP = Acl("DESCRIBE", "group", "shop.pay")
+HANDLERS = (*on("READ", "orders", REDRIVE), Acl("READ", "group", "shop.pay"), *on("WRITE", "bills", "orders.dlq"))
+CASES = {
+    "tail": Case(("tail", "orders"), on("READ", "orders")),
+    "send": Case(("send", "order"), on("WRITE", "orders")),
+    "lag": Case(("lag",), (*on("DESCRIBE", "orders", REDRIVE), GROUP)),
+    "dlq ls": Case(("dlq", "ls"), on("READ", "orders.dlq", REDRIVE)),
+    "schemas check --sample": Case(("schemas", "check", "--against", "before", "--sample", "5"), on("READ", "orders")),
+    "topics sync --check": Case(
+        ("topics", "sync", "--check"), (*on("DESCRIBE", *TOPICS), *on("DESCRIBE_CONFIGS", *TOPICS))
+    ),
+    "up": Case(("up",), HANDLERS),
+}
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name != "up"])
+def test_with_exactly_these_permissions_it_works(shop: Shop, name: str) -> None:
+    words, acls = CASES[name]
+    [user] = shop.users(1)
+    shop.cluster.allow([(user, acls)])
+    done = shop.run(user, *words)
+    assert done.code == 0, done.err
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_without_any_one_of_them_the_error_names_it(shop: Shop, name: str) -> None:
+    words, acls = CASES[name]
+    users = dict(zip(acls, shop.users(len(acls)), strict=True))
+    shop.cluster.allow([(user, [acl for acl in acls if acl != left_out]) for left_out, user in users.items()])
+    for left_out, user in users.items():
+        done = shop.run(user, *words)
+        assert done.code == 4, (left_out, done)
+        assert f"{left_out.operation} on the {left_out.kind} {left_out.name}" in done.err, (left_out, done)
+
+
+def test_a_pipeline_runs_with_exactly_what_its_handlers_need(shop: Shop) -> None:
+    [user] = shop.users(1)
+    shop.cluster.allow([(user, CASES["up"].acls)])
+    with running(shop.folder, "up", "--json", env=shop.environment(user)) as up:
+        while json.loads(up.line(40))["type"] != "ready":
+            pass
+        assert shop.run("admin", "tail", "bills", "--expect", "1", "--timeout", "30s").code == 0
+        assert shop.run(user, "wait", "idle").code == 0
+        assert shop.run(user, "lag").code == 0
+        assert up.interrupt() == 130
+
+
+def test_topics_are_created_and_changed_with_what_that_needs(shop: Shop) -> None:
+    needs = [("CREATE", "create"), ("ALTER", "grow"), ("ALTER_CONFIGS", "config")]
+    users = shop.users(len(needs) + 1)
+    name = "made"
+    seen = (*on("DESCRIBE", name, *TOPICS), *on("DESCRIBE_CONFIGS", name, *TOPICS))
+    every = [*seen, *(acl for operation, _ in needs for acl in on(operation, name))]
+    lacking = [(user, [a for a in every if a.operation != what]) for user, (what, _) in zip(users, needs, strict=False)]
+    shop.cluster.allow([*lacking, (users[-1], every)])
+    steps = ("{partitions: 1}", "{partitions: 2}", "{partitions: 2, retention: 8d}")
+    for user, (operation, _), declared in zip(users, needs, steps, strict=False):
+        (shop.folder / "more.yaml").write_text(f"topics: {{{name}: {declared}}}\n")
+        words = ("-f", "pipeline.yaml", "-f", "more.yaml", "topics", "sync", "-y")
+        done = shop.run(user, *words)
+        assert done.code == 4, done
+        assert f"{operation} on the topic {name}" in done.err
+        done = shop.run(users[-1], *words)
+        assert done.code == 0, done.err
+
+
+def test_what_may_not_be_seen_is_unknown_and_never_absent(shop: Shop) -> None:
+    [user] = shop.users(1)
+    rows = json.loads(shop.run(user, "topics", "ls", "--json").out)["topics"]
+    assert {row["state"] for row in rows} == {"unknown"}
+    done = shop.run(user, "topics", "sync", "-y")
+    assert done.code == 4
+    assert "0 to create" in done.out
+    assert "DESCRIBE on the topic orders" in done.err
+    assert "No dead letters" not in shop.run(user, "dlq", "ls").out
+
+
+def test_scram(shop: Shop) -> None:
+    shop.cluster.allow([(SCRAM_USER, [*on("READ", "orders"), *on("WRITE", "orders")])])
+    assert shop.run(SCRAM_USER, "send", "order", MECHANISM="SCRAM-SHA-512").code == 0
+    assert shop.run(SCRAM_USER, "tail", "orders", MECHANISM="SCRAM-SHA-512").code == 0
+
+
+@pytest.mark.parametrize(
+    "words", [("up",), ("tail", "orders"), ("topics", "ls"), ("send", "order"), ("broker", "status")]
+)
+def test_whoever_is_not_let_in_is_told_so(shop: Shop, words: tuple[str, ...]) -> None:
+    done = shop.run("nobody", *words)
+    assert done.code == 4, done
+    assert "did not let us in" in done.err and "Invalid username or password" in done.err
+
+
+def test_a_certificate_that_is_not_trusted(shop: Shop, tmp_path: Path) -> None:
+    other = tmp_path / "other.pem"
+    trustme.CA().cert_pem.write_to_path(str(other))
+    done = shop.run("admin", "tail", "orders", CA=str(other))
+    assert done.code == 4
+    assert "did not let us in" in done.err and "certificate" in done.err
+    done = shop.run("admin", "tail", "orders", CA=str(tmp_path / "gone.pem"))
+    assert done.code == 2
+    assert "ssl.ca.location" in done.err
+
+
+def test_the_page_has_these_rows() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "security.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `kpipe ([\w -]+)`.*? \| (.*?) \|$", page, flags=re.MULTILINE))
+    for name, case in CASES.items():
+        assert {acl.operation for acl in case.acls} == set(re.findall(r"\b[A-Z_]{4,}\b", rows[name])), name
+
+
+def test_users_are_enough() -> None:
+    assert len(USERS) > sum(len(case.acls) + 1 for case in CASES.values())
