@@ -87,11 +87,13 @@ class TopicState:
 class ClusterState:
     """What the cluster says about the topics it was asked about: a name in neither mapping does not exist.
 
-    `unknown` are topics that it would not describe, with its reason: never take one of them for absent.
+    `unknown` are topics that it would not describe, with its reason: never take one of them for absent. `forbidden`
+    are those among them for which a permission is missing.
     """
 
     topics: Mapping[str, TopicState] = field(default_factory=dict)
     unknown: Mapping[str, str] = field(default_factory=dict)
+    forbidden: frozenset[str] = frozenset()
 
 
 #: Where claims are kept on the cluster.

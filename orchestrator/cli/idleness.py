@@ -67,7 +67,7 @@ class Cluster:
         """Raises `BrokerError` when a topic cannot be seen; one that does not exist has no partitions."""
         state = self._admin.describe(topics)
         for topic, why in state.unknown.items():
-            if "authorization failed" in why.lower():
+            if topic in state.forbidden:
                 raise ForbiddenError([Permission("DESCRIBE", "topic", topic)])
             raise BrokerError(f"{topic} cannot be seen: {why}")
         return [TopicPartition(t.name, number) for t in state.topics.values() for number in range(t.partitions)]

@@ -146,13 +146,16 @@ def _operation(key: str, value: str | None) -> ConfigEntry:
 def _state(described: Iterable[tuple[str, Any, Any]]) -> ClusterState:
     topics: dict[str, TopicState] = {}
     unknown: dict[str, str] = {}
+    forbidden: set[str] = set()
     for name, topic, configs in described:
         error = _blocking(topic) or _blocking(configs, may_be_forbidden=True)
         if error is None:
             topics[name] = _topic_state(name, topic, configs)
         elif error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
             unknown[name] = reason_of(error)
-    return ClusterState(topics, unknown)
+            if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                forbidden.add(name)
+    return ClusterState(topics, unknown, frozenset(forbidden))
 
 
 def _blocking(answer: Any, *, may_be_forbidden: bool = False) -> KafkaError | None:

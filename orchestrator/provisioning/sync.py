@@ -82,7 +82,12 @@ def sync_for_up(
     wanted = seen.plan
     wanted.raise_if_refused()
     if wanted.hidden:
-        raise ForbiddenError(Permission("DESCRIBE", "topic", unknown.topic) for unknown in wanted.hidden)
+        if forbidden := sorted(seen.actual.forbidden):
+            raise ForbiddenError(Permission("DESCRIBE", "topic", topic) for topic in forbidden)
+        raise BrokerError(
+            "Kafka does not let kpipe see " + "; ".join(f"{u.topic} ({u.reason})" for u in wanted.hidden),
+            "`kpipe topics sync --dry-run` shows what is known of the others",
+        )
     consent.require(wanted, ())
     if refused := verify(wanted, admin):
         forbid(refused)

@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError
 
 from orchestrator.delivery.checkpoint import Checkpoint, read_checkpoint
 from orchestrator.delivery.partition import Partition, size_of
-from orchestrator.errors import BrokerError
+from orchestrator.errors import BrokerError, ForbiddenError
 from orchestrator.kafka.consumer import GroupConsumer, OffsetLost, Polled, _sort_error
 from orchestrator.records import Outgoing, Record, TopicPartition
 from orchestrator.worker.batch import Batch
@@ -131,4 +131,13 @@ def test_a_header_name_that_is_not_utf8_costs_the_headers_only() -> None:
 
 def test_a_consumer_that_failed_for_good_ends_the_worker() -> None:
     with pytest.raises(BrokerError, match="for good"):
-        _sort_error(Message(KafkaError(KafkaError._FATAL, "fenced", True)), Polled([], [], [], []))
+        _sort_error(Message(KafkaError(KafkaError._FATAL, "fenced", True)), Polled([], [], [], []), "g")
+
+
+def test_a_consumer_that_is_refused_ends_the_worker_and_names_the_permission() -> None:
+    refused = KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)
+    with pytest.raises(ForbiddenError, match="READ on the group g"):
+        _sort_error(Message(refused), Polled([], [], [], []), "g")
+    refused = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
+    with pytest.raises(ForbiddenError, match="READ on the topic in"):
+        _sort_error(Message(refused), Polled([], [], [], []), "g")

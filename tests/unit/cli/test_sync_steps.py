@@ -11,7 +11,7 @@ from orchestrator.cli import present
 from orchestrator.cli import sync as steps
 from orchestrator.cli.cluster import Connection
 from orchestrator.config import Loaded
-from orchestrator.errors import FindingsError, KpipeError
+from orchestrator.errors import FindingsError, ForbiddenError, KpipeError
 from orchestrator.provisioning.survey import Survey, survey
 from orchestrator.records import Finding, Refusal
 from tests.support.cluster import FakeClaims, FakeCluster
@@ -79,7 +79,7 @@ def test_whoever_only_looks_is_warned_about_missing_permissions(
     file, seen, connection = look(tmp_path, FakeCluster(refuse={"orders": FORBIDDEN}))
     steps.verify(seen.plan, connection, file, lenient=True)
     assert "warning: orders: Kafka would refuse this: Authorization failed." in capsys.readouterr().err
-    with pytest.raises(FindingsError):
+    with pytest.raises(ForbiddenError, match="CREATE on the topic orders"):
         steps.verify(seen.plan, connection, file, lenient=False)
 
 
