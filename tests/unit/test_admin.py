@@ -128,7 +128,9 @@ def test_a_topic_that_does_not_exist_is_in_neither_mapping() -> None:
 
 
 def test_a_missing_permission_is_unknown_never_absent() -> None:
-    assert described(FORBIDDEN, FORBIDDEN) == ClusterState(unknown={"t": "Topic authorization failed"})
+    assert described(FORBIDDEN, FORBIDDEN) == ClusterState(
+        unknown={"t": "Topic authorization failed"}, forbidden=frozenset({"t"})
+    )
 
 
 def test_configs_that_may_not_be_read_leave_the_topic_known() -> None:
