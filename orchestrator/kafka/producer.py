@@ -148,16 +148,22 @@ class Producer:
         """Serve callbacks; how many records are still unacknowledged.
 
         confluent-kafka raises a fatal error out of whatever call serves callbacks, and a delivery report that is
-        due in the same call then fails at it: a SystemError, whose cause is the error, and that report is gone.
+        due in the same call then fails at it: a SystemError, and that report is gone.
         """
         try:
             return int(call(timeout))
         except (KafkaException, SystemError) as e:
-            raised = e if isinstance(e, KafkaException) else e.__cause__
-            if not isinstance(raised, KafkaException):
-                raise
-            self.fatal = raised.args[0]
+            self.fatal = raised_by(e)
             return len(self._rd)
+
+
+def raised_by(e: KafkaException | SystemError) -> KafkaError:
+    """The error behind what confluent-kafka raised: of a SystemError the one that it hides, else `_FATAL`."""
+    raised = e if isinstance(e, KafkaException) else e.__cause__
+    if isinstance(raised, KafkaException):
+        error: KafkaError = raised.args[0]
+        return error
+    return KafkaError(KafkaError._FATAL, "the producer failed for good", fatal=True)
 
 
 def _report_to(on_delivery: OnDelivery, topic: str) -> Callable[[KafkaError | None, Any], None]:

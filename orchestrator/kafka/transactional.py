@@ -16,7 +16,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import TopicPartition as RdPartition
 
 from orchestrator.kafka.consumer import CommitRequest, Membership
-from orchestrator.kafka.producer import Producer
+from orchestrator.kafka.producer import Producer, raised_by
 from orchestrator.kafka.trouble import reason_of
 
 #: One wait for the coordinator lasts so long (seconds), then the caller is asked whether to go on.
@@ -88,6 +88,7 @@ class TransactionalProducer(Producer):
             if not go_on():
                 raise GaveUp
         if self.fatal is not None:
+            self.abort(go_on)  # tells what the error was, where that got lost
             raise TransactionError(self.fatal)
 
     def send_offsets(self, requests: Sequence[CommitRequest], member: Membership) -> None:
@@ -113,7 +114,7 @@ class TransactionalProducer(Producer):
                 step(_SLICE)
                 return
             except (KafkaException, SystemError) as e:
-                error = _raised(e)
+                error = raised_by(e)
                 if error.fatal() or error.txn_requires_abort() or not error.retriable():
                     raise TransactionError(error) from e
             if not go_on():
@@ -123,16 +124,7 @@ class TransactionalProducer(Producer):
         try:
             step(*given)
         except (KafkaException, SystemError) as e:
-            raise TransactionError(_raised(e)) from e
-
-
-def _raised(e: KafkaException | SystemError) -> KafkaError:
-    """The error behind what confluent-kafka raised (`Producer._serve`)."""
-    raised = e if isinstance(e, KafkaException) else e.__cause__
-    if not isinstance(raised, KafkaException):
-        raise e
-    error: KafkaError = raised.args[0]
-    return error
+            raise TransactionError(raised_by(e)) from e
 
 
 def transactional(properties: Mapping[str, Any]) -> dict[str, Any]:

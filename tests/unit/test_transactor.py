@@ -1,0 +1,193 @@
+"""How transactions end: committed, aborted, or not known; and what a worker does then."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from orchestrator.delivery.checkpoint import Checkpoint
+from orchestrator.delivery.partition import Partition
+from orchestrator.errors import BrokerError, UsageError
+from orchestrator.kafka.producer import Producer
+from orchestrator.kafka.transactional import GaveUp, TransactionError, transactional
+from orchestrator.records import TopicPartition
+from orchestrator.worker.instance import instance_id
+from orchestrator.worker.ledger import Ledger
+from orchestrator.worker.transactor import Transactor
+
+
+def error(code: int, *, fatal: bool = False) -> TransactionError:
+    return TransactionError(KafkaError(code, "scripted", fatal=fatal))
+
+
+FENCED = error(KafkaError.PRODUCER_FENCED, fatal=True)
+ABORTABLE = error(KafkaError.COORDINATOR_NOT_AVAILABLE)
+
+
+class Scripted:
+    """A producer that fails at the steps it is told to; `calls` has what was asked of all of them."""
+
+    calls: list[str]
+
+    def __init__(self, calls: list[str], fails: dict[str, Exception]) -> None:
+        self.calls, self.fails = calls, fails
+
+    def __getattr__(self, step: str) -> Callable[..., int]:
+        def take(*given: object) -> int:
+            self.calls.append(step)
+            problem = self.fails.pop(step, None)
+            if problem is not None:
+                raise problem
+            return 0
+
+        return take
+
+
+def transactor(fails: dict[str, Exception], now: list[float] | None = None) -> tuple[Transactor, list[str]]:
+    calls: list[str] = []
+    made: Any = lambda: Scripted(calls, fails)  # noqa: E731
+    return Transactor(made, lambda: (now or [0.0])[0]), calls
+
+
+def run(one: Transactor) -> object:
+    return one.run(lambda producer: producer.deliver(lambda: True), lambda: True)
+
+
+def test_a_transaction_that_fails_is_aborted_and_the_producer_kept() -> None:
+    one, calls = transactor({"deliver": ABORTABLE})
+    assert run(one) is ABORTABLE
+    assert run(one) is None
+    assert calls == ["init", "begin", "deliver", "abort", "begin", "deliver", "commit"]
+
+
+def test_a_finished_producer_is_replaced_and_the_new_one_ends_what_it_left() -> None:
+    one, calls = transactor({"deliver": FENCED})
+    assert run(one) is FENCED
+    assert run(one) is None
+    assert calls == ["init", "begin", "deliver", "close", "init", "begin", "deliver", "commit"]
+
+
+def test_fenced_twice_in_a_minute_somebody_else_has_the_name() -> None:
+    now = [0.0]
+    fails: dict[str, Exception] = {"deliver": FENCED}
+    one, _ = transactor(fails, now)
+    run(one)
+    now[0], fails["deliver"] = 61.0, FENCED
+    assert run(one) is FENCED, "once a minute may be slowness"
+    now[0], fails["deliver"] = 100.0, FENCED
+    with pytest.raises(BrokerError, match="another worker uses"):
+        run(one)
+
+
+@pytest.mark.parametrize("fails", [{"commit": FENCED}, {"commit": ABORTABLE, "abort": FENCED}])
+def test_an_end_that_is_not_known_ends_the_worker_and_nothing_more_is_committed(fails: dict[str, Exception]) -> None:
+    one, calls = transactor(fails)
+    with pytest.raises(BrokerError, match="not known"):
+        run(one)
+    before = list(calls)
+    with pytest.raises(BrokerError, match="nothing any more"):
+        run(one)
+    assert calls == before
+
+
+def test_a_commit_that_failed_and_was_aborted_is_known_to_be_void() -> None:
+    one, calls = transactor({"commit": ABORTABLE})
+    assert run(one) is ABORTABLE
+    assert run(one) is None
+    assert calls.count("init") == 1
+
+
+def test_whoever_gives_up_leaves_the_transaction_to_the_next_producer() -> None:
+    one, calls = transactor({"deliver": GaveUp()})
+    with pytest.raises(GaveUp):
+        run(one)
+    assert run(one) is None
+    assert calls == ["init", "begin", "deliver", "close", "init", "begin", "deliver", "commit"]
+
+
+def test_a_client_without_the_right_is_told() -> None:
+    one, _ = transactor({"init": error(KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, fatal=True)})
+    with pytest.raises(BrokerError, match="may not use transactions"):
+        run(one)
+
+
+# Who commits a partition's offsets
+
+
+def partition(ledger: Ledger) -> Partition:
+    part = Partition(TopicPartition("t", 0), "t", Checkpoint(0), None)
+    ledger.open(part, None)
+    return part
+
+
+def test_an_epoch_that_ends_waits_for_the_transaction_that_holds_it() -> None:
+    ledger = Ledger()
+    part = partition(ledger)
+    assert ledger.enter(part)
+    threading.Timer(0.05, ledger.leave, [part]).start()
+    assert ledger.close([part.tp], 5.0) == {part.tp: Checkpoint(0)}
+    assert not ledger.enter(part)
+
+
+def test_an_offset_that_a_transaction_holds_is_committed_by_nobody_else() -> None:
+    ledger = Ledger()
+    part = partition(ledger)
+    assert ledger.enter(part)
+    assert ledger.enter_changed() == ({}, False)
+    assert ledger.close([part.tp]) == {}
+
+
+def test_what_changed_is_held_until_it_is_committed() -> None:
+    ledger = Ledger()
+    part = partition(ledger)
+    changed, complete = ledger.enter_changed()
+    assert (changed, complete) == ({part: Checkpoint(0)}, True)
+    assert part.committing
+    ledger.leave_changed(changed, ok=True)
+    assert ledger.enter_changed() == ({}, True)
+
+
+# The producer underneath
+
+
+def test_a_record_is_given_up_with_its_transaction_and_only_failures_are_reported() -> None:
+    made = transactional({"transactional.id": "x", "message.timeout.ms": "0"})
+    assert (made["message.timeout.ms"], made["transaction.timeout.ms"]) == ("10000", "10000")
+    assert made["delivery.report.only.error"] is True
+    given = transactional({"message.timeout.ms": "500", "transaction.timeout.ms": "60000"})
+    assert (given["message.timeout.ms"], given["transaction.timeout.ms"]) == ("500", "60000")
+
+
+@pytest.mark.parametrize("problem", [KafkaException(KafkaError(KafkaError._FATAL, fatal=True)), SystemError("lost")])
+def test_a_fatal_error_is_noted_and_not_raised_out_of_a_wait(problem: Exception) -> None:
+    class Rd:
+        def flush(self, timeout: float) -> int:
+            raise problem
+
+        def __len__(self) -> int:
+            return 3
+
+    producer = Producer({"bootstrap.servers": "127.0.0.1:1"})
+    producer._rd = Rd()  # type: ignore[assignment]
+    assert producer.flush(1) == 3
+    assert producer.fatal is not None and producer.fatal.fatal()
+
+
+# The name
+
+
+def test_the_name_of_this_installation(tmp_path: Path) -> None:
+    assert instance_id({"KPIPE_INSTANCE": " pod-1 "}, tmp_path) == "pod-1"
+    made = instance_id({}, tmp_path / ".kpipe")
+    assert len(made) == 12 and instance_id({}, tmp_path / ".kpipe") == made
+    assert [p.name for p in (tmp_path / ".kpipe").iterdir()] == ["instance"]
+    with pytest.raises(UsageError, match="printable"):
+        instance_id({"KPIPE_INSTANCE": "a\nb"}, tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot be written"):
+        instance_id({}, tmp_path / "file")
