@@ -35,6 +35,7 @@ class Receipts:
         self._shown = 0
         self._known: dict[int, Record | None] = {}
         self._heard = time.monotonic()
+        self.topic = ""
         #: What was refused: the record's number in the order of sending, from 0, and why.
         self.failures: list[tuple[int, SendFailure]] = []
 
@@ -56,6 +57,7 @@ class Receipts:
             self._heard = time.monotonic()  # nothing was waited for until now
         number = self._sent
         self._sent += 1
+        self.topic = out.topic
 
         def report(failure: SendFailure | None, partition: int, offset: int) -> None:
             self._heard = time.monotonic()
@@ -68,6 +70,13 @@ class Receipts:
                 self._known[number] = None
 
         return report
+
+    def give_up(self, failure: SendFailure) -> None:
+        """The producer is finished: no report comes for what is missing, and some of it may have been written."""
+        for number in range(self._shown, self._sent):
+            if number not in self._known:
+                self._known[number] = None
+                self.failures.append((number, failure))
 
     def show(self) -> None:
         """Show what is next in order and known. Not in the callback: printing may raise."""
@@ -148,9 +157,12 @@ def _wait(producer: Producer, receipts: Receipts, most: int) -> None:
 
 def _serve(producer: Producer, receipts: Receipts, seconds: float) -> None:
     from orchestrator.kafka.interrupt import uninterrupted
+    from orchestrator.kafka.producer import failure_of
 
     with uninterrupted():
         producer.poll(seconds)
+    if producer.fatal is not None:
+        receipts.give_up(failure_of(producer.fatal, receipts.topic))
     receipts.show()
 
 

@@ -207,3 +207,32 @@ def test_the_page_has_these_rows() -> None:
 
 def test_users_are_enough() -> None:
     assert len(USERS) > sum(len(case.acls) + 1 for case in CASES.values())
+
+
+def test_whoever_may_read_and_not_write_is_told_by_the_producer(shop: Shop) -> None:
+    reader, elsewhere = shop.users(2)
+    shop.cluster.allow([(reader, on("READ", "orders")), (elsewhere, [*on("READ", "orders"), *on("WRITE", "bills")])])
+    for user in (reader, elsewhere):
+        done = shop.run(user, "send", "order")
+        assert done.code == 4, done
+        assert "WRITE on the topic orders" in done.err
+
+
+def test_exactly_once_needs_the_transactional_ids(shop: Shop) -> None:
+    lacking, user = shop.users(2)
+    ids = Acl("WRITE", "transactional-id", "shop.pay", prefixed=True)
+    shop.cluster.allow([(lacking, HANDLERS), (user, [*HANDLERS, ids])])
+    (shop.folder / "exact.yaml").write_text("handlers: {pay: {guarantee: exactly-once}}\n")
+    words = ("-f", "pipeline.yaml", "-f", "exact.yaml", "up")
+    before = len(shop.run("admin", "tail", "bills", "--json", "-n", "100").out.splitlines())
+    assert shop.run("admin", "send", "order").code == 0
+    with running(shop.folder, *words, "--json", env=shop.environment(user)) as up:
+        while json.loads(up.line(40))["type"] != "ready":
+            pass
+        want = str(before + 1)
+        done = shop.run("admin", "tail", "bills", "-o", "beginning", "--expect", want, "--timeout", "30s")
+        assert done.code == 0, done.err
+        assert up.interrupt() == 130
+    done = shop.run(lacking, *words)
+    assert done.code != 0
+    assert "ransactional" in done.out + done.err, done

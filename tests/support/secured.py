@@ -44,6 +44,7 @@ class Acl(NamedTuple):
     operation: str
     kind: str
     name: str
+    prefixed: bool = False
 
     def __str__(self) -> str:
         return f"{self.operation} {self.kind} {self.name}"
@@ -85,7 +86,7 @@ def _binding(user: str, acl: Acl) -> AclBinding:
     return AclBinding(
         kind[acl.kind],
         acl.name,
-        ResourcePatternType.LITERAL,
+        ResourcePatternType.PREFIXED if acl.prefixed else ResourcePatternType.LITERAL,
         f"User:{user}",
         "*",
         AclOperation[acl.operation],

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
+from confluent_kafka import KafkaError
 
 from orchestrator.cli import receipts
 from orchestrator.cli.receipts import Pace, deliver
@@ -19,6 +20,7 @@ class Broker:
 
     def __init__(self, answer: Callable[[list[OnDelivery]], None]) -> None:
         self.waiting: list[OnDelivery] = []
+        self.fatal: KafkaError | None = None
         self.most = 0
         self._answer = answer
 
@@ -155,3 +157,13 @@ def test_what_was_acknowledged_behind_a_silent_one_is_shown(monkeypatch: pytest.
     with pytest.raises(BrokerError, match="did not acknowledge 1 of 3 events"):
         deliver(cast("Producer", Broker(all_but_the_first)), outs(3), shown.append)
     assert [record.key for record in shown] == [b"1", b"2"]
+
+
+def test_a_producer_that_is_finished_is_not_waited_for_and_names_the_permission() -> None:
+    def refuse(waiting: list[OnDelivery]) -> None:
+        waiting.pop(0)(None, 0, 1)
+        broker.fatal = KafkaError(KafkaError.CLUSTER_AUTHORIZATION_FAILED, "no id", True)
+
+    broker = Broker(refuse)
+    with pytest.raises(KpipeError, match="refused 2 of 3 events: Kafka does not allow this user: WRITE on the topic t"):
+        run(broker, 3)
