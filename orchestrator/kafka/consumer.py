@@ -223,6 +223,10 @@ class GroupConsumer:
     def close(self) -> None:
         """Leave the group. `revoked` runs first, for all that is still assigned."""
         self._closing = True
+        # A cooperative member without partitions closes without a word (librdkafka 2.16), and the group's next
+        # rebalance waits for it until its session ends; unsubscribing says it.
+        if not self._rd.assignment():
+            self._rd.unsubscribe()
         self._rd.close()
 
     def _on_assign(self, _: Any, partitions: list[RdPartition]) -> None:
