@@ -6,6 +6,7 @@ sends carries a trace of its own, so that what belongs to another scenario is kn
 
 from __future__ import annotations
 
+import contextlib
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +28,7 @@ from orchestrator.contracts import Contract, encode_json, load_contracts, outgoi
 from orchestrator.contracts.examples import build_example, load_example
 from orchestrator.delivery.checkpoint import read_checkpoint
 from orchestrator.delivery.lineage import TRACEPARENT, new_traceparent, trace_of
-from orchestrator.errors import BrokerError, ContractError, WaitTimeout
+from orchestrator.errors import BrokerError, ContractError, HandlerError, WaitTimeout
 from orchestrator.kafka.committed import commits
 from orchestrator.kafka.producer import Producer, SendFailure
 from orchestrator.kafka.properties import client_properties
@@ -40,6 +41,8 @@ _APART = 0.3
 _ACKNOWLEDGED = 15.0
 #: Seconds between two looks at whether records have come.
 _MOMENT = 0.05
+#: How long a scenario that has failed may go on before its story is told (seconds).
+_AFTERMATH = 3.0
 #: How many records that came close are told.
 _CLOSE = 3
 
@@ -250,6 +253,9 @@ class Run:
             self._scope[name] = found
 
     def story(self) -> tuple[list[Node], dict[Place, list[Outcome]]]:
+        # Told a moment later it says more: handlers commit once a second.
+        with contextlib.suppress(WaitTimeout, HandlerError):
+            self._prover.idle(Deadline(_AFTERMATH))
         self._prover.catch_up()
         return self._prover.story(self._seen()[:200])
 
