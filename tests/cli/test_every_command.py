@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import secrets
 import signal
 import subprocess
@@ -253,3 +254,13 @@ def test_ctrl_c(folder: Folder, name: str) -> None:
         assert child.interrupt() == 128 + signal.SIGINT
         assert child.child.stderr is not None
         assert b"Traceback" not in child.child.stderr.read()
+
+
+def test_the_graph_of_what_runs_has_rates(folder: Folder) -> None:
+    def live() -> dict[str, object]:
+        return {one["name"]: one["live"] for one in json.loads(folder.kpipe("graph", "--json").out)["handlers"]}
+
+    wait_until("rates are known", lambda: live()["echo"]["in_per_second"] is not None)  # type: ignore[index]
+    assert re.search(r"echo  python  ready, [\d.]+ in/s, [\d.]+ out/s, lag \d", folder.kpipe("graph").out)
+    assert '"idle<br>ready"' in folder.kpipe("graph", "--format", "mermaid").out
+    assert set(json.loads(kpipe(folder.other, "graph", "--json").out)["handlers"][0]) == {"name", "kind", "live"}
