@@ -34,6 +34,8 @@ SHARED: Mapping[str, str] = {
     "share.coordinator.state.topic.num.partitions": "2",
     # Waiting for more members makes every start of a handler three seconds slower.
     "group.initial.rebalance.delay.ms": "0",
+    # Readers wait for a transaction whose producer is gone; it is looked for every 10 s unless told otherwise.
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
     # As long as dead letters are kept: a project left alone for two weeks goes on where it stopped (7 days else).
     "offsets.retention.minutes": "43200",
     # The log cleaner takes this much heap at once: 128 MB unless told otherwise.
