@@ -16,6 +16,7 @@ Rules (DESIGN section 6; the protocol is docs/protocol.md):
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 import time
@@ -40,11 +41,15 @@ from orchestrator.worker.messages import outcome_of, request_line
 from orchestrator.worker.program import Exit, Program
 from orchestrator.worker.window import Window
 
+log = logging.getLogger("kpipe.worker")
+
 T = TypeVar("T")
 Answer = list[Emit] | Failed
 
 #: An event that was there at so many deaths of the program is a suspect, though others were before it.
 MOST_DEATHS = 3
+#: A program that ends within this time of the worker's start could not start (seconds).
+START_SECONDS = 0.3
 #: How long a program that closed its end of the pipe may take to end (seconds).
 END_SECONDS = 1.0
 #: How often the memory of a program with a limit is looked at (seconds).
@@ -285,6 +290,8 @@ class ExecPool(Generic[T]):
         suspects = [a for a in asked if id(a) in guilty]
         self._again(a for a in asked if id(a) not in guilty)
         why = garbage or f"the program ended: {end.text}"
+        if not suspects:
+            log.warning("%s, while it had nothing to do; it is started again", why)
         self._answer_all(suspects, Failed("crash", why, "ProgramDied", stack=end.stderr))
 
     def _again(self, several: Iterable[_Asked[T]]) -> None:
@@ -437,12 +444,25 @@ class ExecHandler:
         self.alone.close()
 
     def _start(self) -> Program:
+        name = f"handler {self._handler.name}"
         try:
-            return self._command.start()
+            program = self._command.start()
         except HandlerError as e:
-            raise HandlerError(f"handler {self._handler.name}: {e.message}", e.hint) from e
+            raise HandlerError(f"{name}: {e.message}", e.hint) from e
         except OSError as e:
-            raise HandlerError(f"handler {self._handler.name}: the program cannot be started: {e}") from e
+            raise HandlerError(f"{name}: the program cannot be started: {e}") from e
+        said = program.exchange(START_SECONDS)
+        if not said and not program.closed:
+            return program
+        if said:
+            program.kill()
+        end = program.wait(END_SECONDS)
+        if said:
+            raise HandlerError(
+                f"{name}: the program said {shorten(said[0])} before it was asked", "only answers belong on its fd 4"
+            )
+        last = end.stderr.strip().splitlines()[-1:]
+        raise HandlerError(f"{name}: the program ended at once: {end.text}{f': {last[0]}' if last else ''}")
 
 
 def command_of(argv: Sequence[str], base: Path) -> Command:

@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
-from tests.support.programs import each
-from tests.support.worker import Project
+from tests.support.programs import each, program
+from tests.support.worker import Project, until
 
 pytestmark = pytest.mark.kafka
 
@@ -119,3 +120,47 @@ def test_every_event_has_its_end_whatever_the_program_does(tmp_path: Path, kafka
     assert found[7]["exit"] == "exit code 3" and "last words" in found[7]["stack"]
     assert found[60]["exit"] == "signal SIGSEGV"
     assert (found[400]["error-type"], found[400]["stack"]) == ("shop.NotSold", "at shop.py:1")
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("sys.exit('there is no table')", "the program ended at once: exit code 1: there is no table"),
+        ("say('hello'); time.sleep(60)", "the program said 'hello' before it was asked"),
+    ],
+)
+def test_a_program_that_cannot_start_is_not_started_again(tmp_path: Path, kafka: str, body: str, said: str) -> None:
+    project = project_of(tmp_path, kafka, program(body))
+    with project.worker("h") as worker:
+        assert worker.process.wait(30) == 78
+        until("why", lambda: said in worker.log)
+
+
+def test_an_event_that_takes_too_much_memory(tmp_path: Path, kafka: str) -> None:
+    eat = "value.get('do') == 'eat' and (eaten := bytearray(300_000_000)) and time.sleep(60)\necho(event)"
+    project = project_of(tmp_path, kafka, each(eat), "memory: 150MB")
+    project.send("in", [{"k": f"k{n}", "n": n, **({"do": "eat"} if n == 5 else {})} for n in range(40)])
+    with project.worker("h") as worker:
+        counts = worker.wait_settled(40)
+    assert (counts["done"], counts["dead_lettered"]) == (39, 1), worker.log
+    letter = letters(project)[5]
+    assert (letter["reason"], letter["error-type"]) == ("crash", "OutOfMemory")
+    assert "more than 150 MB" in letter["error-message"]
+
+
+@pytest.mark.parametrize("guarantee", ["at-least-once", "exactly-once"])
+def test_stopped_in_the_middle_no_event_runs_twice(tmp_path: Path, kafka: str, guarantee: str) -> None:
+    """What the program has in its pipe is handled before it is let go; the worker leaves nothing behind."""
+    project = project_of(tmp_path, kafka, each("time.sleep(0.005)\necho(event)"), f"guarantee: {guarantee}")
+    project.send("in", [{"k": f"k{n % 50}", "n": n} for n in range(600)])
+    with project.worker("h") as worker:
+        until("it is in the middle", lambda: len(project.values("out")) > 50)
+        below = psutil.Process(worker.process.pid).children(recursive=True)
+        assert below and worker.terminate() == 0, worker.log
+        until("no orphan", lambda: not any(p.is_running() for p in below))
+    done = len(project.values("out"))
+    assert 50 < done < 600
+    with project.worker("h") as worker:
+        worker.wait_settled(600)
+    assert sorted(value["n"] for value in project.values("out")) == list(range(600))
+    assert by_key(project) == {f"k{k}": list(range(k, 600, 50)) for k in range(50)}
