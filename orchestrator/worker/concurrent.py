@@ -117,10 +117,11 @@ class ConcurrentLoop(Loop):
         admitted = self._guard.admits()
         most = {"all": pool.size, "one": 1, "none": 0}[admitted]
         moved = 0
-        for part in self._ledger.partitions:
+        for part in self._in_turn(admitted):
             room = part.room(most - len(self._running)) if most > len(self._running) else 0
             while room > 0 and len(self._running) + len(self._unrun) < most:
-                if not (self._start_due(part, pool) or self._start_fresh(part, pool)):
+                ways = (self._start_due, self._start_fresh)
+                if not any(start(part, pool) for start in (ways if admitted == "all" else reversed(ways))):
                     break
                 room -= 1
                 moved += 1

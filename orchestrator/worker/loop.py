@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 from orchestrator.config.model import Handler
 from orchestrator.delivery.frontier import Frontier
@@ -70,6 +70,7 @@ class Loop(threading.Thread):
         self._most = BATCH_EVENTS
         self._clock = clock
         self._stopping = False
+        self._tries = 0
         #: What ended the thread though nobody asked it to.
         self.error: BaseException | None = None
 
@@ -109,10 +110,10 @@ class Loop(threading.Thread):
             return False
         self._most = 1 if admitted == "one" else BATCH_EVENTS
         busy = False
-        for part in self._ledger.partitions:
+        for part in self._in_turn(admitted):
             if self._guard.halted or (busy and admitted == "one"):
                 break
-            lane = part.lanes.pop_due(self._clock())
+            lane = None if admitted == "one" and part.fresh else part.lanes.pop_due(self._clock())
             if lane is not None:
                 busy |= self._run_lane(part, lane)
             elif part.fresh and part.room(BATCH_EVENTS):
@@ -120,6 +121,18 @@ class Loop(threading.Thread):
             elif part.end > part.frontier.position:
                 self._ledger.idle(part)
         return busy
+
+    def _in_turn(self, admitted: Literal["all", "one", "none"]) -> Sequence[Partition]:
+        """The partitions, in the order in which they may run something.
+
+        While the breaker lets one event try it is each time another one, and one that was not tried before if there is:
+        an event that hangs again and again must not be all that is ever asked.
+        """
+        parts = self._ledger.partitions
+        if admitted != "one" or not parts:
+            return parts
+        self._tries = (self._tries + 1) % len(parts)
+        return sorted((*parts[self._tries :], *parts[: self._tries]), key=lambda part: not part.fresh)
 
     def _patience(self) -> float:
         """Seconds until something is due by itself."""

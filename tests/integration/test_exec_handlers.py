@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,6 @@ handlers:
     produces: [out]
     timeout: 1s
     retry: {{attempts: 2, backoff: 20ms, max-backoff: 100ms}}
-    breaker: {{failures: 3, wait: 100ms, max-wait: 200ms}}
     {options}
 """
 #: Honest but for events that say what is to go wrong with them.
@@ -101,7 +101,7 @@ WRONGS = {
 
 
 def test_every_event_has_its_end_whatever_the_program_does(tmp_path: Path, kafka: str) -> None:
-    project = project_of(tmp_path, kafka, each(FICKLE))
+    project = project_of(tmp_path, kafka, each(FICKLE), "breaker: off")
     events: list[dict[str, Any]] = [{"k": f"k{n % 60}", "n": n} for n in range(1_000)]
     for n, (what, _, _) in WRONGS.items():
         events[n]["do"] = what
@@ -164,3 +164,35 @@ def test_stopped_in_the_middle_no_event_runs_twice(tmp_path: Path, kafka: str, g
         worker.wait_settled(600)
     assert sorted(value["n"] for value in project.values("out")) == list(range(600))
     assert by_key(project) == {f"k{k}": list(range(k, 600, 50)) for k in range(50)}
+
+
+HANGS = """
+import asyncio
+from orchestrator import Emit
+
+async def handle(event):
+    if event.value.get("do") == "hang":
+        await asyncio.sleep(60)
+    return Emit("out", event.value)
+"""
+
+
+@pytest.mark.parametrize("kind", ["exec", "python"])
+def test_an_event_that_hangs_does_not_keep_the_breaker_open(tmp_path: Path, kafka: str, kind: str) -> None:
+    """With nothing else to do the breaker opens; what comes then closes it, and the hanging event is given up."""
+    options = "breaker: {failures: 2, wait: 50ms, max-wait: 50ms}"
+    project = project_of(tmp_path, kafka, each(FICKLE), options)
+    if kind == "python":
+        text = YAML.format(argv="[x]", options=options).replace("exec: [x]", "python: code:handle")
+        project = Project(tmp_path, kafka, text, {"code.py": HANGS})
+    project.send("in", [{"k": "k0", "n": 0, "do": "hang"}])
+    with project.worker("h") as worker:
+        until("the breaker is open", lambda: "the breaker is open" in worker.log)
+        for n in range(1, 200):
+            project.send("in", [{"k": f"k{n}", "n": n}])
+            if worker.accounting.get("dead_lettered"):
+                break
+            time.sleep(0.05)
+        counts = worker.wait_settled(n + 1)
+    assert (counts["done"], counts["dead_lettered"]) == (n, 1), worker.log
+    assert letters(project)[0]["reason"] == "timeout"
