@@ -72,7 +72,7 @@ def main() -> None:
     parse.add_argument("--rate", type=float, required=True, help="events a second")
     parse.add_argument("--keys", type=int, default=500)
     parse.add_argument("--seed", type=int, required=True)
-    parse.add_argument("--seconds", type=float, default=1e9)
+    parse.add_argument("--only-good", action="store_true")
     said = parse.parse_args()
     load = Load(said.bootstrap, said.topic, said.keys, said.seed)
     stop: list[int] = []
@@ -80,11 +80,11 @@ def main() -> None:
     print("sending", flush=True)
     began = time.monotonic()
     sent = 0
-    while not stop and time.monotonic() - began < said.seconds:
+    while not stop:
         due = int((time.monotonic() - began) * said.rate)
         # After an outage of Kafka the load does not make up for what it could not send: its queue is bounded.
         for kind in load.kinds(min(due - sent, int(said.rate))):
-            load.send(kind)
+            load.send("good" if said.only_good else kind)
         sent = due
         load.producer.poll(0)
         time.sleep(SLICE)

@@ -49,13 +49,15 @@ class Scene:
     #: More of the handler's options, and of `kafka:`, as in the file.
     options: str = ""
     kafka: str = ""
+    #: The module with the function `work`.
+    code: str = HANDLER
 
     def __post_init__(self) -> None:
         self.namespace = f"c{secrets.token_hex(4)}"
         in_sync = max(1, self.replication - 1)
         exactly = f", guarantee: {self.guarantee}" if self.guarantee != "at-least-once" else ""
         defaults = f"replication: {self.replication}, configs: {{min.insync.replicas: {in_sync}}}"
-        (self.folder / "scene.py").write_text(textwrap.dedent(HANDLER))
+        (self.folder / "scene.py").write_text(textwrap.dedent(self.code))
         (self.folder / "pipeline.yaml").write_text(
             f"kpipe: 1\npipeline: chaos\nnamespace: {self.namespace}\n"
             f"kafka: {{bootstrap: '{self.bootstrap}'{self.kafka}}}\n"
@@ -108,9 +110,10 @@ class Scene:
         return next((h for h in json.loads(done.out)["handlers"] if h["name"] == "work"), {})
 
     @contextmanager
-    def load(self, rate: float, seed: int, seconds: float = 1e9) -> Iterator[Loading]:
+    def load(self, rate: float, seed: int, *, only_good: bool = False) -> Iterator[Loading]:
         argv = [sys.executable, "-m", "tests.chaos.load", "--bootstrap", self.bootstrap, "--topic", self.topics["in"]]
-        argv += ["--rate", str(rate), "--seed", str(seed), "--seconds", str(seconds)]
+        argv += ["--rate", str(rate), "--seed", str(seed)]
+        argv += ["--only-good"] if only_good else []
         child = subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
         try:
             assert child.stdout is not None
