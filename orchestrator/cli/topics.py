@@ -64,7 +64,7 @@ def sync(
     """
     from orchestrator.cli import sync as steps
     from orchestrator.cli.cluster import connect
-    from orchestrator.contracts import load_contracts
+    from orchestrator.cli.validate import contract_findings
     from orchestrator.provisioning import consent, document
     from orchestrator.provisioning.survey import survey
 
@@ -73,7 +73,9 @@ def sync(
     if loaded.pipeline is None:
         raise FindingsError(loaded.findings)
     pipeline = loaded.pipeline
-    load_contracts(pipeline)
+    findings = contract_findings(loaded)
+    if any(finding.severity == "error" for finding in findings):
+        raise FindingsError(findings)
     allowed = consent.parse(allow, pipeline)
     reviewed = None if planned is None else document.read(planned)
     cluster = connect(pipeline, app.bootstrap(pipeline))

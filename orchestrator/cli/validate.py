@@ -14,7 +14,7 @@ from orchestrator.errors import EXIT_OK, EXIT_USAGE, FindingsError, KpipeError
 if TYPE_CHECKING:
     from orchestrator.config import Loaded
     from orchestrator.config.grammar import Grammar
-    from orchestrator.config.model import EventTemplate, Pipeline
+    from orchestrator.config.model import EventTemplate, Pipeline, Topic
     from orchestrator.contracts import Contract
     from orchestrator.records import Finding
 
@@ -38,7 +38,7 @@ def command(app: App, print_schema: bool, print_smoke_schema: bool) -> int:
     if print_schema or print_smoke_schema:
         return _print_schema(grammar.PIPELINE if print_schema else grammar.SMOKE)
     loaded = app.read()
-    findings = [*loaded.findings, *_contract_findings(loaded), *_smoke_findings(app, loaded.pipeline)]
+    findings = [*loaded.findings, *contract_findings(loaded), *_smoke_findings(app, loaded.pipeline)]
     for finding in findings:
         if app.json:
             present.json_line(present.finding_json(finding))
@@ -84,7 +84,7 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def _contract_findings(loaded: Loaded) -> list[Finding]:
+def contract_findings(loaded: Loaded) -> list[Finding]:
     """What the schemas say that the file alone does not: they compile, and the examples keep them."""
     from orchestrator.contracts import load_contracts
 
@@ -94,12 +94,33 @@ def _contract_findings(loaded: Loaded) -> list[Finding]:
         contracts = load_contracts(loaded.pipeline)
     except FindingsError as error:
         return list(error.findings)
-    found = []
+    found = [
+        loaded.finding("contract", ("topics", topic.name, option), message, hint)
+        for topic in loaded.pipeline.topics.values()
+        for option, message, hint in _contract_problems(topic)
+    ]
     for event in loaded.pipeline.events.values():
         for message, hint in _example_problems(loaded.pipeline, event, contracts[event.topic]):
             place = ("events", event.name, "example" if event.example else "generate")
             found.append(loaded.finding("example", place, message, hint))
     return found
+
+
+def _contract_problems(topic: Topic) -> Iterator[tuple[str, str, str]]:
+    """Why producers and consumers of the topic can never meet: the option that is wrong, message and hint."""
+    from orchestrator.contracts.dialect import modern
+    from orchestrator.contracts.inclusion import impossible, key_problem
+    from orchestrator.contracts.resolve import resolved
+
+    if topic.schema is None:
+        return
+    schema = modern(resolved(topic.schema))
+    if impossible(schema):
+        message = f"no event can keep the contract of `{topic.name}`: nothing can be sent to it"
+        yield "schema", message, "`kpipe schemas show` prints it with all that it refers to"
+    elif topic.key is not None and (problem := key_problem(schema, topic.key)):
+        message = f"by the contract of `{topic.name}` {problem}: its events cannot have this key"
+        yield "key", message, "name a member with text or a whole number"
 
 
 def _example_problems(pipeline: Pipeline, event: EventTemplate, contract: Contract) -> Iterator[tuple[str, str]]:

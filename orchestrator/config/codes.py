@@ -66,6 +66,7 @@ CODES: Mapping[str, str] = MappingProxyType(
         # What the file names
         "json": "a file that is not JSON",
         "schema": "a file that is not a JSON Schema",
+        "contract": "a contract that no event can keep, or whose events cannot have their topic's `key`",
         "unknown-field": "a field that the schema does not know (warning)",
         "example": "an example that breaks its topic's contract",
     }

@@ -67,6 +67,19 @@ def impossible(schema: Any) -> bool:
     return _impossible(Reading(schema).flat((_body(schema),)), Reading(schema))
 
 
+def key_problem(schema: Any, key: str) -> str:
+    """Why no event that keeps `schema` has a key that Kafka could be given under `key`; "" when there may be one."""
+    reading = Reading(schema)
+    flat = reading.flat((_body(schema),))
+    if "object" not in values.types(flat):
+        return "its events are no objects"
+    have = values.member(flat, key)
+    if have is None:
+        return f"it allows no `{key}`"
+    kinds = values.types(reading.flat(have))
+    return "" if kinds & {"string", "integer"} else f"`{key}` is never text or a whole number"
+
+
 def _body(schema: Any) -> Any:
     return {word: value for word, value in schema.items() if word != "$defs"} if isinstance(schema, dict) else schema
 

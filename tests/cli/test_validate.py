@@ -121,3 +121,24 @@ def test_the_schema_for_editors_takes_the_file(folder: Path) -> None:
     assert done.code == 0
     assert jsonschema_rs.Draft202012Validator(schema).is_valid({"kpipe": 1, "pipeline": "p"})
     assert not jsonschema_rs.Draft202012Validator(schema).is_valid({"kpipe": 1, "pipeline": "P"})
+
+
+@pytest.mark.parametrize(
+    ("schema", "option", "message"),
+    [
+        ({"type": "object", "required": ["a"], "properties": {"a": False}}, "schema", "no event can keep the contract"),
+        ({"type": "object", "properties": {"id": {"type": "boolean"}}}, "key", "`id` is never text or a whole number"),
+        ({"additionalProperties": False, "type": "object"}, "key", "it allows no `id`"),
+        ({"type": "array"}, "key", "its events are no objects"),
+    ],
+)
+def test_a_contract_under_which_nothing_can_be_sent(tmp_path: Path, schema: object, option: str, message: str) -> None:
+    (tmp_path / "s.json").write_text(json.dumps(schema))
+    text = "kpipe: 1\npipeline: p\ntopics:\n  t:\n    schema: s.json\n    key: id\n"
+    (tmp_path / "pipeline.yaml").write_text(text)
+    done = kpipe(tmp_path, "--json", "validate")
+    assert done.code == 2
+    finding = next(one for one in map(json.loads, done.out.splitlines()) if one["severity"] == "error")
+    assert (finding["code"], finding["line"]) == ("contract", 5 if option == "schema" else 6)
+    assert message in finding["message"]
+    assert kpipe(tmp_path, "topics", "sync", "--dry-run").code == 2
