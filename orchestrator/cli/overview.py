@@ -43,7 +43,7 @@ def _row(handler: Handler) -> tuple[object, ...]:
         handler["restarts"],
         _rate(handler["in_per_second"]),
         _rate(handler["out_per_second"]),
-        handler["lag"],
+        _lag(handler["lag"], handler.get("lag_seconds")),
         counts.get("dead_lettered"),
     )
 
@@ -52,6 +52,14 @@ def _state(handler: Handler) -> str:
     """The state, and that the handler waits by itself where it does."""
     breaker = handler.get("breaker")
     return str(handler["state"]) if breaker in (None, "closed") else f"{handler['state']}, breaker {breaker}"
+
+
+def _lag(events: int | None, seconds: float | None) -> str | None:
+    """Events and how old the oldest of them is, where there are any: `12, 3.4s`."""
+    if events is None:
+        return None
+    age = "" if seconds is None else f"{seconds:.1f}s" if seconds < 10 else duration(seconds)
+    return f"{events}, {age}" if events and seconds is not None else str(events)
 
 
 def _rate(per_second: float | None) -> str | None:

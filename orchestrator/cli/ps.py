@@ -20,8 +20,8 @@ def command(app: App, everything: bool, watch: bool) -> None:
     """Show the handlers of the pipeline that `kpipe up` runs for this folder.
 
     REPLICAS counts those that are ready and all. IN/s and OUT/s are the events that came in and that were settled
-    (done, dead-lettered or skipped) a second, over the last ten. LAG is in events; DLQ counts the dead letters that
-    the handler has written. Services count no events. Nothing running is fine.
+    (done, dead-lettered or skipped) a second, over the last ten. LAG is in events, with the age of the oldest; DLQ
+    counts the dead letters that the handler has written. Services count no events. Nothing running is fine.
     """
     from orchestrator.cli.running import state_dir
 

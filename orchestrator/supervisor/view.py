@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+from orchestrator.supervisor.metering import Metering
 from orchestrator.supervisor.policy import RUNNING, Life, State
 from orchestrator.supervisor.rates import Rate, Rates
 from orchestrator.supervisor.reports import COUNTS, Status
@@ -34,6 +35,7 @@ class Kept(Protocol):
     pid: int | None
     last_error: str | None
     rates: Rates
+    metering: Metering
 
 
 def handlers(kept: Iterable[Kept], now: float) -> list[dict[str, Any]]:
@@ -72,6 +74,7 @@ def _handler(name: str, replicas: Sequence[Kept], now: float) -> dict[str, Any]:
         "in_per_second": None if rate is None else round(rate.received, 1),
         "out_per_second": None if rate is None else round(rate.settled, 1),
         "lag": sum(lags) if lags else None,
+        "lag_seconds": _lag_seconds(replicas),
         "paused": sum(one.status.paused for one in replicas if one.life.state in RUNNING),
         "breaker": _breaker(replicas),
         "accounting": accounting(replicas),
@@ -84,7 +87,7 @@ def absent(name: str) -> dict[str, Any]:
     """The entry of a handler that is not to run: scaled to none, or not among those that `up` was asked for."""
     return {
         "name": name, "state": str(State.STOPPED), "replicas": 0, "ready": 0, "restarts": 0, "up_seconds": None,
-        "in_per_second": None, "out_per_second": None, "lag": None, "paused": 0, "breaker": None,
+        "in_per_second": None, "out_per_second": None, "lag": None, "lag_seconds": None, "paused": 0, "breaker": None,
         "accounting": None,
         "last_error": None, "instances": [],
     }  # fmt: skip
@@ -94,6 +97,13 @@ def _breaker(replicas: Sequence[Kept]) -> str | None:
     """Of several replicas the state that comes first in `open, half-open, closed`; None where nothing is counted."""
     states = [one.status.breaker for one in replicas if one.life.state in RUNNING and one.status.accounting is not None]
     return min(states, key=("open", "half-open", "closed").index, default=None)
+
+
+def _lag_seconds(replicas: Sequence[Kept]) -> float | None:
+    """How old the oldest event is that waits for one of the replicas; None where that is not known."""
+    ages = [place.lag_seconds for one in replicas if one.life.state in RUNNING for place in one.metering.places]
+    known = [age for age in ages if age is not None]
+    return max(known) if known else None
 
 
 def _rate(replicas: Sequence[Kept], now: float) -> Rate | None:

@@ -3,7 +3,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from orchestrator.observe.measured import Place
+from orchestrator.observe.totals import Totals
 from orchestrator.supervisor import view
+from orchestrator.supervisor.metering import Metering
 from orchestrator.supervisor.policy import Life, State
 from orchestrator.supervisor.rates import Rates
 from orchestrator.supervisor.reports import Status
@@ -20,6 +23,7 @@ class Fake:
     pid: int | None = None
     last_error: str | None = None
     rates: Rates = field(default_factory=Rates)
+    metering: Metering = field(default_factory=lambda: Metering(Totals()))
 
 
 def fake(name: str, state: State, slot: int = 0, status: Status = NONE, **more: object) -> Fake:
@@ -40,6 +44,8 @@ def test_replicas_are_one_handler() -> None:
     for one in kept[:2]:
         one.rates.saw(11, counts(3))
         one.rates.saw(12, counts(6))
+    kept[0].metering.places = (Place("t", 0, 3, 2, 1.5), Place("t", 1, 3, None, None))
+    kept[1].metering.places = (Place("t", 2, 3, 5, 4.5),)
     payments, api = view.handlers(kept, now=12.5)
     assert payments == {
         "name": "payments",
@@ -51,6 +57,7 @@ def test_replicas_are_one_handler() -> None:
         "in_per_second": 6.0,
         "out_per_second": 6.0,
         "lag": 7,
+        "lag_seconds": 4.5,
         "paused": 0,
         "breaker": "closed",
         "accounting": {"in": 7, "done": 5, "dead_lettered": 0, "skipped": 2, "in_flight": 0},
