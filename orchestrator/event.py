@@ -54,11 +54,11 @@ class Event:
         self,
         record: Record,
         value: Any,
-        *,
         topic: str | None = None,
         id: str | None = None,
         attempt: int = 1,
         deadline: float | None = None,
+        *,
         letter: Letter | None = None,
     ) -> None:
         self._record = record

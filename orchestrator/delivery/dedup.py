@@ -13,6 +13,7 @@ Two ids that share all 120 bits would be one; among ten million of them the chan
 
 from __future__ import annotations
 
+from struct import Struct
 from typing import Any, Literal
 
 from orchestrator.delivery.ids import KEY, Ids
@@ -26,7 +27,7 @@ _SLICES = 2
 _KEPT = _SLICES + 2
 #: At the limit a part of this size goes at once: the oldest.
 _CHUNKS = 4
-_LOW = (1 << 60) - 1
+_TWO_HASHES = Struct("<qq")
 
 
 def event_id_of(value: Any, by: str) -> EventId | None:
@@ -54,6 +55,14 @@ class Dedup:
 
     def __len__(self) -> int:
         return self._count
+
+    def knows(self, event_id: EventId) -> bool:
+        """Whether an event of this id settled at all: if not, it is "new" to `look` as well."""
+        key, low = _key(event_id)
+        for _, taken in self._chunks:  # noqa: SIM110 - a generator costs more than all of this
+            if taken.get(key, low) is not None:
+                return True
+        return False
 
     def look(self, event_id: EventId, timestamp: int, payload: int) -> Seen:
         """Whether an event of this id settled within the window of `timestamp`."""
@@ -97,5 +106,6 @@ class Dedup:
 
 def _key(event_id: EventId) -> tuple[bytes, int]:
     """120 bits, and the lowest 32 of them: of the id's hash, and of another text's that contains the id."""
-    bits = (hash(f"\0{event_id!r}") & _LOW) << 60 | hash(event_id) & _LOW
-    return bits.to_bytes(KEY, "little"), bits & 0xFFFF_FFFF
+    first = hash(event_id)
+    other = event_id + "\0" if type(event_id) is str else f"\0{event_id!r}"
+    return _TWO_HASHES.pack(first, hash(other))[:KEY], first & 0xFFFF_FFFF

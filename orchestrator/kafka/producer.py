@@ -56,8 +56,18 @@ class SendFailure(NamedTuple):
 OnDelivery = Callable[[SendFailure | None, int, int], None]
 
 
-def failure_of(error: KafkaError, topic: str = "") -> SendFailure:
+#: Called with (an error of librdkafka, a `SendFailure` or None; librdkafka's message or None).
+OnReport = Callable[[Any, Any], None]
+
+#: With this in its properties a producer reports failures only, and calls no Python for a record that was written. That
+#: all were written is then what `flush` returning 0 without a failure proves.
+ONLY_FAILURES: Mapping[str, Any] = {"delivery.report.only.error": True}
+
+
+def failure_of(error: KafkaError | SendFailure, topic: str = "") -> SendFailure:
     """`topic` is where the record was to go. Without WRITE on any topic a producer does not even get its id."""
+    if isinstance(error, SendFailure):
+        return error
     code = error.code()
     refused = code in REFUSED and topic
     return SendFailure(
@@ -116,6 +126,23 @@ class Producer:
             except (TypeError, ValueError) as e:
                 _tell(on_delivery, SendFailure("_INVALID_ARG", str(e), permanent=True))
                 return
+
+    def post(self, out: Outgoing, on_report: OnReport, should_stop: Callable[[], bool]) -> None:
+        """Queue one record on the path of every event. The same as `send`, save that `on_report` gets librdkafka's own
+        report: only failures where the producer was made with `ONLY_FAILURES`.
+        """
+        if out.partition is None and out.timestamp is None:
+            try:
+                self._rd.produce(out.topic, out.value, out.key, on_delivery=on_report, headers=list(out.headers))
+                return
+            except (BufferError, KafkaException, TypeError, ValueError):
+                pass  # nothing was queued: `send` meets it again, and says what it is
+
+        def told(failure: SendFailure | None, partition: int, offset: int) -> None:
+            if failure is not None:
+                on_report(failure, None)
+
+        self.send(out, told, should_stop)
 
     def poll(self, timeout: float = 0) -> None:
         """Serve delivery reports for up to `timeout` seconds."""

@@ -23,6 +23,7 @@ from orchestrator.records import Record
 from orchestrator.worker.batch import Batch
 from orchestrator.worker.facts import Facts
 from orchestrator.worker.guard import Guard
+from orchestrator.worker.happy import HappyPath
 from orchestrator.worker.ledger import Ledger
 from orchestrator.worker.memory import release
 from orchestrator.worker.outputs import Outputs
@@ -106,6 +107,12 @@ class Attempts:
         self.running: Record | None = None
         #: The event that wanted more memory than there is.
         self.starved: Record | None = None
+        self.happy = HappyPath(self, handler, runner, outputs, receipts, journal, facts.meter)
+
+    @property
+    def untroubled(self) -> bool:
+        """Whether events may take the happy path now: none has to run apart, and a success would change nothing."""
+        return not self._quarantine.wary and not self._guard.troubled
 
     def run(
         self, source: Source, record: Record, event_id: EventId | None, value: Any, attempt: int, batch: Batch

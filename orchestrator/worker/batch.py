@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Hashable
+from collections.abc import Callable, Collection, Hashable
 
 from orchestrator.delivery.partition import Partition
 from orchestrator.delivery.pending import EventId, Pending
@@ -23,7 +23,19 @@ class Batch:
     event runs again, might end well, and must not come after its successors.
     """
 
-    __slots__ = ("buried", "failures", "given_up", "held", "ids", "outs", "part", "records", "sent", "skipped")
+    __slots__ = (
+        "buried",
+        "failures",
+        "given_up",
+        "held",
+        "ids",
+        "on_stall",
+        "outs",
+        "part",
+        "records",
+        "sent",
+        "skipped",
+    )
 
     def __init__(self, part: Partition) -> None:
         self.part = part
@@ -38,10 +50,18 @@ class Batch:
         #: What is sent at the barrier only (transactions): the index of the record that caused it, and who wants to
         #: know whether it was written.
         self.outs: list[tuple[int, Outgoing, Told | None]] = []
+        #: Called while an output waits for room: whoever is timed meanwhile does not run.
+        self.on_stall: Callable[[], None] | None = None
 
     @property
     def over(self) -> bool:
         """The partition's epoch has ended: nothing of this batch will count."""
+        return self.part.ended
+
+    def stalled(self) -> bool:
+        """Asked while an output waits for room: whether to give it up."""
+        if self.on_stall is not None:
+            self.on_stall()
         return self.part.ended
 
     def add(self, record: Record, event_id: EventId | None = None) -> None:
@@ -69,8 +89,11 @@ class Batch:
         if failure is not None:
             self.failures.setdefault(index, failure)
 
-    def settled(self, but: Container[int] = (), until: int | None = None) -> tuple[list[Record], Tally]:
+    def settled(self, but: Collection[int] = (), until: int | None = None) -> tuple[list[Record], Tally]:
         """The records that settle and how: all `until` that index, but those whose offsets are in `but`."""
+        if not but and until is None:
+            skipped, dead = len(self.skipped), len(self.buried)
+            return self.records, Tally(len(self.records) - skipped - dead, dead, skipped)
         kept = [i for i, r in enumerate(self.records[:until]) if r.offset not in but]
         skipped = sum(1 for i in kept if i in self.skipped)
         dead = sum(1 for i in kept if i in self.buried)

@@ -152,9 +152,14 @@ class Loop(threading.Thread):
         room = part.room(self._most)
         position = part.frontier.position
         ends = self._clock() + BATCH_SECONDS
-        while fresh and room and not part.draining and self._take(part, source, fresh[0], batch):
-            position = fresh.popleft().offset + 1
-            room -= 1
+        while fresh and room and not part.draining:
+            ran, at = self._run_happily(part, source, batch, room, ends - self._clock())
+            if not ran:
+                if not self._take(part, source, fresh[0], batch):
+                    break
+                ran, at = 1, fresh.popleft().offset
+            position = at + 1
+            room -= ran
             if self._guard.halted or self._clock() > ends:
                 break
         if self._receipts.wait(batch, self._stops, partial(self._plan_fresh, part, batch, position)):
@@ -162,6 +167,20 @@ class Loop(threading.Thread):
         else:
             self._abandon(part)
         return True
+
+    def _run_happily(self, part: Partition, source: Source, batch: Batch, most: int, seconds: float) -> tuple[int, int]:
+        """Run fresh events as long as each is plainly good; how many, and the last one's offset."""
+        calm = not (batch.given_up or part.suspects or len(part.lanes))
+        if not (calm and source.plain and self._attempts.untroubled):
+            return 0, -1
+        before = len(batch.records)
+        failed = self._attempts.happy.run(source, batch, most, seconds)
+        ran = len(batch.records) - before
+        last = batch.records[-1].offset if ran else -1
+        if failed is not None:
+            self._fail_fresh(part, source, *failed, batch)
+            part.fresh.popleft()
+        return ran, last
 
     def _take(self, part: Partition, source: Source, record: Record, batch: Batch) -> bool:
         """Run, hold, skip or bury one fresh event. False: it has to wait until the batch so far is settled."""

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from orchestrator.delivery.checkpoint import Checkpoint
-from orchestrator.kafka.producer import OnDelivery, Producer, SendFailure, failure_of
+from orchestrator.kafka.producer import ONLY_FAILURES, Producer, SendFailure, failure_of
 from orchestrator.records import Outgoing
 from orchestrator.worker.batch import Batch, Told
 from orchestrator.worker.facts import Facts
@@ -48,12 +48,18 @@ class Barrier(Protocol):
 
 
 class Receipts:
-    """The worker's producer and its receipts. One batch at a time: no other shares the producer."""
+    """The worker's producer and its receipts. One batch at a time: no other shares the producer.
+
+    What was written is not reported, one record at a time; that all of a batch was, the barrier proves: `flush`
+    returned 0 and no failure was reported.
+    """
 
     def __init__(self, properties: Mapping[str, Any], facts: Facts) -> None:
-        self._properties = properties
+        self._properties = {**properties, **ONLY_FAILURES}
         self._facts = facts
-        self._producer = Producer(properties)
+        self._producer = Producer(self._properties)
+        #: Who wants to know what became of a record, with the failures of it.
+        self._told: list[tuple[Told, dict[int, SendFailure]]] = []
 
     def open(self, stopping: Callable[[], bool]) -> None:
         """Nothing to prepare."""
@@ -67,11 +73,16 @@ class Receipts:
         Its event runs again at the partition's next owner, whose outputs this one would follow. `told` hears the
         receipt, too.
         """
-        if batch.over:
+        if batch.part.ended:
             return
         batch.sent += 1
-        receipt = partial(batch.receipt, len(batch.records) - 1)
-        self._producer.send(out, receipt if told is None else _both(receipt, told), lambda: batch.over)
+        index = len(batch.records) - 1
+        if told is None:
+            self._producer.post(out, partial(_failed, batch.failures, index), batch.stalled)
+        else:
+            failures: dict[int, SendFailure] = {}
+            self._told.append((told, failures))
+            self._producer.post(out, partial(_failed_both, batch.failures, failures, index), batch.stalled)
 
     def wait(self, batch: Batch, stopping: Callable[[], bool], plan: Callable[[], Plan]) -> bool:
         """Until each record that the batch sent is acknowledged or reported as failed.
@@ -81,6 +92,7 @@ class Receipts:
         """
         if not batch.sent:
             return True
+        told, self._told = self._told, []
         alarm = time.monotonic() + ALARM_SECONDS
         while self._producer.flush(0.1) and self._producer.fatal is None:
             if batch.over or stopping():
@@ -93,6 +105,9 @@ class Receipts:
             # Which reports are missing is not known: all of the batch runs again.
             why = failure_of(self._producer.fatal)._replace(fatal=True, permanent=False)
             batch.failures.update(dict.fromkeys(range(len(batch.records)), why))
+            told = [(tell, failures or {0: why}) for tell, failures in told]
+        for tell, failures in told:
+            tell(next(iter(failures.values()), None))
         if any(failure.fatal for failure in batch.failures.values()):
             self._replace()
         return not any(failure.purged for failure in batch.failures.values())
@@ -107,9 +122,14 @@ class Receipts:
         log.warning("the Kafka producer failed for good and was replaced; unsettled events run again")
 
 
-def _both(receipt: OnDelivery, told: Told) -> OnDelivery:
-    def report(failure: SendFailure | None, partition: int, offset: int) -> None:
-        receipt(failure, partition, offset)
-        told(failure)
+def _failed(failures: dict[int, SendFailure], index: int, error: Any, message: Any) -> None:
+    """A delivery report for what the record at `index` caused."""
+    if error is not None:
+        failures.setdefault(index, failure_of(error))
 
-    return report
+
+def _failed_both(
+    failures: dict[int, SendFailure], own: dict[int, SendFailure], index: int, error: Any, message: Any
+) -> None:
+    _failed(failures, index, error, message)
+    _failed(own, index, error, message)

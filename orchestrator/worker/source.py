@@ -37,6 +37,11 @@ class Source:
     #: Of the topic of redriven letters: where its events come from, by the cluster's names. None for all others.
     origins: Mapping[str, Source] | None = None
 
+    @property
+    def plain(self) -> bool:
+        """Neither a DLQ nor redriven letters: what its events are stands in their values alone."""
+        return not self.is_dlq and self.origins is None
+
     def at_origin(self, record: Record) -> tuple[Source, Record]:
         """Where the event belongs and what it was there: itself, unless it is a redriven one.
 
