@@ -20,6 +20,8 @@ from orchestrator.delivery.ids import KEY, Ids
 from orchestrator.delivery.pending import EventId
 
 Seen = Literal["new", "copy", "other-payload"]
+#: See `key_of`.
+Key = tuple[bytes, int]
 
 #: Slices of the window; each one kept is a look-up for every event that is no copy.
 _SLICES = 2
@@ -56,9 +58,9 @@ class Dedup:
     def __len__(self) -> int:
         return self._count
 
-    def knows(self, event_id: EventId) -> bool:
-        """Whether an event of this id settled at all: if not, it is "new" to `look` as well."""
-        key, low = _key(event_id)
+    def knows(self, of: Key) -> bool:
+        """Whether an event of the id with this key settled at all: if not, it is "new" to `look` as well."""
+        key, low = of
         for _, taken in self._chunks:  # noqa: SIM110 - a generator costs more than all of this
             if taken.get(key, low) is not None:
                 return True
@@ -68,7 +70,7 @@ class Dedup:
         """Whether an event of this id settled within the window of `timestamp`."""
         if not self._chunks:
             return "new"
-        key, low = _key(event_id)
+        key, low = key_of(event_id)
         now = timestamp // self._width
         for number, taken in self._chunks:
             found = taken.get(key, low)
@@ -76,8 +78,8 @@ class Dedup:
                 return "copy" if found == payload & 0xFF else "other-payload"
         return "new"
 
-    def take(self, event_id: EventId, timestamp: int, payload: int) -> None:
-        """The event of this id settled."""
+    def take(self, event_id: EventId, timestamp: int, payload: int, key: Key | None = None) -> None:
+        """The event of this id settled. `key` is `key_of(event_id)` where that is known."""
         number = timestamp // self._width
         taken = self._open.get(number)
         if taken is None or len(taken) * _CHUNKS >= self._limit:
@@ -85,7 +87,7 @@ class Dedup:
             self._chunks.append((number, taken))
             self._forget(number)
         before = len(taken)
-        taken.put(*_key(event_id), payload & 0xFF)
+        taken.put(*(key or key_of(event_id)), payload & 0xFF)
         self._count += len(taken) - before
         if self._count > self._limit:
             self._drop(number)
@@ -104,7 +106,7 @@ class Dedup:
             self.evicted += len(dropped)
 
 
-def _key(event_id: EventId) -> tuple[bytes, int]:
+def key_of(event_id: EventId) -> Key:
     """120 bits, and the lowest 32 of them: of the id's hash, and of another text's that contains the id."""
     first = hash(event_id)
     other = event_id + "\0" if type(event_id) is str else f"\0{event_id!r}"

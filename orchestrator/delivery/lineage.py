@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from orchestrator.records import Headers, Record, TopicPartition
@@ -19,6 +20,7 @@ TRACEPARENT = "traceparent"
 PASSED_ON = frozenset({"tracestate", "baggage"})
 
 _SAMPLED = b"01"
+_64_BITS = (1 << 64) - 1
 # Later versions may add fields behind the flags; `ff` and ids of zeros are invalid (W3C Trace Context, 3.2.2).
 _PARENT = re.compile(
     rb"(?!ff)[0-9a-f]{2}-(?!0{32})(?P<trace>[0-9a-f]{32})-(?!0{16})(?P<span>[0-9a-f]{16})-(?P<flags>[0-9a-f]{2})(-.*)?",
@@ -37,7 +39,12 @@ class Source(NamedTuple):
 
 def stamp(group: str, record: Record, attempt: int, chance: int) -> Headers:
     """The headers of everything that one run of `record` causes; `chance` is 64 random bits."""
-    source = f"{group}/{record.topic}/{record.partition}/{record.offset}/{attempt}".encode()
+    topic, partition, offset, timestamp = record[:4]
+    before, traces = _place(group, topic, partition)
+    source = f"{before}{offset}/{attempt}".encode()
+    if not record.headers:
+        mixed = (timestamp << 20 ^ offset) & _64_BITS
+        return ((SOURCE, source), (TRACEPARENT, f"00-{traces}{mixed:016x}-{chance or 1:016x}-01".encode()))
     trace, flags = None, _SAMPLED
     passed: Headers = ()
     for name, value in record.headers:
@@ -50,6 +57,13 @@ def stamp(group: str, record: Record, attempt: int, chance: int) -> Headers:
     if trace is None:
         trace = derived_trace(record).encode()
     return ((SOURCE, source), (TRACEPARENT, b"00-%b-%016x-%b" % (trace, chance or 1, flags)), *passed)
+
+
+@lru_cache(maxsize=4096)
+def _place(group: str, topic: str, partition: int) -> tuple[str, str]:
+    """What all sources of a partition begin with, and the first half of the trace ids that are derived there."""
+    half = hashlib.blake2b(f"{topic}/{partition}".encode(), digest_size=8).hexdigest()
+    return f"{group}/{topic}/{partition}/", half
 
 
 def stamped(own: Headers, stamp: Headers) -> Headers:
@@ -88,8 +102,8 @@ def trace_of(headers: Headers) -> str | None:
 
 def derived_trace(record: Record) -> str:
     """The trace id of an event that came without one: every handler of it comes to the same."""
-    place = f"{record.topic}/{record.partition}/{record.offset}/{record.timestamp}"
-    return hashlib.blake2b(place.encode(), digest_size=16).hexdigest()
+    _, half = _place("", record.topic, record.partition)
+    return f"{half}{(record.timestamp << 20 ^ record.offset) & _64_BITS:016x}"
 
 
 def source_of(headers: Headers) -> Source | None:

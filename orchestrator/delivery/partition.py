@@ -16,7 +16,7 @@ from orchestrator.delivery.frontier import Frontier
 from orchestrator.delivery.lanes import Lanes
 from orchestrator.delivery.strikes import Strikes
 from orchestrator.delivery.tally import Tally
-from orchestrator.records import Record, TopicPartition
+from orchestrator.records import Headers, Record, TopicPartition
 
 
 class Partition:
@@ -62,7 +62,7 @@ class Partition:
         if self.frontier.has_restored:
             records = [r for r in records if not self.frontier.settled_before(r.offset)]
         self.received_events += len(records)
-        self.received_bytes += sum(map(size_of, records))
+        self.received_bytes += sizes_of(records)
         self.fresh.extend(records)
         return len(records)
 
@@ -70,7 +70,7 @@ class Partition:
         """Count `records` as settled; where they stand is the frontier's business."""
         self.tally = self.tally.plus(ended_as)
         self.settled_events += len(records)
-        self.settled_bytes += sum(map(size_of, records))
+        self.settled_bytes += sizes_of(records)
         if self.suspects:
             for record in records:
                 self.suspects.pop(record.offset, None)
@@ -118,9 +118,23 @@ class Partition:
         return Load(self.in_flight, self.received_bytes - self.settled_bytes)
 
 
+def sizes_of(records: Sequence[Record]) -> int:
+    """The sum of `size_of`, on the path of every event."""
+    size = 100 * len(records)
+    for _, _, _, _, key, value, headers in records:
+        if key is not None:
+            size += len(key)
+        if value is not None:
+            size += len(value)
+        if headers:
+            size += _size_of_headers(headers)
+    return size
+
+
 def size_of(record: Record) -> int:
     """Bytes of memory that a record stands for, roughly."""
-    size = 100 + len(record.value or b"") + len(record.key or b"")
-    if record.headers:
-        size += sum(100 + len(name) + len(value or b"") for name, value in record.headers)
-    return size
+    return sizes_of([record])
+
+
+def _size_of_headers(headers: Headers) -> int:
+    return sum(100 + len(name) + len(value or b"") for name, value in headers)

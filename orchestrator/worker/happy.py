@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.config.model import Handler
 from orchestrator.contracts import Undecodable, decode_json
-from orchestrator.delivery.dedup import event_id_of
+from orchestrator.delivery.dedup import event_id_of, key_of
 from orchestrator.delivery.outcome import Failed
 from orchestrator.delivery.pending import Pending
 from orchestrator.event import Event
@@ -70,6 +70,7 @@ class HappyPath:
         before, quick, spent = len(batch.records), 0, 0.0
         valid = None if source.contract is None else source.contract.is_valid
         by, topic, fresh, records, ids, dedup = self._by, source.topic, part.fresh, batch.records, batch.ids, part.dedup
+        keys = batch.keys
         attempts, timeout, index = self._attempts, self._timeout, part.journal_index
         begin, run, took = self._journal.begin, self._runner.run, self._meter.took
         prepare, send, monotonic = self._outputs.prepare, self._receipts.send, time.monotonic
@@ -89,8 +90,12 @@ class HappyPath:
                 break
             event_id = None if by is None else event_id_of(value, by)
             if event_id is not None:
-                if event_id in ids or (dedup is not None and dedup.knows(event_id)):
+                if event_id in ids:
                     break
+                if dedup is not None:
+                    key = keys[event_id] = key_of(event_id)
+                    if dedup.knows(key):
+                        break
                 ids[event_id] = record
             records.append(record)
             most -= 1

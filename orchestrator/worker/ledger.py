@@ -59,12 +59,15 @@ class Ledger:
 
     def receive(self, records: Iterable[Record]) -> None:
         """Hand over what a poll brought; records of partitions that are not owned (any more) are dropped."""
-        by_partition: dict[TopicPartition, list[Record]] = {}
+        by_partition: dict[tuple[str, int], list[Record]] = {}
+        place: tuple[str, int] | None = None
         for record in records:
-            by_partition.setdefault(TopicPartition(record.topic, record.partition), []).append(record)
+            if (at := record[:2]) != place:
+                place, arrived = at, by_partition.setdefault(at, [])
+            arrived.append(record)
         with self._lock:
-            for tp, arrived in by_partition.items():
-                part = self._parts.get(tp)
+            for (topic, partition), arrived in by_partition.items():
+                part = self._parts.get(TopicPartition(topic, partition))
                 if part is not None:
                     part.receive(arrived)
         self.work.set()

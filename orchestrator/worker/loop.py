@@ -397,7 +397,7 @@ class Loop(threading.Thread):
             return
         for event_id, record in batch.ids.items():
             if record.offset not in but:
-                part.dedup.take(event_id, record.timestamp, hash(record.value))
+                part.dedup.take(event_id, record.timestamp, hash(record.value), batch.keys.get(event_id))
 
 
 def _pass(held: Sequence[int], position: int, frontier: Frontier) -> None:

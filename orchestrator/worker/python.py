@@ -56,6 +56,10 @@ class PythonHandler:
         """Handle one event. Never raises: whatever the function raises, `sys.exit()` included, is an outcome."""
         try:
             answer = self._function(event)
+            if type(answer) is Emit:
+                return [answer]
+            if answer is None:
+                return []
             # Asked of the answer, not of the function: a wrapper or an object with an async `__call__` is async too.
             return _emits(self._finished(answer) if inspect.isawaitable(answer) else answer)
         except _DeadlineMissed:
