@@ -125,7 +125,7 @@ class Receipts:
 def _failed(failures: dict[int, SendFailure], index: int, error: Any, message: Any) -> None:
     """A delivery report for what the record at `index` caused."""
     if error is not None:
-        failures.setdefault(index, failure_of(error))
+        failures.setdefault(index, failure_of(error, "" if message is None else message.topic()))
 
 
 def _failed_both(
