@@ -29,7 +29,7 @@ from orchestrator.kafka.consumer import GroupConsumer
 from orchestrator.kafka.properties import LIBRDKAFKA_LOG, client_properties
 from orchestrator.kafka.reader import Reader
 from orchestrator.kafka.transactional import TransactionalProducer
-from orchestrator.records import Record
+from orchestrator.records import Record, TopicPartition
 from orchestrator.worker.attempt import Attempts
 from orchestrator.worker.concurrent import ConcurrentLoop
 from orchestrator.worker.facts import QUIET_SECONDS, Facts, where
@@ -191,6 +191,7 @@ class Worker:
         self._sources = sources
         self._consumer_properties = properties
         self._status_due = 0.0
+        self._unbalanced: dict[TopicPartition, tuple[int, int, int]] = {}
         self._signals = 0
         self._ready = False
         if handler.memory is not None and self._inside:
@@ -276,8 +277,20 @@ class Worker:
         lags, paused = self._intake.lags(), self._intake.paused
         known = [lag for lag in lags.values() if lag is not None]
         lag = sum(known) if known or not lags else None
+        self._check_balance()
         self._report.status(accounting, lag, paused, self._guard.state, self._facts.last_error)
         self._report.measured(self._measures.measured(paused), self._measures.places(lags))
+
+    def _check_balance(self) -> None:
+        """The accounting has to add up (DESIGN section 5, step 15): a second's standing difference is an alarm."""
+        unbalanced = self._ledger.unbalanced()
+        for tp, (settled, flying, there) in unbalanced.items():
+            if self._unbalanced.get(tp) == (settled, flying, there):
+                self._facts.alarm(
+                    f"{tp.topic}[{tp.partition}]: the accounting is wrong:"
+                    f" {flying} event(s) are in flight, and {there} are there"
+                )
+        self._unbalanced = unbalanced
 
     def _hung(self, record: Record | None) -> None:
         """A sync handler did not return and cannot be cancelled: its process has to end (DESIGN section 5, step 8)."""
