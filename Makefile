@@ -14,7 +14,7 @@ up: $(STAMP)
 	@echo "In another terminal: source $(BIN)/activate, then kpipe send order"
 	@$(BIN)/kpipe up || { code=$$?; test $$code -eq 130 || exit $$code; }
 
-# Tests wait for processes and Kafka more than they compute: three jobs on two cores. Each of the JOBS has a Kafka of its own. A file stays in one.
+# Tests wait for processes and Kafka more than they compute: three jobs, each with a Kafka of its own.
 test: check
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
