@@ -102,6 +102,7 @@ CASES = {
     "send": Case(("send", "order"), on("WRITE", "orders")),
     "lag": Case(("lag",), (*on("DESCRIBE", "orders", REDRIVE), GROUP)),
     "dlq ls": Case(("dlq", "ls"), on("READ", "orders.dlq", REDRIVE)),
+    "trace": Case(("trace", "orders/0/0"), (*on("READ", *TOPICS, REDRIVE), GROUP)),
     "schemas check --sample": Case(("schemas", "check", "--against", "before", "--sample", "5"), on("READ", "orders")),
     "topics sync --check": Case(
         ("topics", "sync", "--check"), (*on("DESCRIBE", *TOPICS), *on("DESCRIBE_CONFIGS", *TOPICS))
