@@ -121,7 +121,7 @@ class Producer:
                     _tell(on_delivery, SendFailure("_PURGE_QUEUE", "stopped while waiting for room", purged=True))
                     return
             except KafkaException as e:
-                _tell(on_delivery, failure_of(e.args[0], out.topic))
+                _tell(on_delivery, failure_of(self._cause_of(e.args[0]), out.topic))
                 return
             except (TypeError, ValueError) as e:
                 _tell(on_delivery, SendFailure("_INVALID_ARG", str(e), permanent=True))
@@ -170,6 +170,12 @@ class Producer:
                 self._rd.purge(in_queue=True, in_flight=True, blocking=False)
                 self.flush(1.0)
         return left
+
+    def _cause_of(self, error: KafkaError) -> KafkaError:
+        """Why nothing can be queued: a producer that is finished says `_FATAL`, and the reason with its callbacks."""
+        if error.code() == KafkaError._FATAL and self.fatal is None:
+            self.poll(_ROOM_WAIT)
+        return error if self.fatal is None or error.code() != KafkaError._FATAL else self.fatal
 
     def _serve(self, call: Callable[[float], int], timeout: float) -> int:
         """Serve callbacks; how many records are still unacknowledged.
