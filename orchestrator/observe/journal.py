@@ -66,9 +66,13 @@ class Journal:
         self._fd = -1
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            # Under its name only once it is locked and whole: until then it would pass for a dead one.
+            draft = self.path.with_suffix(".new")
+            self._fd = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._fd, fcntl.LOCK_EX)
             os.truncate(self._fd, size)
+            os.pwrite(self._fd, _HEADER.pack(_MAGIC, 0, 0.0, deaths, slots), 0)
+            draft.rename(self.path)
         except OSError:
             self.path = None
         self._map = mmap.mmap(-1 if self.path is None else self._fd, size)
@@ -192,10 +196,12 @@ def mark_hung(path: Path) -> None:
 
 @contextlib.contextmanager
 def _owned(path: Path) -> Iterator[int]:
-    """The file, locked by us. Raises BlockingIOError while its writer lives."""
+    """The file of a writer that is dead; raises BlockingIOError while it lives. Several may look at once: each of
+    them takes what is of its own partitions.
+    """
     fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         yield fd
     finally:
         os.close(fd)

@@ -216,6 +216,8 @@ class Attempts:
         if failed.verdict in ("crash", "hang"):
             decision = self._strike(source, pending, failed, batch)
         else:
+            if batch.part.suspects:
+                self._ledger.solo_ended(batch.part, pending.record.offset)
             decision = decide(
                 failed,
                 spent,

@@ -73,8 +73,12 @@ class Apart:
     def _run(self) -> None:
         while (work := self._work.get()) is not None:
             event, running = work
-            answer = self._attempts.run_apart(running.part, event, running.pending.record)
-            self._pool.answers.put((running, answer))
+            try:
+                answer = self._attempts.run_apart(running.part, event, running.pending.record)
+            except BaseException as e:  # noqa: BLE001 - handed to the loop's thread, which ends the worker with it
+                self._pool.error = e
+            else:
+                self._pool.answers.put((running, answer))
             self._on_answer()
 
 
@@ -118,16 +122,27 @@ class ConcurrentLoop(Loop):
         most = {"all": pool.size, "one": 1, "none": 0}[admitted]
         moved = 0
         for part in self._in_turn(admitted):
-            room = part.room(most - len(self._running)) if most > len(self._running) else 0
-            while room > 0 and len(self._running) + len(self._unrun) < most:
-                ways = (self._start_due, self._start_fresh)
-                if not any(start(part, pool) for start in (ways if admitted == "all" else reversed(ways))):
+            room = part.room(most)
+            while len(self._running) + len(self._unrun) < most:
+                started = self._start_next(part, pool, room, fresh_first=admitted == "one")
+                if started is None:
                     break
-                room -= 1
+                room -= started == "fresh"
                 moved += 1
             if part.end > part.frontier.position:
                 self._ledger.idle(part)
         return moved
+
+    def _start_next(
+        self, part: Partition, pool: Pool[Running], room: int, *, fresh_first: bool
+    ) -> Literal["due", "fresh"] | None:
+        """Start a lane's head or a fresh event; which of them it was. Only fresh ones need `room` in the metadata: a
+        head that settles adds no range to it, and where there is none left nothing but heads can make some."""
+        if fresh_first and room > 0 and self._start_fresh(part, pool):
+            return "fresh"
+        if self._start_due(part, pool):
+            return "due"
+        return "fresh" if not fresh_first and room > 0 and self._start_fresh(part, pool) else None
 
     def _start_due(self, part: Partition, pool: Pool[Running]) -> bool:
         """Start the head of a lane that is due."""
@@ -208,6 +223,8 @@ class ConcurrentLoop(Loop):
 
     def _answers(self, pool: Pool[Running]) -> list[tuple[Running, Any]]:
         """Everything that has come back by now."""
+        if pool.error is not None:
+            raise pool.error
         answered: list[tuple[Running, Any]] = list(self._unrun)
         self._unrun.clear()
         while True:
@@ -254,7 +271,8 @@ class ConcurrentLoop(Loop):
     def _end(self, running: Running, answer: list[Emit] | Failed | Unrun, batch: Batch) -> float | None:
         """Send what follows from an answer; the seconds until the event runs again, None when it comes to its end."""
         source, pending = running.source, running.pending
-        batch.add(pending.record, pending.event_id)
+        # A copy takes no id: the window is that of the first one.
+        batch.add(pending.record, None if answer == "copy" else pending.event_id)
         if answer == "copy":
             batch.mark_skipped()
         elif answer == "letter":

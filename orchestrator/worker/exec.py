@@ -111,6 +111,7 @@ class ExecPool(Generic[T]):
     """One program, and the thread that talks to it; a `Pool`."""
 
     outside = True
+    error: BaseException | None = None
 
     def __init__(
         self, handler: Handler, command: Command, on_answer: Callable[[], None], program: Program | None
@@ -159,6 +160,13 @@ class ExecPool(Generic[T]):
     # -- the thread that talks to the program ---------------------------------------------------------------------
 
     def _run(self) -> None:
+        try:
+            self._talk()
+        except BaseException as e:  # noqa: BLE001 - handed to the loop's thread, which ends the worker with it
+            self.error = e
+            self._on_answer()
+
+    def _talk(self) -> None:
         while not self._closing:
             self._take(wait=not self._ready and not self._asked)
             if self._ready:

@@ -87,6 +87,8 @@ class Intake:
         self._leaving = False
         #: Who the consumer is in its group, for transactions: of now or a little before, for any thread to read.
         self.member: Membership | None = None
+        #: What is left to be committed of epochs that ended because the worker leaves, as long as they are ours.
+        self._last: dict[TopicPartition, Checkpoint] = {}
         self._consumer = connect(self)
         self._consumer.on_commit_failure(self._commit_failed)
 
@@ -246,7 +248,8 @@ class Intake:
         """Drain, commit, let go."""
         if not self._ledger.drain(partitions, self._drain_budget):
             log.warning("events still run past the drain budget of %.0f s; they will be run again", self._drain_budget)
-        self._commit_last(self._close(partitions))
+        mine = {tp: self._last.pop(tp) for tp in partitions if tp in self._last}
+        self._commit_last({**mine, **self._close(partitions)})
         self._paused -= set(partitions)
         self._on_assignment(None)
 
@@ -254,6 +257,8 @@ class Intake:
         """The group went on without us: nothing of these partitions counts any more."""
         self._facts.trouble(f"the group took {len(partitions)} partition(s) away without waiting for this worker")
         self._ledger.close(partitions)
+        for tp in partitions:
+            self._last.pop(tp, None)
         self._paused -= set(partitions)
         self._on_assignment(None)
 
@@ -309,12 +314,13 @@ class Intake:
         """The last commit; a rebalance refuses it for a moment, until the group's new generation is known here."""
         deadline = time.monotonic() + LAST_COMMIT_SECONDS
         owned = [part.tp for part in self._ledger.partitions]
-        # A transaction may still hold one: then the epochs have to end first.
-        ended = {} if self._transactions is None else self._close(owned)
-        while changed := ended or self._ledger.uncommitted():
+        # A transaction may still hold one: then the epochs have to end first. While it is listened to the group may
+        # take partitions away: then their next owner commits, and nothing of ours may follow.
+        self._last = {} if self._transactions is None else dict(self._close(owned))
+        while changed := dict(self._last) or self._ledger.uncommitted():
             try:
                 self._commit_now(changed)
-                ended = {}
+                self._last.clear()
             except BrokerError as e:
                 self._ledger.commit_failed(changed)
                 if time.monotonic() > deadline:

@@ -35,6 +35,8 @@ class Ledger:
         self._committed: dict[TopicPartition, Checkpoint] = {}
         #: How many commits were asked for out of turn, and up to which one they were made.
         self.commits_asked = 0
+        #: How many calls of `drain` wait. The thread that would commit is in them.
+        self._drains = 0
         self._commits_made = 0
         #: How events ended in this process, and how many of each partition; only ever more of them.
         self.settled = Tally()
@@ -87,10 +89,15 @@ class Ledger:
             for part in parts:
                 part.draining = True
             self.work.set()
-            while any(part.running for part in parts):
-                left = deadline - time.monotonic()
-                if left <= 0 or not self._calm.wait(left):
-                    return not any(part.running for part in parts)
+            self._drains += 1
+            self._calm.notify_all()
+            try:
+                while any(part.running for part in parts):
+                    left = deadline - time.monotonic()
+                    if left <= 0 or not self._calm.wait(left):
+                        return not any(part.running for part in parts)
+            finally:
+                self._drains -= 1
         return True
 
     def close(self, tps: Iterable[TopicPartition], patience: float = 0.0) -> dict[TopicPartition, Checkpoint]:
@@ -107,6 +114,8 @@ class Ledger:
                 del self._parts[part.tp]
                 part.draining = part.ended = True
                 self._calm.notify_all()
+                # A run alone whose end we do not wait for was not lost: it is given up, and counts nothing.
+                part.suspects = {at: held._replace(solo=False) for at, held in part.suspects.items()}
                 checkpoint = part.checkpoint()
                 if self._committed.pop(part.tp, None) != checkpoint and not part.committing:
                     ended[part.tp] = checkpoint
@@ -190,18 +199,28 @@ class Ledger:
         with self._lock:
             part.suspects[offset] = strikes
 
+    def solo_ended(self, part: Partition, offset: int) -> None:
+        """A run of it alone came back with an answer: whoever comes next has nothing to count for that."""
+        with self._lock:
+            held = part.suspects.get(offset)
+            if held is not None and held.solo:
+                part.suspects[offset] = held._replace(solo=False)
+
     def announce(self, part: Partition, offset: int | None, patience: float) -> bool:
         """The event is about to run alone (None: no event is): have that, and all that settled, committed first.
 
-        Waits up to `patience` seconds; whether it was committed.
+        Waits up to `patience` seconds, and not while partitions are drained: who commits waits for that. Whether it was
+        committed.
         """
         with self._calm:
             if offset is not None:
                 part.suspects[offset] = part.suspects.get(offset, Strikes())._replace(solo=True)
             self.commits_asked += 1
             mine = self.commits_asked
-            over = self._calm.wait_for(lambda: self._commits_made >= mine or part.draining or part.ended, patience)
-            return over and self._commits_made >= mine
+            self._calm.wait_for(
+                lambda: self._commits_made >= mine or part.draining or part.ended or self._drains > 0, patience
+            )
+            return self._commits_made >= mine
 
     def begin(self, part: Partition) -> bool:
         """Events of `part` are about to run; False when none may start any more."""

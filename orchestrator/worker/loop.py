@@ -113,7 +113,8 @@ class Loop(threading.Thread):
         for part in self._in_turn(admitted):
             if self._guard.halted or (busy and admitted == "one"):
                 break
-            lane = None if admitted == "one" and part.fresh else part.lanes.pop_due(self._clock())
+            fresh_first = admitted == "one" and part.fresh and part.room(1)
+            lane = None if fresh_first else part.lanes.pop_due(self._clock())
             if lane is not None:
                 busy |= self._run_lane(part, lane)
             elif part.fresh and part.room(BATCH_EVENTS):

@@ -27,6 +27,8 @@ class Pool(Protocol[T]):
 
     answers: SimpleQueue[tuple[T, Answer]]
     outside: bool
+    #: What ended a thread that events need: none of those comes back.
+    error: BaseException | None
 
     @property
     def size(self) -> int: ...
@@ -44,6 +46,7 @@ class ThreadPool(Generic[T]):
     """`size` threads with one event at a time each. They are daemons: one that never returns keeps no process alive."""
 
     outside = False
+    error: BaseException | None = None
 
     def __init__(self, runner: Runner, size: int, on_answer: Callable[[], None]) -> None:
         self.answers: SimpleQueue[tuple[T, Answer]] = SimpleQueue()
@@ -74,6 +77,7 @@ class AsyncPool(Generic[T]):
     """One thread with one event loop, in which every started event is a task."""
 
     outside = False
+    error: BaseException | None = None
 
     def __init__(self, runner: Runner, size: int, on_answer: Callable[[], None]) -> None:
         self.size = size

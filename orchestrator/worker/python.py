@@ -47,8 +47,11 @@ class PythonHandler:
             return _emits(await self._awaited(answer) if inspect.isawaitable(answer) else answer)
         except _DeadlineMissed:
             return self._too_late()
-        except asyncio.CancelledError:
-            raise
+        except asyncio.CancelledError as e:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            return classify(e, self._unavailable)  # something that it waited for was cancelled
         except BaseException as e:  # noqa: BLE001 - as in `run`
             return classify(e, self._unavailable)
 

@@ -60,9 +60,9 @@ class Isolated(Protocol):
 class Quarantine:
     """Decides which events run apart, and has them run so."""
 
-    def __init__(self, isolated: Isolated, announce: Callable[[Partition, int | None], None], wary: int = 0) -> None:
+    def __init__(self, isolated: Isolated, announce: Callable[[Partition, int | None], bool], wary: int = 0) -> None:
         """`announce` tells the group that an event is about to run alone (or, without an offset, what has settled), and
-        waits for its answer. `wary` is how many events have to end well
+        waits for its answer; whether there is one. `wary` is how many events have to end well
         here before others run in the worker itself.
         """
         self._isolated = isolated
@@ -74,8 +74,9 @@ class Quarantine:
         return self.wary > 0 or (bool(part.suspects) and record.offset in part.suspects)
 
     def run(self, part: Partition, event: Event, record: Record) -> Answer:
-        if record.offset in part.suspects:
-            self._announce(part, record.offset)
+        suspected = record.offset in part.suspects
+        if suspected and not self._announce(part, record.offset) and part.draining:
+            return Failed("unavailable", "its partition is taken away", "Revoked")
         return self._isolated.run(event)
 
     def settled(self, part: Partition) -> None:

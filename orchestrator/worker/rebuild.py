@@ -103,7 +103,7 @@ def register(part: Partition, source: Source, policy: DedupPolicy, record: Recor
         return
     value = judge(source, record)
     found = identify(source, policy, record, value)
-    if found is not None:
+    if found is not None and part.dedup.look(found, record.timestamp, hash(record.value)) == "new":
         part.dedup.take(found, record.timestamp, hash(record.value))
 
 

@@ -61,7 +61,10 @@ class Suspicion:
                 part.suspects[found.offset] = Strikes(held.thirds + WHOLE * found.proven)
                 self._facts.suspected(part.tp, found.offset, found.hung)
 
-    def announce(self, part: Partition, offset: int | None) -> None:
-        """Have the group told that an event is about to run alone, or (None) that one has come to its end."""
-        if not self._ledger.announce(part, offset, ANNOUNCE_SECONDS) and not part.draining:
+    def announce(self, part: Partition, offset: int | None) -> bool:
+        """Have the group told that an event is about to run alone, or (None) that one has come to its end; whether it
+        was."""
+        told = self._ledger.announce(part, offset, ANNOUNCE_SECONDS)
+        if not told and not part.draining:
             log.warning("%s[%d]: what is known of an event that may kill processes is not committed", *part.tp)
+        return told

@@ -185,6 +185,8 @@ class Transactions:
         def fill(producer: TransactionalProducer) -> None:
             for index, out, _ in outs:
                 producer.send(out, partial(_note, refused, index), lambda: not go_on())
+            if not go_on():
+                raise GaveUp  # an output may have been dropped for want of room
             producer.deliver(go_on)
             if refused:
                 raise Refused

@@ -221,6 +221,7 @@ class FakePool:
     """Events run when `answer` says so, in whatever order."""
 
     outside = False
+    error: BaseException | None = None
 
     def __init__(self, runner: FakeRunner, size: int) -> None:
         self.size = size
@@ -382,12 +383,13 @@ class Life:
             if not part.frontier.is_settled(place[1]):
                 part.suspects.setdefault(place[1], Strikes())
 
-    def _announce(self, part: Partition, offset: int | None) -> None:
+    def _announce(self, part: Partition, offset: int | None) -> bool:
         """What the thread that polls does when it is asked to."""
         if offset is not None:
             self.ledger.suspect(part, offset, part.suspects[offset]._replace(solo=True))
         if not part.ended:
             self.commit()
+        return True
 
     def commit(self) -> None:
         """What is done once a second."""

@@ -1,0 +1,114 @@
+"""Corners in which the worker's loop must not stand still, drop an answer, or blame an event."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from orchestrator.delivery.checkpoint import MOST_RANGES, Checkpoint, read_checkpoint
+from orchestrator.delivery.partition import Partition
+from orchestrator.delivery.strikes import Strikes
+from orchestrator.event import Event
+from orchestrator.records import Record, TopicPartition
+from orchestrator.worker.ledger import Ledger
+from orchestrator.worker.pool import AsyncPool
+from orchestrator.worker.python import PythonHandler
+from tests.support.simulation import Life, World
+
+TP = TopicPartition("in", 0)
+
+
+def spin(life: Life, turns: int, seconds: float) -> None:
+    for _ in range(turns):
+        life.loop.turn()
+        life.pool.answer(99, 0)
+        life.world.now += seconds
+
+
+def full_of_ranges(world: World, concurrency: int, draw: Callable[[Record], str]) -> tuple[Life, Partition]:
+    """Every other key waits, until the commit's metadata has no room for one more settled range."""
+    world.draw = draw
+    for n in range(3_000):
+        world.append(0, f"k{n}", f"id{n}")
+    life = Life(world, concurrency)
+    life.assign(0)
+    life.ledger.receive(world.log[0])
+    (part,) = life.ledger.partitions
+    spin(life, 1_500, 0.0001)
+    assert len(part.frontier.settled_above()) >= MOST_RANGES - 1 and part.fresh
+    return life, part
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_a_partition_without_room_for_ranges_goes_on_when_its_lanes_can(concurrency: int) -> None:
+    world = World()
+    life, part = full_of_ranges(world, concurrency, lambda r: "unavailable" if r.offset % 2 else "ok")
+    world.draw = lambda record: "ok"
+    spin(life, 4_000, 0.1)
+    assert (part.in_flight, part.frontier.committable) == (0, 3_000)
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_and_so_it_does_after_an_outage(concurrency: int) -> None:
+    world = World()
+    life, part = full_of_ranges(world, concurrency, lambda r: "unavailable" if r.offset % 2 else "ok")
+    world.draw = lambda record: "unavailable"
+    spin(life, 2_000, 0.05)
+    world.draw = lambda record: "ok"
+    spin(life, 4_000, 0.1)
+    assert (part.in_flight, life.loop._guard.state) == (0, "closed")
+
+
+def restarted(ledger: Ledger) -> Strikes:
+    """What is held against the only suspect in the next life."""
+    ended = ledger.close([TP])[TP]
+    checkpoint = read_checkpoint(ended.offset, ended.metadata())
+    return Partition(TP, "in", checkpoint, None).suspects[5]
+
+
+def test_a_run_alone_that_came_back_or_was_given_up_counts_nothing() -> None:
+    def opened() -> tuple[Ledger, Partition]:
+        ledger, part = Ledger(), Partition(TP, "in", Checkpoint(5, strikes=((5, Strikes(3)),)), None)
+        ledger.open(part, None)
+        ledger.announce(part, 5, 0.0)
+        assert part.suspects[5].solo
+        return ledger, part
+
+    ledger, part = opened()
+    ledger.solo_ended(part, 5)
+    assert not part.suspects[5].solo
+    assert restarted(ledger) == Strikes(3)
+    assert restarted(opened()[0]) == Strikes(3), "we gave it up ourselves"
+
+
+def test_nobody_waits_for_a_commit_by_a_thread_that_waits_for_them() -> None:
+    ledger, part = Ledger(), Partition(TP, "in", Checkpoint(0), None)
+    ledger.open(part, None)
+    assert ledger.begin(part)
+    told: list[bool] = []
+
+    def handlers() -> None:
+        told.append(ledger.announce(part, 0, 20.0))
+        ledger.abandon(part)
+
+    thread = threading.Thread(target=handlers)
+    thread.start()
+    assert ledger.drain([TP], 10.0)
+    thread.join(10)
+    assert told == [False]
+
+
+def test_a_handler_that_waits_for_something_cancelled_has_failed() -> None:
+    async def handle(event: Event) -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future.cancel()
+        await future
+
+    pool: AsyncPool[str] = AsyncPool(PythonHandler(handle, 1.0), 2, lambda: None)
+    pool.start(Event(Record("t", 0, 0, 0, None, b"{}", ()), {}), "token")
+    token, answer = pool.answers.get(timeout=10)
+    pool.close()
+    assert token == "token" and not isinstance(answer, list) and answer.verdict == "retry"
