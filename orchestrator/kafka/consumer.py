@@ -26,6 +26,8 @@ log = logging.getLogger("kpipe.consumer")
 _ABSENT = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
 #: Answers about committed offsets and the ends of a log are waited for so long (seconds), then asked again.
 _ASK_TIMEOUT = 5.0
+#: A rebalance that began is over within a heartbeat's interval (3 s) and a little more.
+_CALM_SECONDS = 4.0
 #: After so many seconds without an answer the assignment is given up: the worker ends and its successor asks again.
 _ASK_DEADLINE = 30.0
 
@@ -115,6 +117,10 @@ class GroupConsumer:
         #: An asynchronous commit is on its way. A second one beside it could be overtaken by it when it is repeated.
         self.committing = False
         self._closing = False
+        self._topics = list(topics)
+        #: When the group last told of a change, and how often it gave an assignment.
+        self._told_at = time.monotonic()
+        self.assignments_told = 0
         self._commit_failed: Callable[[Sequence[TopicPartition], str], None] = lambda tps, why: None
         self._group = str(properties.get("group.id", ""))
         strategy = str(properties.get("partition.assignment.strategy", "cooperative-sticky"))
@@ -220,6 +226,24 @@ class GroupConsumer:
         except RuntimeError:
             return None
 
+    def turbulent(self, told: int) -> bool:
+        """Whether a JoinGroup of ours may be on its way, `told` assignments having been told when it was asked first.
+
+        A broker reads one request of a connection at a time, and answers a JoinGroup when every member has sent one:
+        those who hear of it by their heartbeat do so within its interval. A LeaveGroup behind it is lost with the
+        connection, and the group waits for us until our session ends.
+        """
+        return self.assignments_told == told and time.monotonic() - self._told_at < _CALM_SECONDS
+
+    def alone(self) -> bool:
+        """Whether every partition is ours: then nobody else can have called for a rebalance."""
+        try:
+            there = self._rd.list_topics(timeout=_ASK_TIMEOUT).topics
+        except KafkaException:
+            return True  # nobody would hear us
+        found = sum(len(there[topic].partitions) for topic in self._topics if topic in there)
+        return len(self._rd.assignment()) >= found
+
     def close(self) -> None:
         """Leave the group. `revoked` runs first, for all that is still assigned."""
         self._closing = True
@@ -230,6 +254,8 @@ class GroupConsumer:
         self._rd.close()
 
     def _on_assign(self, _: Any, partitions: list[RdPartition]) -> None:
+        self._told_at = time.monotonic()
+        self.assignments_told += 1
         if self._closing:
             # Too late to begin anything, and librdkafka answers no question about offsets any more.
             self._rd.incremental_assign(partitions) if self._incremental else self._rd.assign(partitions)
@@ -248,6 +274,7 @@ class GroupConsumer:
         self.resume(tps)
 
     def _on_revoke(self, _: Any, partitions: list[RdPartition]) -> None:
+        self._told_at = time.monotonic()
         self._assignments.revoked(_ours(partitions))
         self._let_go(partitions)
 

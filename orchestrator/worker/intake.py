@@ -98,21 +98,33 @@ class Intake:
 
     def run(self) -> None:
         while not self._stopping:
-            polled = self._consumer.poll(POLL_EVENTS, POLL_SECONDS)
-            self._note_member()
-            if polled.records:
-                self._ledger.receive(polled.records)
-            for end in polled.ends:
-                self._ledger.reach_end(end.tp, end.offset)
-            for lost in polled.lost:
-                self._offset_lost(lost)
-            for trouble in polled.troubles:
-                self._facts.trouble(f"Kafka: {trouble.code}: {trouble.message}")
-            self._admit()
-            self._commit_on_time()
-            self._commit_wanted()
-            self._on_tick()
-        self._leave()
+            self._turn()
+        asked = time.monotonic()
+        self._await_calm()
+        self._leave(asked)
+
+    def _await_calm(self) -> None:
+        """Go on as before until a rebalance that is under way is over: whoever leaves during one is not heard."""
+        told = self._consumer.assignments_told
+        if self._consumer.turbulent(told) and not self._consumer.alone():
+            while self._consumer.turbulent(told):
+                self._turn()
+
+    def _turn(self) -> None:
+        polled = self._consumer.poll(POLL_EVENTS, POLL_SECONDS)
+        self._note_member()
+        if polled.records:
+            self._ledger.receive(polled.records)
+        for end in polled.ends:
+            self._ledger.reach_end(end.tp, end.offset)
+        for lost in polled.lost:
+            self._offset_lost(lost)
+        for trouble in polled.troubles:
+            self._facts.trouble(f"Kafka: {trouble.code}: {trouble.message}")
+        self._admit()
+        self._commit_on_time()
+        self._commit_wanted()
+        self._on_tick()
 
     @property
     def paused(self) -> int:
@@ -286,14 +298,14 @@ class Intake:
 
     # -- the end --------------------------------------------------------------------------------------------------
 
-    def _leave(self) -> None:
+    def _leave(self, asked: float) -> None:
         """Drain what runs, commit, leave the group. Until then the group's decisions are followed.
 
         A member that stopped polling would hold up the others' rebalance, and with it everybody's commits.
         """
         self._leaving = True
         self._consumer.pause([part.tp for part in self._ledger.partitions])
-        if not self._drain_following():
+        if not self._drain_following(asked + self._drain_budget):
             log.warning("an event still runs past the drain budget of %.0f s; it will be run again", self._drain_budget)
         self._on_drained()
         self._commit_following()
@@ -301,8 +313,7 @@ class Intake:
         self.member = None
         self._consumer.close()
 
-    def _drain_following(self) -> bool:
-        deadline = time.monotonic() + self._drain_budget
+    def _drain_following(self, deadline: float) -> bool:
         while not self._ledger.drain([part.tp for part in self._ledger.partitions], FOLLOW_SECONDS):
             if time.monotonic() > deadline:
                 return False
