@@ -1,7 +1,7 @@
 """Whether a running pipeline has nothing left to do, by its workers' word and by Kafka's.
 
-Idle: every worker is ready with nothing in flight and nothing paused, every consumer group's committed offset is at its
-topics' ends, and a second later the ends of all topics are where they were.
+Idle: every worker is ready with nothing in flight and nothing paused, every partition is held by one, every consumer
+group's committed offset is at its topics' ends, and a second later the ends of all topics are where they were.
 """
 
 from __future__ import annotations
@@ -104,8 +104,9 @@ def _look(cluster: Cluster, pipeline: Pipeline, running: Handlers) -> Look:
         raise
     except BrokerError as away:
         return Look([away.message], {})
+    held = [said for entry, handler in consuming for said in _unheld(entry, _read(pipeline, handler), partitions)]
     behind = [said for _, handler in consuming for said in _behind(pipeline, handler, settled[handler.name], ends)]
-    return Look(behind, {tp: at.end for tp, at in ends.items()})
+    return Look(held + behind, {tp: at.end for tp, at in ends.items()})
 
 
 def _unfinished(entry: Mapping[str, Any]) -> Iterator[str]:
@@ -117,6 +118,13 @@ def _unfinished(entry: Mapping[str, Any]) -> Iterator[str]:
         yield f"{name} has {counts['in_flight']} in flight"
     elif entry["paused"]:
         yield f"{name} has {entry['paused']} partition(s) paused"
+
+
+def _unheld(entry: Mapping[str, Any], read: frozenset[str], partitions: Sequence[TopicPartition]) -> Iterator[str]:
+    """While the group hands partitions over, what `ps` accounts for is not all of it."""
+    there = sum(tp.topic in read for tp in partitions)
+    if entry["partitions"] is not None and entry["partitions"] < there:
+        yield f"{entry['name']} holds {entry['partitions']} of {there} partitions"
 
 
 def _read(pipeline: Pipeline, handler: Handler) -> frozenset[str]:

@@ -42,7 +42,7 @@ def idle(app: App, timeout: float) -> None:
     """Wait until all events are settled and no new ones come.
 
     Idle means: two looks a second apart find the same ends of all topics, every handler's committed offset at
-    the end, and nothing in flight, parked or paused.
+    the end, nothing in flight, parked or paused, and every partition held by a worker.
     """
     from orchestrator.cli.idleness import until_idle
     from orchestrator.cli.waiting import Deadline

@@ -75,6 +75,7 @@ def _handler(name: str, replicas: Sequence[Kept], now: float) -> dict[str, Any]:
         "out_per_second": None if rate is None else round(rate.settled, 1),
         "lag": sum(lags) if lags else None,
         "lag_seconds": _lag_seconds(replicas),
+        "partitions": _partitions(replicas),
         "paused": sum(one.status.paused for one in replicas if one.life.state in RUNNING),
         "breaker": _breaker(replicas),
         "accounting": accounting(replicas),
@@ -87,7 +88,8 @@ def absent(name: str) -> dict[str, Any]:
     """The entry of a handler that is not to run: scaled to none, or not among those that `up` was asked for."""
     return {
         "name": name, "state": str(State.STOPPED), "replicas": 0, "ready": 0, "restarts": 0, "up_seconds": None,
-        "in_per_second": None, "out_per_second": None, "lag": None, "lag_seconds": None, "paused": 0, "breaker": None,
+        "in_per_second": None, "out_per_second": None, "lag": None, "lag_seconds": None, "partitions": None,
+        "paused": 0, "breaker": None,
         "accounting": None,
         "last_error": None, "instances": [],
     }  # fmt: skip
@@ -97,6 +99,14 @@ def _breaker(replicas: Sequence[Kept]) -> str | None:
     """Of several replicas the state that comes first in `open, half-open, closed`; None where nothing is counted."""
     states = [one.status.breaker for one in replicas if one.life.state in RUNNING and one.status.accounting is not None]
     return min(states, key=("open", "half-open", "closed").index, default=None)
+
+
+def _partitions(replicas: Sequence[Kept]) -> int | None:
+    """How many partitions the replicas hold together, None for services: one that nobody holds is not accounted for."""
+    running = [one for one in replicas if one.life.state in RUNNING]
+    if all(one.status.accounting is None for one in running):
+        return None
+    return len({(place.topic, place.partition) for one in running for place in one.metering.places})
 
 
 def _lag_seconds(replicas: Sequence[Kept]) -> float | None:
