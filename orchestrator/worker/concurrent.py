@@ -6,6 +6,7 @@ Rules:
 - One turn: take the answers there are, send what they ask for, wait for the receipts, settle, start the next ones.
 - An event in quarantine runs in a thread of its own, one at a time, while the others go on.
 - A partition's epoch may end while its events run: their answers are dropped, and nothing they ask for is sent.
+- The first answer to an event counts, and no other one.
 """
 
 from __future__ import annotations
@@ -232,6 +233,8 @@ class ConcurrentLoop(Loop):
                 running, answer = pool.answers.get_nowait()
             except Empty:
                 return answered
+            if running not in self._running:
+                continue  # it has been answered: what it asked for is on its way, its lane has another head
             self._running.discard(running)
             if isinstance(answer, Failed) and not running.apart:
                 self._attempts.check_memory(answer, running.pending.record)

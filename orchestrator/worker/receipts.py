@@ -54,10 +54,17 @@ class Receipts:
     returned 0 and no failure was reported.
     """
 
-    def __init__(self, properties: Mapping[str, Any], facts: Facts) -> None:
+    def __init__(
+        self,
+        properties: Mapping[str, Any],
+        facts: Facts,
+        connect: Callable[[Mapping[str, Any]], Producer] = Producer,
+    ) -> None:
+        """`connect` makes a producer of these properties."""
         self._properties = {**properties, **ONLY_FAILURES}
         self._facts = facts
-        self._producer = Producer(self._properties)
+        self._connect = connect
+        self._producer = connect(self._properties)
         #: Who wants to know what became of a record, with the failures of it.
         self._told: list[tuple[Told, dict[int, SendFailure]]] = []
 
@@ -117,7 +124,7 @@ class Receipts:
 
     def _replace(self) -> None:
         """A fatal producer sends nothing more; all it had not delivered is reported as failed and runs again."""
-        old, self._producer = self._producer, Producer(self._properties)
+        old, self._producer = self._producer, self._connect(self._properties)
         old.close(0)
         log.warning("the Kafka producer failed for good and was replaced; unsettled events run again")
 

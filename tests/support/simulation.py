@@ -9,25 +9,27 @@ from __future__ import annotations
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from confluent_kafka import KafkaError
+
 from orchestrator.config.model import DedupPolicy, Handler, KafkaSettings, Pipeline, RetryPolicy, Topic
 from orchestrator.contracts import Contract
-from orchestrator.delivery.checkpoint import read_checkpoint
+from orchestrator.delivery.checkpoint import LIMIT, Checkpoint, read_checkpoint
 from orchestrator.delivery.letters import Sender
 from orchestrator.delivery.outcome import Failed
 from orchestrator.delivery.partition import Partition
 from orchestrator.delivery.strikes import WHOLE, Strikes
 from orchestrator.event import Emit, Event
 from orchestrator.kafka.consumer import CommitRequest, Committed, Membership
-from orchestrator.kafka.producer import SendFailure
+from orchestrator.kafka.producer import OnReport, SendFailure
 from orchestrator.records import Outgoing, Record, TopicPartition
 from orchestrator.worker.attempt import Attempts
-from orchestrator.worker.batch import Batch
+from orchestrator.worker.batch import Batch, Told
 from orchestrator.worker.concurrent import ConcurrentLoop
 from orchestrator.worker.facts import Facts
 from orchestrator.worker.guard import Guard
@@ -37,12 +39,14 @@ from orchestrator.worker.loop import Loop
 from orchestrator.worker.outputs import Outputs
 from orchestrator.worker.quarantine import Quarantine
 from orchestrator.worker.rebuild import register
+from orchestrator.worker.receipts import Plan, Receipts
 from orchestrator.worker.source import sources_of
-from tests.support.transactions import SimulatedTransactions
+from tests.support.transactions import SimulatedTransactions, cause_of
 
 logging.getLogger("kpipe.worker").setLevel(logging.CRITICAL)
 
 ATTEMPTS = 3
+FASTEST = 4
 OUTCOMES = ("ok", "silent", "retry", "reject", "unavailable", "undeclared")
 
 
@@ -87,11 +91,25 @@ class World:
     fails: Callable[[Outgoing], SendFailure | None] = lambda out: None
     #: Something that happens while a handler runs or receipts are out.
     meanwhile: Callable[[], None] = lambda: None
+    #: How many records the broker takes until it is asked again (modulo FASTEST), and of which topic first (the rest).
+    pace: Callable[[], int] = lambda: FASTEST - 1
+    #: What becomes of a commit that is not waited for (`FakeConsumer.answer`).
+    commit_answer: Callable[[], str] = lambda: "made"
+    #: Records whose producer has stopped waiting for them.
+    on_its_way: list[Outgoing] = field(default_factory=list)
+    #: By partition: what the metadata said before it was spoiled, as long as nobody has begun with that.
+    spoiled: dict[int, set[tuple[int, int]]] = field(default_factory=dict)
+    #: By partition: events that were settled when their commit's metadata got lost, and are not in its accounting.
+    uncounted: dict[int, int] = field(default_factory=dict)
+    #: Events that only such metadata said were settled.
+    forgotten: set[tuple[int, int]] = field(default_factory=set)
     now: float = 0.0
     #: Transactions: what becomes of the next one, the current epoch of each id, and the group's generation.
     fate: Callable[[], str] = lambda: "ok"
     epochs: dict[str, int] = field(default_factory=dict)
     generation: int = 0
+    #: Whether the accounting has to be exact.
+    exact: bool = True
     #: Events that kill whatever process runs them.
     poison: set[tuple[int, int]] = field(default_factory=set)
     #: Events that were running when a worker died of one, for whoever is assigned their partition.
@@ -111,8 +129,50 @@ class World:
 
     def commit(self, requests: Sequence[CommitRequest]) -> None:
         for request in requests:
+            before = self.commits.get(request.tp.partition)
+            assert before is None or before[0] <= request.offset, "a commit goes back"
             self.commits[request.tp.partition] = (request.offset, request.metadata)
+            self.spoiled.pop(request.tp.partition, None)
             self.check_commit(request.tp.partition)
+
+    def spoil(self, partition: int, metadata: str) -> None:
+        """Somebody else commits the same offset with metadata of his own."""
+        if partition in self.commits:
+            offset, was = self.commits[partition]
+            self.commits[partition] = (offset, metadata)
+            settled = read_checkpoint(offset, was).settled
+            lost = {(partition, at) for first, end in settled for at in range(first, end)}
+            self.spoiled[partition] = self.spoiled.get(partition, set()) | lost
+
+    def forget(self, partition: int) -> None:
+        """An epoch begins with what is committed: what spoiled metadata said is lost now."""
+        if partition in self.spoiled:
+            offset = self.commits[partition][0]
+            self.forgotten |= self.spoiled.pop(partition)
+            self.uncounted[partition] = sum(record.offset < offset for record in self.log[partition])
+
+    def arrive(self, out: Outgoing) -> None:
+        """The broker has the record."""
+        place = cause_of(out)
+        self.acknowledged.append((out.topic, *place))
+        self.completed.setdefault(place, out.topic)
+
+    def arrive_late(self, most: int) -> None:
+        """Up to so many of those arrive for which nobody waits any more; the others never do."""
+        for out in self.on_its_way[:most]:
+            if self.refusal(out, cause_of(out)) is not None:
+                break
+            self.arrive(out)
+        self.on_its_way.clear()
+
+    def end_silently(self, record: Record, *, skipped: bool) -> None:
+        """The event's run is over, and it has nothing to write."""
+        place = (record.partition, record.offset)
+        self.silent.add(place)
+        if skipped:
+            self.skipped.add(place)
+        else:
+            self.completed.setdefault(place, "")
 
     def refusal(self, out: Outgoing, place: tuple[int, int]) -> SendFailure | None:
         """Why a record is not taken, by itself. A DLQ takes whatever its source took."""
@@ -124,21 +184,30 @@ class World:
         return failure
 
     def check_commit(self, partition: int) -> None:
-        """No commit covers an unsettled event."""
+        """No commit covers an unsettled event, and each counts the events that it covers."""
         offset, metadata = self.commits[partition]
+        assert len(metadata) <= LIMIT
         checkpoint = read_checkpoint(offset, metadata)
-        acknowledged = {(p, o) for _, p, o in self.acknowledged}
-        for record in self.log[partition]:
-            covered = record.offset < offset or any(a <= record.offset < b for a, b in checkpoint.settled)
-            if covered and (partition, record.offset) not in acknowledged | self.silent:
-                raise AssertionError(f"the commit {checkpoint} covers unsettled {record}")
+        covered = {(partition, r.offset) for r in self.log[partition] if covers(checkpoint, r.offset)}
+        ended = {(p, o) for _, p, o in self.acknowledged} | self.silent
+        assert covered <= ended, f"the commit {checkpoint} covers unsettled {covered - ended}"
+        counted = checkpoint.tally.settled + self.uncounted.get(partition, 0)
+        assert counted == len(covered) or not self.exact, (
+            f"the commit {checkpoint} counts {counted} events of {len(covered)}"
+        )
+
+
+def covers(checkpoint: Checkpoint, offset: int) -> bool:
+    return offset < checkpoint.offset or any(first <= offset < end for first, end in checkpoint.settled)
 
 
 class FakeConsumer:
-    """Only what `Intake` calls outside of `run`."""
+    """Only what `Intake` calls outside of `run`. The script says when a commit is answered that is not waited for."""
 
     def __init__(self, world: World) -> None:
         self.world = world
+        self._waiting: list[CommitRequest] = []
+        self._failed: Callable[[Sequence[TopicPartition], str], None] = lambda tps, why: None
 
     committing = False
     generation = 0
@@ -146,75 +215,118 @@ class FakeConsumer:
     def membership(self) -> Membership:
         return Membership(self.generation)
 
-    def on_commit_failure(self, told: object) -> None: ...
+    def on_commit_failure(self, told: Callable[[Sequence[TopicPartition], str], None]) -> None:
+        self._failed = told
 
     def commit(self, requests: Sequence[CommitRequest], *, wait: bool) -> None:
-        self.world.commit(requests)
+        if wait:
+            self.answer("made")  # the broker answers in order
+            self.world.commit(requests)
+        elif requests:
+            assert not self.committing, "one that is repeated could overtake the other"
+            self._waiting, self.committing = list(requests), True
+            self.answer(self.world.commit_answer())
+
+    def answer(self, how: str) -> None:
+        """What becomes of the commit on its way: `made`, `unheard` (made, and told as failed), `refused`, `late`."""
+        if not self.committing or how == "late":
+            return
+        waiting, self._waiting, self.committing = self._waiting, [], False
+        if how in ("made", "unheard"):
+            self.world.commit(waiting)
+        if how != "made":
+            self._failed([request.tp for request in waiting], how)
 
     def ends_of(self, tp: TopicPartition) -> tuple[int, int]:
         log = self.world.log[tp.partition]
         return (0, log[-1].offset + 1 if log else 0)
 
 
-Told = Callable[[SendFailure | None], None]
+class FakeProducer:
+    """Takes records in order for each topic, as many at a time as the script says, and tells of failures only.
 
-
-class FakeReceipts:
-    """Acknowledges or refuses at the barrier, in order; an ended epoch loses what was not acknowledged.
-
+    Of the topics one goes before the other as it happens; what was taken is told with the next call, so that an epoch
+    can end in between. What is on its way when everything else is thrown away arrives later, or never.
     A refusal of one record alone is permanent (too large). Any other is about the topic or the producer, and then the
     rest of what was sent there fails with it, as it does in librdkafka.
     """
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.queue: list[tuple[Outgoing, int, Told]] = []
+        self.fatal: KafkaError | None = None
+        self._queues: dict[str, list[tuple[Outgoing, OnReport]]] = {}
+        self._untold = 0
 
-    def open(self, stopping: Callable[[], bool]) -> None: ...
+    def post(self, out: Outgoing, on_report: OnReport, should_stop: object) -> None:
+        self._queues.setdefault(out.topic, []).append((out, on_report))
 
-    def tidy(self, stopping: Callable[[], bool]) -> None: ...
+    def flush(self, timeout: float) -> int:
+        if self._untold:
+            self.world.meanwhile()
+        self._untold = 0
+        pace = self.world.pace()
+        for _ in range(pace % FASTEST):
+            topics = [topic for topic, queue in self._queues.items() if queue]
+            if not topics:
+                break
+            self.world.meanwhile()
+            self._untold += self._take(topics[pace // FASTEST % len(topics)])
+        return self._untold + sum(map(len, self._queues.values()))
 
-    def send(self, out: Outgoing, batch: Batch, told: Told = lambda failure: None) -> None:
-        self.queue.append((out, len(batch.records) - 1, told))
+    def purge(self) -> None:
+        for queue in self._queues.values():
+            on_its_way = queue[: self.world.pace() % FASTEST]
+            self.world.on_its_way += [out for out, _ in on_its_way]
+            for out, on_report in queue[len(on_its_way) :]:
+                on_report(SendFailure("_PURGE_QUEUE", out.topic, purged=True), None)
+        self._queues.clear()
+        self._untold = 0
 
-    def wait(self, batch: Batch, stopping: Callable[[], bool], plan: object) -> bool:
-        queue, self.queue = self.queue, []
-        down: dict[str, SendFailure] = {}
-        quiet = []
+    def close(self, timeout: float) -> int:
+        return 0
+
+    def _take(self, topic: str) -> int:
+        """The topic's leader looks at its first record; how many it took."""
+        out, on_report = self._queues[topic].pop(0)
+        failure = self.world.refusal(out, cause_of(out))
+        if failure is None:
+            self.world.arrive(out)
+            return 1
+        if failure.fatal and len(self._queues) > 1:  # then reports are missing
+            self._queues.clear()
+            self.fatal = KafkaError(KafkaError._FATAL, fatal=True)
+            return 0
+        on_report(failure, None)
+        if not failure.permanent:
+            for down in list(self._queues) if failure.fatal else [topic]:
+                for _, told in self._queues.pop(down):
+                    told(failure, None)
+        return 0
+
+
+class SimulatedReceipts(Receipts):
+    """Notes what comes to its end without a record, as the world cannot see that."""
+
+    def __init__(self, world: World, facts: Facts) -> None:
+        connect: Any = lambda properties: FakeProducer(world)  # noqa: E731
+        super().__init__({}, facts, connect)
+        self.world = world
+        self._speaking: set[int] = set()
+
+    def send(self, out: Outgoing, batch: Batch, told: Told | None = None) -> None:
+        self._speaking.add(len(batch.records) - 1)
+        super().send(out, batch, told)
+
+    def wait(self, batch: Batch, stopping: Callable[[], bool], plan: Callable[[], Plan]) -> bool:
+        speaking, self._speaking = self._speaking, set()
+        ok = super().wait(batch, stopping, plan)
         failed = set()
         for index, record in enumerate(batch.records):
-            outs = [(out, told) for out, of, told in queue if of == index]
-            for out, told in outs:
-                self.world.meanwhile()
-                if batch.over:
-                    return False
-                failure = self._failure(out, record, down)
-                batch.receipt(index, failure, -1, -1)
-                told(failure)
-                if failure is not None:
-                    failed.add(record.key)
-                else:
-                    self.world.acknowledged.append((out.topic, record.partition, record.offset))
-                    self.world.completed.setdefault((record.partition, record.offset), out.topic)
-            if not outs and record.key not in failed:
-                quiet.append((record.partition, record.offset))
-                if index in batch.skipped:
-                    self.world.skipped.add(quiet[-1])
-                else:
-                    self.world.completed.setdefault(quiet[-1], "")
-        self.world.silent.update(quiet)
-        return True
-
-    def _failure(self, out: Outgoing, record: Record, down: dict[str, SendFailure]) -> SendFailure | None:
-        place = (out.topic, record.partition, record.offset)
-        failure = self.world.too_large.get(place) or down.get(out.topic) or self.world.fails(out)
-        if failure is not None and failure.permanent:
-            if out.topic != "out":
-                return None  # a DLQ takes whatever its source took
-            self.world.too_large[place] = failure
-        elif failure is not None:
-            down.update(dict.fromkeys(("out", "in.dlq", "h.dlq") if failure.fatal else [out.topic], failure))
-        return failure
+            if index in batch.failures:
+                failed.add(record.key)
+            elif ok and not batch.over and index not in speaking and record.key not in failed:
+                self.world.end_silently(record, skipped=index in batch.skipped)
+        return ok
 
 
 class FakePool:
@@ -227,18 +339,27 @@ class FakePool:
         self.size = size
         self.answers: SimpleQueue[Any] = SimpleQueue()
         self.started: list[tuple[Event, Any]] = []
+        self._told: list[tuple[Any, Any]] = []
         self._runner = runner
 
     def start(self, event: Event, token: Any) -> None:
         self.started.append((event, token))
 
-    def answer(self, most: int, turn: int) -> None:
-        """Up to `most` of the events that run come to their end; `turn` mixes their order."""
+    def answer(self, most: int, turn: int, *, again: bool = False) -> None:
+        """Up to `most` of the events that run come to their end; `turn` mixes their order.
+
+        `again`: they are told twice, and what was told the time before once more.
+        """
         turn = turn % max(1, len(self.started))
         self.started = self.started[turn:] + self.started[:turn]
         done, self.started = self.started[:most], self.started[most:]
+        told = []
         for event, token in done:
-            self.answers.put((token, self._runner.run(event)))
+            told.append((token, self._runner.run(event)))
+            self.answers.put(told[-1])
+        for answer in [*told, *self._told] if again else ():
+            self.answers.put(answer)
+        self._told = told
 
     def close(self) -> None: ...
 
@@ -296,15 +417,17 @@ class FakeApart:
 
 
 class FakeRunner:
-    """A handler whose outcomes are drawn from the script."""
+    """A handler whose outcomes are drawn from the script. `begun` are the checkpoints that epochs began with."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, begun: Mapping[int, Checkpoint]) -> None:
         self.world = world
+        self._begun = begun
 
     def run(self, event: Event) -> list[Emit] | Failed:
         self.world.meanwhile()
         assert event.attempt <= ATTEMPTS, "more attempts than allowed"
         record = event._record
+        assert not covers(self._begun[record.partition], record.offset), "what a commit covers is not run again"
         if (record.partition, record.offset) in self.world.poison:
             raise Died
         outcome = self.world.draw(record)
@@ -335,11 +458,13 @@ class Life:
         self.transactions: SimulatedTransactions | None = None
         if transactional_id:
             self.transactions = SimulatedTransactions(
-                world, transactional_id, lambda: self.intake.member, self.ledger, facts,
+                world, transactional_id, self._member, self.ledger, facts,
                 clock=lambda: world.now, sleep=lambda seconds: self.when_sleeping(), last_seconds=0.0,
             )  # fmt: skip
-        receipts: Any = self.transactions or FakeReceipts(world)
-        runner: Any = FakeRunner(world)
+        receipts: Any = self.transactions or SimulatedReceipts(world, facts)
+        #: What the group had committed when each partition was assigned.
+        self.begun: dict[int, Checkpoint] = {}
+        runner: Any = FakeRunner(world, self.begun)
         guard = Guard(handler, facts, lambda: world.now)
         sender = Sender("g", "p", "h")
         outputs = Outputs(spec, handler, contracts)
@@ -372,6 +497,11 @@ class Life:
         self.sources = sources
         self.policy = handler.dedup
 
+    def _member(self) -> Membership | None:
+        """Much may happen before the thread that runs handlers asks."""
+        self.world.meanwhile()
+        return self.intake.member
+
     def die(self) -> None:
         """Killed by one of the events that run."""
         self.world.suspects |= set(self.journal.running.values())
@@ -392,9 +522,13 @@ class Life:
         return True
 
     def commit(self) -> None:
-        """What is done once a second."""
+        """What is done once a second; what was late is answered now."""
+        late = self.consumer.committing
         if self.transactions is None:
             self.intake.commit()
+            if late:
+                self.consumer.answer("made")
+                self.intake.commit()
         else:
             self.transactions.commit_now()
 
@@ -417,6 +551,8 @@ class Life:
         for p in partitions:
             offset, metadata = self.world.commits.get(p, (None, None))
             committed.append(Committed(TopicPartition("in", p), offset, metadata))
+            self.world.forget(p)
+            self.begun[p] = Checkpoint(0) if offset is None else read_checkpoint(offset, metadata)
         starts = self.intake.assigned(committed)
         self.read.update({tp.partition: offset for tp, offset in starts.items()})
 
@@ -426,6 +562,7 @@ class Life:
             self.read.pop(p, None)
 
     def lose(self, *partitions: int) -> None:
+        self.consumer.answer("refused")
         self.world.generation += 1
         self.intake.lost([TopicPartition("in", p) for p in partitions])
         self.catch_up()

@@ -85,13 +85,8 @@ class FakeTransactional:
         self.world.meanwhile()
 
     def _apply(self) -> None:
-        places = [cause_of(out) for out in self.outs]
-        for out, place in zip(self.outs, places, strict=True):
-            self.world.acknowledged.append((out.topic, *place))
-            self.world.completed.setdefault(place, out.topic)
-        for request in self.offsets:
-            before = self.world.commits.get(request.tp.partition)
-            assert before is None or before[0] <= request.offset, "a commit goes back"
+        for out in self.outs:
+            self.world.arrive(out)
         self.world.commit(self.offsets)
 
     def abort(self, go_on: object) -> None:
