@@ -17,7 +17,7 @@ from collections.abc import Callable
 from functools import partial
 from itertools import groupby
 from queue import Empty, SimpleQueue
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from orchestrator.delivery.lanes import Lane
 from orchestrator.delivery.outcome import Failed
@@ -29,7 +29,7 @@ from orchestrator.worker.attempt import Attempts, identify, judge
 from orchestrator.worker.batch import Batch
 from orchestrator.worker.loop import COPY_WAIT_SECONDS, SUSPECT_SECONDS, Loop, release
 from orchestrator.worker.pool import Pool
-from orchestrator.worker.receipts import Plan
+from orchestrator.worker.receipts import Plan, Waiting
 from orchestrator.worker.source import Source
 
 #: What comes back for an event that was not run: it is a copy, or only its letter is missing.
@@ -53,6 +53,14 @@ class Running:
         self.began = 0.0
         self.slot = 0
         self.apart = False
+
+
+class Ended(NamedTuple):
+    """The answers of one partition: `sent` are those in the batch, `runs` is how many there were."""
+
+    batch: Batch
+    sent: list[Running]
+    runs: int
 
 
 class Apart:
@@ -243,21 +251,38 @@ class ConcurrentLoop(Loop):
             answered.append((running, answer))
 
     def _conclude(self, answered: list[tuple[Running, Any]]) -> None:
-        """Send what the answers ask for, wait for the receipts and settle; a batch per partition.
+        """Send what the answers ask for, wait for the receipts and settle; a batch per partition, and one barrier.
 
-        An event that has to run alone (its output was refused together with others') gets a batch of its own.
+        An event that has to run alone (its output was refused together with others') gets a barrier to itself.
         """
         together = [one for one in answered if not one[0].pending.alone]
         together.sort(key=lambda one: (one[0].part.tp, one[0].pending.record.offset))
-        batches = [list(group) for _, group in groupby(together, key=lambda one: one[0].part.tp)]
-        for group in [*batches, *([one] for one in answered if one[0].pending.alone)]:
-            for part in {one[0].part for one in group}:  # two epochs of one partition may answer together
-                self._conclude_batch(part, [one for one in group if one[0].part is part])
+        groups = [list(group) for _, group in groupby(together, key=lambda one: one[0].part.tp)]
+        # Two epochs of one partition may answer together.
+        self._settle_answers([
+            [one for one in group if one[0].part is part] for group in groups for part in {one[0].part for one in group}
+        ])  # fmt: skip
+        for one in answered:
+            if one[0].pending.alone:
+                self._settle_answers([[one]])
 
-    def _conclude_batch(self, part: Partition, group: list[tuple[Running, Any]]) -> None:
+    def _settle_answers(self, groups: list[list[tuple[Running, Any]]]) -> None:
+        """Each of `groups` is of one epoch of a partition."""
+        ended = [batch for group in groups if (batch := self._end_all(group[0][0].part, group)) is not None]
+        if not ended:
+            return
+        waiting = [Waiting(one.batch, partial(self._plan, one.batch.part, one.batch)) for one in ended]
+        for one, may_settle in zip(ended, self._receipts.wait(waiting, self._stops), strict=True):
+            if may_settle:
+                self._settle(one.batch.part, one.batch, one.sent, one.runs)
+            else:
+                self._abandon(one.batch.part, one.runs)
+
+    def _end_all(self, part: Partition, group: list[tuple[Running, Any]]) -> Ended | None:
+        """What follows from these answers is sent; None when their epoch is over."""
         if part.ended:
             self._ledger.abandon(part, len(group))
-            return
+            return None
         batch = Batch(part)
         sent: list[Running] = []
         for running, answer in group:
@@ -266,10 +291,7 @@ class ConcurrentLoop(Loop):
                 sent.append(running)
             else:
                 part.lanes.set_due(running.lane, self._clock() + delay)
-        if self._receipts.wait(batch, self._stops, partial(self._plan, part, batch)):
-            self._settle(part, batch, sent, len(group))
-        else:
-            self._abandon(part, len(group))
+        return Ended(batch, sent, len(group))
 
     def _end(self, running: Running, answer: list[Emit] | Failed | Unrun, batch: Batch) -> float | None:
         """Send what follows from an answer; the seconds until the event runs again, None when it comes to its end."""

@@ -3,7 +3,8 @@
 Rules:
 - A batch of good events runs through `_run_fresh` without an object per event that outlives it; only an event that
   fails becomes a `Pending` in a lane.
-- Nothing settles before the receipts of everything it caused are in (`Receipts.wait`): the batch is a barrier.
+- Nothing settles before the receipts of everything it caused are in (`Receipts.wait`). That is one barrier for the
+  fresh events of all partitions that have some: a turn of the loop. A lane's head has one to itself.
 - If a receipt is an error, the event it belongs to and the later ones of its lane run again, in order.
 - Nothing here blocks the thread that polls. What that thread decides (draining, the end of an epoch) is looked up.
 """
@@ -15,7 +16,7 @@ import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from itertools import islice
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from orchestrator.config.model import Handler
 from orchestrator.delivery.frontier import Frontier
@@ -29,10 +30,11 @@ from orchestrator.worker.batch import Batch
 from orchestrator.worker.facts import Facts
 from orchestrator.worker.guard import Guard
 from orchestrator.worker.ledger import Ledger
-from orchestrator.worker.receipts import Barrier, Plan
+from orchestrator.worker.receipts import Barrier, Plan, Waiting
 from orchestrator.worker.source import Source
 
-#: A batch ends after so many events or seconds, so that settling never waits long for a slow handler.
+#: A partition's turn ends after so many events, and all partitions' after so many seconds, so that settling never waits
+#: long for a slow handler.
 BATCH_EVENTS = 1_000
 BATCH_SECONDS = 0.25
 #: A copy whose original is in progress under another key looks again so often (seconds).
@@ -42,6 +44,14 @@ COPY_WAIT_SECONDS = 0.05
 SUSPECT_SECONDS = 0.5
 #: How long the thread sleeps when there is nothing to do and nothing is due (seconds).
 IDLE_SECONDS = 0.5
+
+
+class Ran(NamedTuple):
+    """A batch of fresh events that have run; `position` is behind the last one that was looked at."""
+
+    batch: Batch
+    source: Source
+    position: int
 
 
 class Loop(threading.Thread):
@@ -71,6 +81,8 @@ class Loop(threading.Thread):
         self._clock = clock
         self._stopping = False
         self._tries = 0
+        #: Whose turn is first: where the last one's time was over.
+        self._first = 0
         #: What ended the thread though nobody asked it to.
         self.error: BaseException | None = None
 
@@ -110,17 +122,27 @@ class Loop(threading.Thread):
             return False
         self._most = 1 if admitted == "one" else BATCH_EVENTS
         busy = False
-        for part in self._in_turn(admitted):
+        ran: list[Ran] = []
+        ends = self._clock() + BATCH_SECONDS
+        for number, part in enumerate(self._in_turn(admitted)):
             if self._guard.halted or (busy and admitted == "one"):
+                break
+            if ran and self._clock() > ends:
+                self._first += number
                 break
             fresh_first = admitted == "one" and part.fresh and part.room(1)
             lane = None if fresh_first else part.lanes.pop_due(self._clock())
             if lane is not None:
+                self._settle_all(ran)
+                ran = []
                 busy |= self._run_lane(part, lane)
             elif part.fresh and part.room(BATCH_EVENTS):
-                busy |= self._run_fresh(part)
+                batch = self._run_fresh(part, ends)
+                ran += batch
+                busy |= bool(batch)
             elif part.end > part.frontier.position:
                 self._ledger.idle(part)
+        self._settle_all(ran)
         return busy
 
     def _in_turn(self, admitted: Literal["all", "one", "none"]) -> Sequence[Partition]:
@@ -130,8 +152,11 @@ class Loop(threading.Thread):
         an event that hangs again and again must not be all that is ever asked.
         """
         parts = self._ledger.partitions
-        if admitted != "one" or not parts:
+        if not parts:
             return parts
+        if admitted != "one":
+            first = self._first = self._first % len(parts)
+            return (*parts[first:], *parts[:first]) if first else parts
         self._tries = (self._tries + 1) % len(parts)
         return sorted((*parts[self._tries :], *parts[: self._tries]), key=lambda part: not part.fresh)
 
@@ -144,15 +169,15 @@ class Loop(threading.Thread):
 
     # -- fresh events ---------------------------------------------------------------------------------------------
 
-    def _run_fresh(self, part: Partition) -> bool:
+    def _run_fresh(self, part: Partition, ends: float) -> list[Ran]:
+        """Run fresh events of `part` until it is time, at most a batch; empty when none may start."""
         if not self._ledger.begin(part):
-            return False
+            return []
         batch = Batch(part)
         source = self._sources[part.tp.topic]
         fresh = part.fresh
         room = part.room(self._most)
         position = part.frontier.position
-        ends = self._clock() + BATCH_SECONDS
         while fresh and room and not part.draining:
             ran, at = self._run_happily(part, source, batch, room, ends - self._clock())
             if not ran:
@@ -163,11 +188,7 @@ class Loop(threading.Thread):
             room -= ran
             if self._guard.halted or self._clock() > ends:
                 break
-        if self._receipts.wait(batch, self._stops, partial(self._plan_fresh, part, batch, position)):
-            self._settle_fresh(part, source, batch, position)
-        else:
-            self._abandon(part)
-        return True
+        return [Ran(batch, source, position)]
 
     def _run_happily(self, part: Partition, source: Source, batch: Batch, most: int, seconds: float) -> tuple[int, int]:
         """Run fresh events as long as each is plainly good; how many, and the last one's offset."""
@@ -221,8 +242,21 @@ class Loop(threading.Thread):
             batch.held.append(pending.record.offset)
             part.lanes.block(self._lane_key(pending.record), [pending], self._clock() + parked.delay)
 
-    def _settle_fresh(self, part: Partition, source: Source, batch: Batch, position: int) -> None:
+    def _settle_all(self, ran: Sequence[Ran]) -> None:
+        """Wait for the receipts of all that has run, and settle each partition's events."""
+        if not ran:
+            return
+        waiting = [Waiting(one.batch, partial(self._plan_fresh, one)) for one in ran]
+        for one, may_settle in zip(ran, self._receipts.wait(waiting, self._stops), strict=True):
+            if may_settle:
+                self._settle_fresh(one)
+            else:
+                self._abandon(one.batch.part)
+
+    def _settle_fresh(self, ran: Ran) -> None:
         """Settle all but the events that went into lanes, those that go there now because of a receipt included."""
+        batch, source, position = ran
+        part = batch.part
         again = self._again(part, source, batch) if batch.failures else {}
         settled, ended_as = batch.settled(but=again)
         batch.held.extend(again)
@@ -230,13 +264,14 @@ class Loop(threading.Thread):
             self._take_ids(part, batch, again)
             self._guard.passed(ended_as.done)
 
-    def _plan_fresh(self, part: Partition, batch: Batch, position: int) -> Plan:
+    def _plan_fresh(self, ran: Ran) -> Plan:
         """Where the barrier leads, by what has failed so far."""
+        batch, _, position = ran
         left_out = self._left_out(batch) if batch.failures else ()
         again = [batch.records[i].offset for i in left_out]
         settled, ended_as = batch.settled(but=again)
         move = partial(_pass, [*batch.held, *again], position)
-        return Plan(left_out, self._ledger.preview(part, settled, ended_as, move))
+        return Plan(left_out, self._ledger.preview(batch.part, settled, ended_as, move))
 
     def _left_out(self, batch: Batch) -> list[int]:
         """The indices of events whose receipts failed and of the later ones of their lanes."""
@@ -295,7 +330,8 @@ class Loop(threading.Thread):
                 break
             if alone or self._clock() > ends:
                 break
-        if self._receipts.wait(batch, self._stops, partial(self._plan_lane, part, batch)):
+        waiting = Waiting(batch, partial(self._plan_lane, part, batch))
+        if all(self._receipts.wait([waiting], self._stops)):
             self._settle_lane(part, source, lane, batch, due)
         else:
             self._abandon(part)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -27,8 +27,18 @@ class Plan(NamedTuple):
     checkpoint: Checkpoint
 
 
+class Waiting(NamedTuple):
+    """A batch whose events have run, and its plan: asked again whenever something more has failed."""
+
+    batch: Batch
+    plan: Callable[[], Plan]
+
+
 class Barrier(Protocol):
-    """How what events caused is sent, and what has to be true before they settle. One batch at a time."""
+    """How what events caused is sent, and what has to be true before they settle.
+
+    Whatever was sent since the last barrier belongs to the batches that wait at the next one.
+    """
 
     def open(self, stopping: Callable[[], bool]) -> None:
         """Called once, by the thread that runs handlers, before anything else."""
@@ -38,8 +48,11 @@ class Barrier(Protocol):
         """`out` is caused by the record that `batch` added last. `told` hears whether it was written."""
         ...
 
-    def wait(self, batch: Batch, stopping: Callable[[], bool], plan: Callable[[], Plan]) -> bool:
-        """Wait until what `plan` tells may settle; False: nothing of the batch may. `batch.failures` did not work."""
+    def wait(self, waiting: Sequence[Waiting], stopping: Callable[[], bool]) -> Iterable[bool]:
+        """For each in turn, once that is known, whether what its plan tells may settle; else nothing of it may.
+
+        The plan and `batch.failures` then tell what failed. Whoever asks settles one before asking for the next.
+        """
         ...
 
     def tidy(self, stopping: Callable[[], bool]) -> None:
@@ -48,10 +61,10 @@ class Barrier(Protocol):
 
 
 class Receipts:
-    """The worker's producer and its receipts. One batch at a time: no other shares the producer.
+    """The worker's producer and its receipts. Nobody else shares the producer, and every batch waits at the barrier.
 
     What was written is not reported, one record at a time; that all of a batch was, the barrier proves: `flush`
-    returned 0 and no failure was reported.
+    returned 0 and no failure was reported. One flush costs as much for one batch as for those of all partitions.
     """
 
     def __init__(
@@ -91,33 +104,46 @@ class Receipts:
             self._told.append((told, failures))
             self._producer.post(out, partial(_failed_both, batch.failures, failures, index), batch.stalled)
 
-    def wait(self, batch: Batch, stopping: Callable[[], bool], plan: Callable[[], Plan]) -> bool:
-        """Until each record that the batch sent is acknowledged or reported as failed.
+    def wait(self, waiting: Sequence[Waiting], stopping: Callable[[], bool]) -> list[bool]:
+        """Until each record that the batches sent is acknowledged or reported as failed.
 
-        False when the epoch ended first, or the worker has to stop: what is still queued is thrown away, and
-        nothing of the batch may settle.
+        False for a batch whose epoch ended first, and for all when the worker has to stop: what is still queued is
+        thrown away, and nothing of it may settle. What was queued for another batch goes with it, and runs again.
         """
-        if not batch.sent:
-            return True
+        batches = [one.batch for one in waiting if one.batch.sent]
+        if not batches:
+            return [True] * len(waiting)
         told, self._told = self._told, []
-        alarm = time.monotonic() + ALARM_SECONDS
-        while self._producer.flush(0.1) and self._producer.fatal is None:
-            if batch.over or stopping():
-                self._producer.purge()
-                return False
-            if time.monotonic() > alarm:
-                alarm = time.monotonic() + ALARM_SECONDS
-                self._facts.alarm("Kafka has not acknowledged what was sent; waiting")
+        if not self._delivered(batches, stopping):
+            return [not one.batch.sent for one in waiting]
         if self._producer.fatal is not None:
-            # Which reports are missing is not known: all of the batch runs again.
+            # Which reports are missing is not known: all that was sent runs again.
             why = failure_of(self._producer.fatal)._replace(fatal=True, permanent=False)
-            batch.failures.update(dict.fromkeys(range(len(batch.records)), why))
+            for batch in batches:
+                batch.failures.update(dict.fromkeys(range(len(batch.records)), why))
             told = [(tell, failures or {0: why}) for tell, failures in told]
         for tell, failures in told:
             tell(next(iter(failures.values()), None))
-        if any(failure.fatal for failure in batch.failures.values()):
+        failed = [failure for batch in batches for failure in batch.failures.values()]
+        if any(failure.fatal for failure in failed):
             self._replace()
-        return not any(failure.purged for failure in batch.failures.values())
+        return [not (one.batch.over and _purged(one.batch)) for one in waiting]
+
+    def _delivered(self, batches: Sequence[Batch], stopping: Callable[[], bool]) -> bool:
+        """Wait until all is reported, or the producer finished; False when nobody is left who needs that."""
+        alarm = time.monotonic() + ALARM_SECONDS
+        over = 0
+        while self._producer.flush(0.1) and self._producer.fatal is None:
+            ended = sum(batch.over for batch in batches)
+            if ended > over or stopping():
+                over = ended
+                self._producer.purge()
+                if over == len(batches) or stopping():
+                    return False
+            if time.monotonic() > alarm:
+                alarm = time.monotonic() + ALARM_SECONDS
+                self._facts.alarm("Kafka has not acknowledged what was sent; waiting")
+        return True
 
     def close(self, timeout: float) -> None:
         self._producer.close(timeout)
@@ -127,6 +153,10 @@ class Receipts:
         old, self._producer = self._producer, self._connect(self._properties)
         old.close(0)
         log.warning("the Kafka producer failed for good and was replaced; unsettled events run again")
+
+
+def _purged(batch: Batch) -> bool:
+    return any(failure.purged for failure in batch.failures.values())
 
 
 def _failed(failures: dict[int, SendFailure], index: int, error: Any, message: Any) -> None:

@@ -1,10 +1,12 @@
 """`guarantee: exactly-once`: what events caused and the offsets that cover them come into being together.
 
 Rules (DESIGN section 5, step 14):
-- A transaction is short: it begins at the barrier, when the handlers of a batch have run, and holds their outputs, the
-  dead letters and one offset with its checkpoint. Neither a slow handler nor a parked lane is ever inside of one.
-- An aborted transaction is sent again as it was; no handler runs a second time for it. The event of a record that Kafka
-  refuses for good goes back to the loop, which runs it alone; after a second abort that blames nobody, all of them do.
+- A transaction is short: it begins at the barrier, when the handlers have run, and holds the outputs and dead letters
+  of the batches that wait there, and one offset with its checkpoint for each. Neither a slow handler nor a parked lane
+  is ever inside of one.
+- What was aborted is sent again, a transaction for each batch; no handler runs a second time for it. The event of a
+  record that Kafka refuses for good goes back to the loop, which runs it alone; after a second abort that blames
+  nobody, all events of the batch do.
 - Settled means committed: the frontier moves, ids are taken and events counted only afterwards.
 - Who commits what: the thread that runs handlers, with each batch, and once a second, in a transaction without records,
   what settled without sending any. The thread that polls, in such a transaction, the last of a partition whose epoch
@@ -18,20 +20,20 @@ Rules (DESIGN section 5, step 14):
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any, NamedTuple
 
 from orchestrator.delivery.checkpoint import Checkpoint
-from orchestrator.delivery.partition import Partition
 from orchestrator.errors import BrokerError
 from orchestrator.kafka.consumer import CommitRequest, Membership
-from orchestrator.kafka.producer import SendFailure
+from orchestrator.kafka.producer import SendFailure, failure_of
 from orchestrator.kafka.transactional import GaveUp, TransactionalProducer, TransactionError
 from orchestrator.records import Outgoing, TopicPartition
 from orchestrator.worker.batch import Batch, Told
 from orchestrator.worker.facts import Facts
 from orchestrator.worker.ledger import Ledger
-from orchestrator.worker.receipts import ALARM_SECONDS, Plan
+from orchestrator.worker.receipts import ALARM_SECONDS, Waiting
 from orchestrator.worker.transactor import GoOn, Refused, Transactor
 
 #: What settled without sending anything is committed so often (seconds).
@@ -46,8 +48,17 @@ ABORTS = 2
 Sent = tuple[int, Outgoing, Told | None]
 
 
+class Share(NamedTuple):
+    """What one batch has in a transaction; `refused`, by index, are those whose records Kafka did not take."""
+
+    batch: Batch
+    outs: list[Sent]
+    checkpoint: Checkpoint
+    refused: dict[int, SendFailure]
+
+
 class Transactions:
-    """Sends what events caused, a transaction for each batch. Used like `Receipts`."""
+    """Sends what events caused, a transaction at each barrier. Used like `Receipts`."""
 
     def __init__(
         self,
@@ -83,34 +94,56 @@ class Transactions:
         batch.sent += 1
         batch.outs.append((len(batch.records) - 1, out, told))
 
-    def wait(self, batch: Batch, stopping: Callable[[], bool], plan: Callable[[], Plan]) -> bool:
-        """Commit what settles by `plan` together with all it caused; `batch.failures` says what cannot be.
+    def wait(self, waiting: Sequence[Waiting], stopping: Callable[[], bool]) -> Iterator[bool]:
+        """Commit what settles by the plans together with all it caused; `batch.failures` says what cannot be.
 
-        False when the epoch ended, or the worker stops: then nothing of the batch may settle. Raises BrokerError.
+        False for a batch whose epoch ended, and for all when the worker stops: then nothing of it may settle. The
+        answer for one is given before the next batch is tried by itself: what was committed has to settle, so that
+        the thread that polls does not wait for it. Raises BrokerError.
         """
+        go_on = self._patience(stopping)
+        together, aborts = self._commit_together(waiting, go_on)
+        for one in waiting:
+            yield one.batch in together or self._commit_alone(one, aborts, stopping, go_on)
+
+    def _commit_together(self, waiting: Sequence[Waiting], go_on: GoOn) -> tuple[set[Batch], int]:
+        """All that was sent in one transaction: what was committed with it, or else the aborts that count."""
+        shares = [share for one in waiting if (share := _share(one)) is not None]
+        if len(shares) < 2:
+            return set(), 0
+        try:
+            entered, failed = self._commit(shares, go_on)
+        except GaveUp:
+            return set(), 0
+        if failed is None:
+            return {share.batch for share in entered}, 0
+        guilty = [share for share in entered if _blame(share)]
+        if guilty:
+            return set(), 0
+        self._tell_aborted(failed, entered)
+        return set(), _counts(failed)
+
+    def _commit_alone(self, one: Waiting, aborts: int, stopping: Callable[[], bool], go_on: GoOn) -> bool:
+        """Until the batch's own transaction is committed; False when that cannot be any more."""
+        batch, pause = one.batch, AGAIN_SECONDS
         if not batch.sent:
             return True
-        go_on = self._patience(stopping)
-        aborts, pause = 0, AGAIN_SECONDS
         while not (batch.over or stopping()):
-            left_out, checkpoint = plan()
-            outs = [sent for sent in batch.outs if sent[0] not in left_out] if left_out else batch.outs
-            if not outs:
+            share = _share(one)
+            if share is None:
                 return True
-            refused: dict[int, SendFailure] = {}
             try:
-                failed = self._commit(batch.part, outs, checkpoint, refused, go_on)
+                _, failed = self._commit([share], go_on)
             except GaveUp:
                 return False
             if failed is None:
-                _tell(outs)
                 return True
-            if not self._blame(batch, refused):
+            if not _blame(share):
                 aborts += _counts(failed)
                 if aborts >= ABORTS:
-                    self._suspect_all(batch, failed)
+                    _suspect_all(batch, failed)
                     return True
-                self._facts.trouble(f"a transaction was aborted and is sent again: {_said(failed, refused)}")
+                self._tell_aborted(failed, [share])
             self._sleep(pause)
             pause = min(2 * pause, MOST_AGAIN_SECONDS)
         return False
@@ -170,46 +203,39 @@ class Transactions:
         return ok and complete
 
     def _commit(
-        self,
-        part: Partition,
-        outs: list[Sent],
-        checkpoint: Checkpoint,
-        refused: dict[int, SendFailure],
-        go_on: GoOn,
-    ) -> TransactionError | Refused | None:
+        self, shares: Sequence[Share], go_on: GoOn
+    ) -> tuple[Sequence[Share], TransactionError | Refused | None]:
+        """One transaction of all `shares` but those whose epoch is over; which ones they were, and why it failed."""
         # In this order: an epoch that still runs afterwards was not over when the group was asked.
         member = self._member()
-        if member is None or not self._ledger.enter(part):
+        entered = [] if member is None else [share for share in shares if self._ledger.enter(share.batch.part)]
+        if member is None or not entered:
             raise GaveUp
+        requests = _requests({share.batch.part.tp: share.checkpoint for share in entered})
 
         def fill(producer: TransactionalProducer) -> None:
-            for index, out, _ in outs:
-                producer.send(out, partial(_note, refused, index), lambda: not go_on())
+            for share in entered:
+                for index, out, _ in share.outs:
+                    producer.post(out, partial(_note, share.refused, index), lambda: not go_on())
             if not go_on():
                 raise GaveUp  # an output may have been dropped for want of room
             producer.deliver(go_on)
-            if refused:
+            if any(share.refused for share in entered):
                 raise Refused
-            producer.send_offsets(_requests({part.tp: checkpoint}), member)
+            producer.send_offsets(requests, member)
 
         failed = self._transactor.run(fill, go_on)
-        if failed is None:
-            self._ledger.committed(part, checkpoint)
-        else:
-            self._ledger.leave(part)
-        return failed
+        for share in entered:
+            if failed is None:
+                self._ledger.committed(share.batch.part, share.checkpoint)
+                _tell(share.outs)
+            else:
+                self._ledger.leave(share.batch.part)
+        return entered, failed
 
-    def _blame(self, batch: Batch, refused: Mapping[int, SendFailure]) -> bool:
-        """Note the events whose records can never be written; whether there are any."""
-        guilty = {index: failure for index, failure in refused.items() if failure.permanent}
-        batch.failures.update(guilty)
-        return bool(guilty)
-
-    def _suspect_all(self, batch: Batch, failed: TransactionError | Refused) -> None:
-        """Every event of the batch runs again, alone."""
-        why = SendFailure("ABORTED", f"its transaction was aborted: {failed}", suspect=True)
-        for index in range(len(batch.records)):
-            batch.failures.setdefault(index, why)
+    def _tell_aborted(self, failed: TransactionError | Refused, shares: Sequence[Share]) -> None:
+        why = next((f"{one.code}: {one.message}" for share in shares for one in share.refused.values()), str(failed))
+        self._facts.trouble(f"a transaction was aborted and is sent again: {why}")
 
     def _patience(self, stopping: Callable[[], bool]) -> GoOn:
         """Go on until the worker stops; an alarm while Kafka does not answer."""
@@ -236,12 +262,36 @@ def _counts(failed: TransactionError | Refused) -> int:
     return int(isinstance(failed, Refused) or not (failed.outrun or failed.fatal))
 
 
-def _note(
-    refused: dict[int, SendFailure], index: int, failure: SendFailure | None, partition: int, offset: int
-) -> None:
+def _note(refused: dict[int, SendFailure], index: int, error: Any, message: Any) -> None:
     """A delivery report. What was thrown away because another record had failed is to blame for nothing."""
-    if failure is not None and not failure.purged:
-        refused.setdefault(index, failure)
+    if error is not None:
+        failure = failure_of(error, "" if message is None else message.topic())
+        if not failure.purged:
+            refused.setdefault(index, failure)
+
+
+def _share(one: Waiting) -> Share | None:
+    """What the batch has to commit; None when nothing that it sent is left."""
+    batch = one.batch
+    if not batch.sent:
+        return None
+    left_out, checkpoint = one.plan()
+    outs = [sent for sent in batch.outs if sent[0] not in left_out] if left_out else batch.outs
+    return Share(batch, outs, checkpoint, {}) if outs else None
+
+
+def _blame(share: Share) -> bool:
+    """Note the events whose records can never be written; whether there are any."""
+    guilty = {index: failure for index, failure in share.refused.items() if failure.permanent}
+    share.batch.failures.update(guilty)
+    return bool(guilty)
+
+
+def _suspect_all(batch: Batch, failed: TransactionError | Refused) -> None:
+    """Every event of the batch runs again, alone."""
+    why = SendFailure("ABORTED", f"its transaction was aborted: {failed}", suspect=True)
+    for index in range(len(batch.records)):
+        batch.failures.setdefault(index, why)
 
 
 def _offsets_only(requests: list[CommitRequest], member: Membership, producer: TransactionalProducer) -> None:
@@ -250,8 +300,3 @@ def _offsets_only(requests: list[CommitRequest], member: Membership, producer: T
 
 def _requests(checkpoints: Mapping[TopicPartition, Checkpoint]) -> list[CommitRequest]:
     return [CommitRequest(tp, c.offset, c.metadata()) for tp, c in checkpoints.items()]
-
-
-def _said(failed: TransactionError | Refused, refused: Mapping[int, SendFailure]) -> str:
-    first = next(iter(refused.values()), None)
-    return str(failed) if first is None else f"{first.code}: {first.message}"

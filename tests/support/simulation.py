@@ -39,7 +39,7 @@ from orchestrator.worker.loop import Loop
 from orchestrator.worker.outputs import Outputs
 from orchestrator.worker.quarantine import Quarantine
 from orchestrator.worker.rebuild import register
-from orchestrator.worker.receipts import Plan, Receipts
+from orchestrator.worker.receipts import Receipts, Waiting
 from orchestrator.worker.source import sources_of
 from tests.support.transactions import SimulatedTransactions, cause_of
 
@@ -246,7 +246,8 @@ class FakeProducer:
     """Takes records in order for each topic, as many at a time as the script says, and tells of failures only.
 
     Of the topics one goes before the other as it happens; what was taken is told with the next call, so that an epoch
-    can end in between. What is on its way when everything else is thrown away arrives later, or never.
+    can end in between. What is on its way when everything else is thrown away arrives later, or never; whoever flushes
+    after that waits for it as well.
     A refusal of one record alone is permanent (too large). Any other is about the topic or the producer, and then the
     rest of what was sent there fails with it, as it does in librdkafka.
     """
@@ -256,6 +257,7 @@ class FakeProducer:
         self.fatal: KafkaError | None = None
         self._queues: dict[str, list[tuple[Outgoing, OnReport]]] = {}
         self._untold = 0
+        self._on_its_way: list[tuple[Outgoing, OnReport]] = []
 
     def post(self, out: Outgoing, on_report: OnReport, should_stop: object) -> None:
         self._queues.setdefault(out.topic, []).append((out, on_report))
@@ -264,6 +266,7 @@ class FakeProducer:
         if self._untold:
             self.world.meanwhile()
         self._untold = 0
+        self._land()
         pace = self.world.pace()
         for _ in range(pace % FASTEST):
             topics = [topic for topic, queue in self._queues.items() if queue]
@@ -277,6 +280,7 @@ class FakeProducer:
         for queue in self._queues.values():
             on_its_way = queue[: self.world.pace() % FASTEST]
             self.world.on_its_way += [out for out, _ in on_its_way]
+            self._on_its_way += on_its_way
             for out, on_report in queue[len(on_its_way) :]:
                 on_report(SendFailure("_PURGE_QUEUE", out.topic, purged=True), None)
         self._queues.clear()
@@ -284,6 +288,17 @@ class FakeProducer:
 
     def close(self, timeout: float) -> int:
         return 0
+
+    def _land(self) -> None:
+        """What was on its way arrives now, unless it did, or never will."""
+        for out, on_report in self._on_its_way:
+            known = [number for number, other in enumerate(self.world.on_its_way) if other is out]
+            failure = self.world.refusal(out, cause_of(out)) if known else None
+            if known and failure is None:
+                self.world.arrive(self.world.on_its_way.pop(known[0]))
+            elif failure is not None or (out.topic, *cause_of(out)) not in self.world.acknowledged:
+                on_report(failure or SendFailure("_TIMED_OUT", out.topic), None)
+        self._on_its_way.clear()
 
     def _take(self, topic: str) -> int:
         """The topic's leader looks at its first record; how many it took."""
@@ -311,22 +326,23 @@ class SimulatedReceipts(Receipts):
         connect: Any = lambda properties: FakeProducer(world)  # noqa: E731
         super().__init__({}, facts, connect)
         self.world = world
-        self._speaking: set[int] = set()
+        self._speaking: set[tuple[Batch, int]] = set()
 
     def send(self, out: Outgoing, batch: Batch, told: Told | None = None) -> None:
-        self._speaking.add(len(batch.records) - 1)
+        self._speaking.add((batch, len(batch.records) - 1))
         super().send(out, batch, told)
 
-    def wait(self, batch: Batch, stopping: Callable[[], bool], plan: Callable[[], Plan]) -> bool:
+    def wait(self, waiting: Sequence[Waiting], stopping: Callable[[], bool]) -> list[bool]:
         speaking, self._speaking = self._speaking, set()
-        ok = super().wait(batch, stopping, plan)
-        failed = set()
-        for index, record in enumerate(batch.records):
-            if index in batch.failures:
-                failed.add(record.key)
-            elif ok and not batch.over and index not in speaking and record.key not in failed:
-                self.world.end_silently(record, skipped=index in batch.skipped)
-        return ok
+        answers = super().wait(waiting, stopping)
+        for (batch, _), ok in zip(waiting, answers, strict=True):
+            failed = set()
+            for index, record in enumerate(batch.records):
+                if index in batch.failures:
+                    failed.add(record.key)
+                elif ok and not batch.over and (batch, index) not in speaking and record.key not in failed:
+                    self.world.end_silently(record, skipped=index in batch.skipped)
+        return answers
 
 
 class FakePool:

@@ -5,7 +5,7 @@ What the broker knows is in the `World`: the current epoch of each transactional
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaError
@@ -13,11 +13,10 @@ from confluent_kafka import KafkaError
 from orchestrator.delivery.letters import read_letter
 from orchestrator.delivery.lineage import source_of
 from orchestrator.kafka.consumer import CommitRequest, Membership
-from orchestrator.kafka.producer import OnDelivery
+from orchestrator.kafka.producer import OnReport
 from orchestrator.kafka.transactional import TransactionError
 from orchestrator.records import Outgoing
-from orchestrator.worker.batch import Batch
-from orchestrator.worker.receipts import Plan
+from orchestrator.worker.receipts import Waiting
 from orchestrator.worker.transactions import Transactions
 
 if TYPE_CHECKING:
@@ -55,11 +54,11 @@ class FakeTransactional:
         self.outs, self.offsets = [], []
         self.fate = self.world.fate()
 
-    def send(self, out: Outgoing, on_delivery: OnDelivery, should_stop: object) -> None:
+    def post(self, out: Outgoing, on_report: OnReport, should_stop: object) -> None:
         self.world.meanwhile()
         failure = self.world.refusal(out, cause_of(out))
         if failure is not None:
-            on_delivery(failure, -1, -1)
+            on_report(failure, None)
         self.outs.append(out)
 
     def deliver(self, go_on: object) -> None:
@@ -108,17 +107,19 @@ class SimulatedTransactions(Transactions):
         super().__init__(made, *parts, **more)
         self.world = world
 
-    def wait(self, batch: Batch, stopping: Callable[[], bool], plan: Callable[[], Plan]) -> bool:
-        speaking = {index for index, _, _ in batch.outs}
-        for index, record in enumerate(batch.records):
-            place = (record.partition, record.offset)
-            if index in batch.skipped:
-                self.world.skipped.add(place)
-            if index not in speaking:
-                self.world.silent.add(place)
-        ok = super().wait(batch, stopping, plan)
-        failed = {batch.records[index].key for index in batch.failures}
-        for index, record in enumerate(batch.records):
-            if ok and index not in speaking and index not in batch.skipped and record.key not in failed:
-                self.world.completed.setdefault((record.partition, record.offset), "")
-        return ok
+    def wait(self, waiting: Sequence[Waiting], stopping: Callable[[], bool]) -> Iterator[bool]:
+        for batch, _ in waiting:
+            speaking = {index for index, _, _ in batch.outs}
+            for index, record in enumerate(batch.records):
+                place = (record.partition, record.offset)
+                if index in batch.skipped:
+                    self.world.skipped.add(place)
+                if index not in speaking:
+                    self.world.silent.add(place)
+        for (batch, _), ok in zip(waiting, super().wait(waiting, stopping), strict=True):
+            speaking = {index for index, _, _ in batch.outs}
+            failed = {batch.records[index].key for index in batch.failures}
+            for index, record in enumerate(batch.records):
+                if ok and index not in speaking and index not in batch.skipped and record.key not in failed:
+                    self.world.completed.setdefault((record.partition, record.offset), "")
+            yield ok

@@ -16,7 +16,7 @@ from orchestrator.kafka.consumer import GroupConsumer, OffsetLost, Polled, _sort
 from orchestrator.records import Outgoing, Record, TopicPartition
 from orchestrator.worker.batch import Batch
 from orchestrator.worker.facts import Facts
-from orchestrator.worker.receipts import Receipts
+from orchestrator.worker.receipts import Plan, Receipts, Waiting
 from orchestrator.worker.report import Report
 from tests.support.simulation import Life, World
 
@@ -59,6 +59,22 @@ def test_what_a_handler_answers_after_its_epoch_is_not_sent() -> None:
     part.ended = True
     receipts.send(Outgoing("out", None, b"late"), batch)
     assert batch.sent == 0 and receipts._producer.flush(0) == 0
+
+
+def test_at_a_barrier_that_one_epoch_does_not_outlive_the_other_batch_runs_again() -> None:
+    receipts = Receipts({"bootstrap.servers": "127.0.0.1:1", "log_level": "0"}, Facts())
+    gone, kept, quiet = (Batch(Partition(TP._replace(partition=n), "in", Checkpoint(0), None)) for n in range(3))
+    for batch in (gone, kept, quiet):
+        batch.add(record(0))
+    for batch in (gone, kept):
+        receipts.send(Outgoing("out", None, b"queued"), batch)
+    gone.part.ended = True
+    plan = Plan((), Checkpoint(0))
+    waiting = [Waiting(batch, lambda: plan) for batch in (gone, kept, quiet)]
+    assert receipts.wait(waiting, lambda: False) == [False, True, True]
+    assert kept.failures[0].purged and not quiet.failures
+    receipts.send(Outgoing("out", None, b"queued"), kept)
+    assert receipts.wait(waiting[1:], lambda: True) == [False, True]
 
 
 class Seeking:
