@@ -6,7 +6,12 @@ import re
 from decimal import Decimal
 from typing import Any
 
-_SPACE = re.compile(r'("(?:[^"\\]++|\\.)*+")|[ \t\r\n]++')
+from orchestrator.contracts.codec import Undecodable, decode_json
+
+#: A string, or what stands between strings and white space.
+_WORD = re.compile(r'"(?:[^"\\]++|\\.)*+"|[^" \t\r\n]++')
+#: Where a space may be one between tokens: next to one of JSON's marks.
+_LOOSE = ("{ ", "[ ", ", ", ": ", " }", " ]", " ,", " :")
 #: A string, one of JSON's marks, or a number or word.
 _TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"|[{}\[\],:]|[^"{}\[\],:]++')
 #: What fits into 64 bits, signed or unsigned: the integers that `encode_json` writes as such.
@@ -20,21 +25,38 @@ def parse(raw: bytes) -> Any:
     """
     import json
 
-    from orchestrator.contracts import decode_json
-
     decode_json(raw)
     return json.loads(raw, parse_float=Decimal, parse_int=_integer)
 
 
 def compact(raw: bytes) -> str | None:
     """A JSON document without the white space between its tokens, else untouched; None when it is none."""
-    from orchestrator.contracts import Undecodable, decode_json
-
     try:
         decode_json(raw)
     except Undecodable:
         return None
-    return _SPACE.sub(lambda found: found[1] or "", raw.decode())
+    text = raw.decode()
+    return text if _is_tight(text) else "".join(_WORD.findall(text))
+
+
+def plain(raw: bytes) -> str | None:
+    """A JSON document that is compact and printable as it stands; None for every other, JSON or not.
+
+    Most events are such documents, and this is much quicker than `compact` and `present.safe`.
+    """
+    try:
+        decode_json(raw)
+    except Undecodable:
+        return None
+    text = raw.decode()
+    return text if _is_tight(text) else None
+
+
+def _is_tight(text: str) -> bool:
+    """Whether a document is printable and certainly without white space between its tokens."""
+    if not text.isprintable():
+        return False
+    return " " not in text or not (text[0] == " " or text[-1] == " " or any(pair in text for pair in _LOOSE))
 
 
 def indented(compact_json: str) -> str:

@@ -10,7 +10,9 @@ import re
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
+
+import orjson
 
 from orchestrator.cli import present
 from orchestrator.cli.exact import compact
@@ -49,18 +51,13 @@ def as_json(record: Record, topic: str) -> str:
     The document `null` comes with its bytes too, so that it is no tombstone.
     """
     value = None if record.value is None else compact(record.value)
-    fields: dict[str, Any] = {
-        "topic": topic,
-        "partition": record.partition,
-        "offset": record.offset,
-        "timestamp": None if record.timestamp < 0 else record.timestamp,
-    }
-    fields |= _text_field("key", record.key)
-    head = present.dumps(fields)[:-1]
-    tail = present.dumps({"headers": [[name, _header(raw)] for name, raw in record.headers]})[1:]
+    timestamp = "null" if record.timestamp < 0 else record.timestamp
+    place = f'"partition":{record.partition},"offset":{record.offset},"timestamp":{timestamp}'
+    key = ",".join([f'"{name}":{_json(said)}' for name, said in _text_field("key", record.key).items()])
     plain = record.value is None or value not in (None, "null")
     encoded = "" if plain else f',"value_base64":"{_base64(record.value or b"")}"'
-    return f'{head},"value":{value or "null"}{encoded},{tail}'
+    headers = _json([[name, _header(raw)] for name, raw in record.headers]) if record.headers else "[]"
+    return f'{{"topic":{_json(topic)},{place},{key},"value":{value or "null"}{encoded},"headers":{headers}}}'
 
 
 def for_people(record: Record, topic: str, *, show_topic: bool = False) -> str:
@@ -166,6 +163,10 @@ def _reasons(letter: Letter) -> list[str]:
         lines.append(f"    {said}")
     lines += [f"    {safe(v['path'])}: {safe(v['message'])}" for v in letter.violations]
     return lines
+
+
+def _json(value: object) -> str:
+    return orjson.dumps(value).decode()
 
 
 def _text(raw: bytes) -> str:

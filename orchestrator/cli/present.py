@@ -65,6 +65,8 @@ def safe(text: str, *, lines: bool = False) -> str:
 
     `lines` keeps line feeds and tabs, for messages of several lines.
     """
+    if text.isprintable():  # Python calls none of those characters printable, and knows it in a third of the time
+        return text
     return (_UNSAFE_IN_TEXT if lines else _UNSAFE_IN_LINE).sub(_escape, text)
 
 
@@ -73,12 +75,12 @@ def json_safe(text: str) -> str:
 
     They can stand inside of strings only (RFC 8259), so no token is touched.
     """
-    return _UNSAFE_IN_LINE.sub(lambda found: _json_escape(found[0]), text)
+    return text if text.isprintable() else _UNSAFE_IN_LINE.sub(lambda found: _json_escape(found[0]), text)
 
 
-def data(text: str) -> None:
-    """One line (or block) of the command's result."""
-    write(text.encode(sys.stdout.encoding or "utf-8", "backslashreplace") + b"\n")
+def data(*texts: str) -> None:
+    """Lines (or blocks) of the command's result: those of one call in one piece."""
+    write("".join([f"{text}\n" for text in texts]).encode(sys.stdout.encoding or "utf-8", "backslashreplace"))
 
 
 def write(raw: bytes) -> None:
@@ -96,9 +98,9 @@ def json_line(obj: Any) -> None:
     json_text(dumps(obj))
 
 
-def json_text(text: str) -> None:
-    """One line of JSON that is text already, such as a record's own value with its numbers untouched."""
-    write(json_safe(text).encode() + b"\n")
+def json_text(*texts: str) -> None:
+    """Lines of JSON that is text already, such as a record's own value with its numbers untouched."""
+    write("".join([f"{json_safe(text)}\n" for text in texts]).encode())
 
 
 def flush() -> None:

@@ -50,9 +50,9 @@ class Scan:
             if self._deadline is not None and time.monotonic() > self._deadline:
                 raise TimeIsUp
 
-    def show(self) -> None:
-        """One record is about to be shown: make room for it, and count it."""
-        self.shown += 1
+    def show(self, records: int) -> None:
+        """So many records are about to be shown: make room for them, and count them."""
+        self.shown += records
         if self._visible:
             present.in_place("")
             self._visible = False

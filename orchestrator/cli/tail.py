@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from orchestrator.kafka.reader import Reader
     from orchestrator.records import Record, TopicPartition
 
+    _Printer = Callable[[Sequence[Record], Mapping[str, str]], None]
+
 DEFAULT_COUNT = 10
 
 
@@ -38,12 +40,15 @@ class _Request:
     expect: int | None
     timeout: float | None
 
-    def wants(self, names: Mapping[str, str]) -> Callable[[Record], bool]:
-        """The test of a record; a start past the end is brought back to the end: what comes before it is not wanted."""
+    def wants(self, names: Mapping[str, str]) -> Callable[[Record], bool] | None:
+        """The test of a record, None when all are wanted.
+
+        A start past the end is brought back to the end: what comes before it is not wanted.
+        """
         wanted, position = self.filter.on(names), self.position
-        if position is None or position.kind != "offset":
-            return wanted
-        return lambda record: record.offset >= position.number and wanted(record)
+        if position is not None and position.kind == "offset":
+            return lambda record: record.offset >= position.number and wanted(record)
+        return wanted if self.filter.given else None
 
 
 @click.command("tail")
@@ -68,7 +73,7 @@ def command(app: App, /, topics: tuple[str, ...], template: str | None, **option
     reason why it is one. Nothing is consumed: no handler notices.
     """
     request = _request(**options)
-    show = _printer(app, template, show_topic=len(topics) > 1)
+    show = _printer(app, template, show_topic=len(topics) > 1)  # before anything is read: it may not be a format
     pipeline = app.load()
     from orchestrator.cli.scan import Scan
     from orchestrator.cli.targets import find_topic
@@ -78,19 +83,31 @@ def command(app: App, /, topics: tuple[str, ...], template: str | None, **option
         names = {topic.kafka_name: topic.name for topic in targets}
         logs = [_partitions(reader, topic, request) for topic in targets]
         scan = Scan(reader, request.timeout, filtered=request.filter.given)
-        records = islice(_records(reader, scan, logs, request, names), request.limit)
-        _show(records, scan, request, lambda record: show(record, names[record.topic]))
+        batches = _first(_records(reader, scan, logs, request, names), request.limit)
+        _show(batches, scan, request, lambda records: show(records, names))
     _judge(scan.shown, request)
 
 
-def _show(records: Iterator[Record], scan: Scan, request: _Request, show: Callable[[Record], None]) -> None:
+def _first(batches: Iterator[Iterable[Record]], limit: int | None) -> Iterator[list[Record]]:
+    """Batches up to the record number `limit`; those after it are not looked at."""
+    left = limit
+    for batch in batches:
+        records = list(islice(batch, left))
+        if records:
+            yield records
+        left = None if left is None else left - len(records)
+        if left == 0:
+            return
+
+
+def _show(batches: Iterator[list[Record]], scan: Scan, request: _Request, show: Callable[[list[Record]], None]) -> None:
     """Show them all; what was scanned is told also when Ctrl-C or the deadline ends it."""
     from orchestrator.cli.scan import TimeIsUp
 
     try:
-        for record in records:
-            scan.show()
-            show(record)
+        for records in batches:
+            scan.show(len(records))
+            show(records)
     except TimeIsUp:
         pass
     except BrokenPipeError:
@@ -176,17 +193,22 @@ def _numbers(words: tuple[str, ...]) -> frozenset[int]:
     return frozenset(map(int, parts))
 
 
-def _printer(app: App, template: str | None, *, show_topic: bool) -> Callable[[Record, str], None]:
-    from orchestrator.cli import formats
+def _printer(app: App, template: str | None, *, show_topic: bool) -> _Printer:
+    """What prints a batch of records, given the names of topics in the file by those on the cluster."""
+    from orchestrator.cli import formats, lines
 
-    if template is None and app.json:
-        return lambda record, topic: present.json_text(formats.as_json(record, topic))
-    if template is None:
-        return lambda record, topic: present.data(formats.for_people(record, topic, show_topic=show_topic))
-    if app.json:
+    if template is not None and app.json:
         raise UsageError("--format and --json both say what a record looks like", "give one of them")
-    render = formats.by_format(template, escaped=present.is_terminal())
-    return lambda record, topic: present.write(render(record, topic))
+    if template is not None:
+        render = formats.by_format(template, escaped=present.is_terminal())
+        return lambda records, names: present.write(b"".join([render(one, names[one.topic]) for one in records]))
+    if app.json:
+        return lambda records, names: present.json_text(*[formats.as_json(one, names[one.topic]) for one in records])
+    if present.is_terminal():
+        return lambda records, names: present.data(
+            *[formats.for_people(one, names[one.topic], show_topic=show_topic) for one in records]
+        )
+    return lambda records, names: present.data(*lines.for_people(records, names, show_topic=show_topic))
 
 
 def _partitions(reader: Reader, topic: Topic, request: _Request) -> list[TopicPartition]:
@@ -202,8 +224,8 @@ def _partitions(reader: Reader, topic: Topic, request: _Request) -> list[TopicPa
 
 def _records(
     reader: Reader, scan: Scan, logs: list[list[TopicPartition]], request: _Request, names: Mapping[str, str]
-) -> Iterator[Record]:
-    """What was asked for, topic by topic merged by time where an end is known, else as it comes."""
+) -> Iterator[Iterable[Record]]:
+    """What was asked for, in batches, topic by topic merged by time where an end is known, else as it comes."""
     from orchestrator.cli.latest import latest, newest
     from orchestrator.cli.positions import starts
 
@@ -211,24 +233,26 @@ def _records(
     begins, ends = reader.beginnings(every), reader.ends(every)
     wants = request.wants(names)
     if request.position is None:
-        wanted = wants if request.filter.given else None
-        lasts = [latest(scan, {tp: begins[tp] for tp in log}, ends, request.last, wanted) for log in logs]
-        yield from newest(lasts, sum(map(len, lasts)))
+        lasts = [latest(scan, {tp: begins[tp] for tp in log}, ends, request.last, wants) for log in logs]
+        yield newest(lasts, sum(map(len, lasts)))
         at = ends
     else:
         at = starts(request.position, reader, begins, ends)
     if request.follow:
-        yield from filter(wants, _streamed(scan, scan.read(at)))
+        yield from _streamed(scan, scan.read(at), wants)
     elif request.position is not None:
-        yield from filter(wants, _streamed(scan, scan.read(at, ends)))
+        yield from _streamed(scan, scan.read(at, ends), wants)
 
 
-def _streamed(scan: Scan, batches: Iterator[list[Record]]) -> Iterator[Record]:
-    """The records of batches; while none come, what was printed is flushed and an outage is told once."""
+def _streamed(
+    scan: Scan, batches: Iterator[list[Record]], wants: Callable[[Record], bool] | None
+) -> Iterator[Iterable[Record]]:
+    """Those of the batches' records that are wanted; while none come, what was printed is flushed and an outage is
+    told once."""
     told = False
     present.flush()
     for batch in batches:
-        yield from batch
+        yield batch if wants is None else filter(wants, batch)
         if not batch:
             present.flush()
             present.check_reader()
