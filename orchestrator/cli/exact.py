@@ -6,6 +6,8 @@ import re
 from decimal import Decimal
 from typing import Any
 
+import orjson
+
 from orchestrator.contracts.codec import Undecodable, decode_json
 
 #: A string, or what stands between strings and white space.
@@ -19,13 +21,15 @@ _INTEGERS = range(-(2**63), 2**64)
 
 
 def parse(raw: bytes) -> Any:
-    """The value of a JSON document, with a `Decimal` for every number that is no 64-bit integer.
+    """The value of a JSON document, with a `Decimal` for every number that would be written in another way otherwise.
 
     Raises Undecodable for everything that a worker could not read either.
     """
+    value = decode_json(raw)
+    if orjson.dumps(value) == raw.strip():
+        return value  # it is sent as it was typed
     import json
 
-    decode_json(raw)
     return json.loads(raw, parse_float=Decimal, parse_int=_integer)
 
 

@@ -196,9 +196,9 @@ def table_lines(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> lis
 
 def colored(stream: IO[str] | None = None) -> bool:
     """Whether `stream` (stdout unless told) gets colours."""
-    if not _Look.color or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+    if not _Look.color or not (stream or sys.stdout).isatty():
         return False
-    return (stream or sys.stdout).isatty()
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def paint(text: str, *styles: Style, stream: IO[str] | None = None) -> str:

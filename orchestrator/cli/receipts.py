@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import BrokerError, KpipeError
@@ -27,9 +27,12 @@ _NAMED = 20
 
 
 class Receipts:
-    """Shows every record once it is acknowledged, in the order of sending, and counts what was not."""
+    """Shows every record once it is acknowledged, in the order of sending, and counts what was not.
 
-    def __init__(self, show: Callable[[Record], None]) -> None:
+    `show` gets all that can be shown by then.
+    """
+
+    def __init__(self, show: Callable[[Sequence[Record]], None]) -> None:
         self._show = show
         self._sent = 0
         self._shown = 0
@@ -80,25 +83,28 @@ class Receipts:
 
     def show(self) -> None:
         """Show what is next in order and known. Not in the callback: printing may raise."""
+        records = []
         while self._shown in self._known:
             record = self._known.pop(self._shown)
             self._shown += 1
             if record is not None:
-                self._show(record)
+                records.append(record)
+        if records:
+            self._show(records)
 
     def show_rest(self) -> None:
         """Show what was acknowledged behind a record that is still missing: it is in Kafka."""
-        for number in sorted(self._known):
-            record = self._known.pop(number)
-            self._shown += 1
-            if record is not None:
-                self._show(record)
+        records = [record for _, record in sorted(self._known.items()) if record is not None]
+        self._shown += len(self._known)
+        self._known.clear()
+        if records:
+            self._show(records)
 
 
 def deliver(
     producer: Producer,
     outs: Iterable[Outgoing],
-    show: Callable[[Record], None],
+    show: Callable[[Sequence[Record]], None],
     *,
     place: Callable[[int], str] = lambda number: f"event {number + 1}",
     rate: float | None = None,

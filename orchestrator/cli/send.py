@@ -215,6 +215,7 @@ def _as_it_is(topic: Topic, value: Any, key: bytes | None) -> Outgoing:
 def _outgoing(common: _Common, draft: Draft) -> Outgoing:
     """One record, valid or sent as it is. Raises ContractError with every violation."""
     from orchestrator.delivery.lineage import begun
+    from orchestrator.records import Outgoing
 
     own = draft.recorded
     key = common.key if own is None or common.key is not None else own.key
@@ -223,8 +224,7 @@ def _outgoing(common: _Common, draft: Draft) -> Outgoing:
         out = out._replace(key=key)  # a null key too stays what it was
     # A record that is sent again is in the trace that it was in, or in none.
     headers = begun(common.headers, getrandbits(192)) if own is None else own.headers + common.headers
-    now = time.time_ns() // 1_000_000
-    return out._replace(headers=headers, partition=common.partition, timestamp=now)
+    return Outgoing(out.topic, out.key, out.value, headers, common.partition, time.time_ns() // 1_000_000)
 
 
 def _checked(common: _Common, planned: Iterable[Draft]) -> Sequence[int]:
@@ -266,9 +266,9 @@ def _largest(topic: Topic) -> int | None:
     return None if configured is None else int(configured)
 
 
-def _printer(app: App, topic: Topic) -> Callable[[Record], None]:
+def _printer(app: App, topic: Topic) -> Callable[[Sequence[Record]], None]:
     from orchestrator.cli import formats
 
     if app.json:
-        return lambda record: present.json_text(formats.as_json(record, topic.name))
-    return lambda record: present.data(formats.receipt(record, topic.name))
+        return lambda records: present.json_text(*[formats.as_json(record, topic.name) for record in records])
+    return lambda records: present.data(*[formats.receipt(record, topic.name) for record in records])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from orchestrator.cli import present
@@ -17,21 +17,21 @@ _EVERY = 0.25
 
 
 class Shown:
-    """Shows each record that is acknowledged, or on a terminal their number of `total`."""
+    """Shows the records that are acknowledged, or on a terminal their number of `total`."""
 
-    def __init__(self, receipt: Callable[[Record], None], total: int) -> None:
-        self._receipt = receipt
+    def __init__(self, receipts: Callable[[Sequence[Record]], None], total: int) -> None:
+        self._receipts = receipts
         self._total = total
         self._began = self._told = time.monotonic()
         self._each = total <= MANY or not present.is_terminal()
         self._moves = total > 1 and present.animated()
         self.count = 0
 
-    def __call__(self, record: Record) -> None:
-        self.count += 1
+    def __call__(self, records: Sequence[Record]) -> None:
+        self.count += len(records)
         if self._each:
             self._clear()
-            self._receipt(record)
+            self._receipts(records)
         now = time.monotonic()
         if self._moves and now - self._told > _EVERY:
             self._told = now

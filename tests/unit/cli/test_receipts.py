@@ -38,7 +38,7 @@ def outs(count: int) -> list[Outgoing]:
 
 def run(broker: Broker, count: int) -> list[Record]:
     shown: list[Record] = []
-    deliver(cast("Producer", broker), outs(count), shown.append)
+    deliver(cast("Producer", broker), outs(count), shown.extend)
     return shown
 
 
@@ -76,7 +76,7 @@ def test_a_refused_event_is_an_error_and_the_others_are_shown() -> None:
 
     shown: list[Record] = []
     with pytest.raises(KpipeError, match=r"refused 1 of 3 events: Message size too large \(MSG_SIZE") as caught:
-        deliver(cast("Producer", Broker(second_is_too_large)), outs(3), shown.append, place=lambda n: f"line {n + 10}")
+        deliver(cast("Producer", Broker(second_is_too_large)), outs(3), shown.extend, place=lambda n: f"line {n + 10}")
     assert [record.key for record in shown] == [b"0", b"2"]
     assert caught.value.exit_code == 1, "a part was done"
     assert "line 11: Message size too large" in caught.value.message
@@ -139,7 +139,7 @@ def test_silence_is_an_error_that_counts_what_is_not_known(monkeypatch: pytest.M
 
     shown: list[Record] = []
     with pytest.raises(BrokerError, match="did not acknowledge 2 of 3 events") as caught:
-        deliver(cast("Producer", Broker(first_only)), outs(3), shown.append)
+        deliver(cast("Producer", Broker(first_only)), outs(3), shown.extend)
     assert "written or not" in caught.value.hint
     assert [record.key for record in shown] == [b"0"]
 
@@ -155,7 +155,7 @@ def test_what_was_acknowledged_behind_a_silent_one_is_shown(monkeypatch: pytest.
     shown: list[Record] = []
     told: list[OnDelivery] = []
     with pytest.raises(BrokerError, match="did not acknowledge 1 of 3 events"):
-        deliver(cast("Producer", Broker(all_but_the_first)), outs(3), shown.append)
+        deliver(cast("Producer", Broker(all_but_the_first)), outs(3), shown.extend)
     assert [record.key for record in shown] == [b"1", b"2"]
 
 
