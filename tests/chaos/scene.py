@@ -11,7 +11,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,24 +125,29 @@ class Scene:
             child.wait(10)
 
     def wait_drained(self, seconds: float) -> float:
-        """Until the group has committed the end of every partition; how long that took."""
-        began = time.monotonic()
+        """Until the group has committed the end of every partition; how long that took.
+
+        Fails when for so many `seconds` nothing more is committed.
+        """
+        began = moved = time.monotonic()
         consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": self.group, "log_level": 0})
         parts = [TopicPartition(self.topics["in"], p) for p in range(PARTITIONS)]
-
-        def drained() -> bool:
-            try:
-                ends = [consumer.get_watermark_offsets(p, timeout=5)[1] for p in parts]
-                at = [p.offset for p in consumer.committed(parts, timeout=5)]
-            except KafkaException:
-                return False
-            return at == ends
-
+        most: list[int] = []
+        ends: list[int] = []
         try:
-            until("the group at the end of every partition", drained, seconds)
+            while True:
+                with suppress(KafkaException):
+                    ends = [consumer.get_watermark_offsets(p, timeout=5)[1] for p in parts]
+                    at = [p.offset for p in consumer.committed(parts, timeout=5)]
+                    if at == ends:
+                        return time.monotonic() - began
+                    if sum(at) > sum(most):
+                        most, moved = at, time.monotonic()
+                if time.monotonic() > moved + seconds:
+                    raise AssertionError(f"stands still: {most} of {ends} committed")
+                time.sleep(0.1)
         finally:
             consumer.close()
-        return time.monotonic() - began
 
 
 class Loading:
