@@ -126,11 +126,13 @@ class GroupUse(NamedTuple):
 class TopicUse(NamedTuple):
     """Who reads a topic, and how many records a change of it puts at stake.
 
-    `groups` is None where the cluster does not say; `records` is None where a partition did not answer.
+    `groups` is None where the cluster does not say; `records` is None where a partition did not answer. `hidden`: there
+    may be groups besides that this user may not see.
     """
 
     groups: tuple[GroupUse, ...] | None
     records: int | None
+    hidden: bool = False
 
 
 class Permission(NamedTuple):
@@ -139,9 +141,12 @@ class Permission(NamedTuple):
     operation: str
     kind: str
     name: str
+    #: On everything of this kind whose name begins so.
+    prefixed: bool = False
 
     def __str__(self) -> str:
-        return f"{self.operation} on the {self.kind} {self.name}"
+        kind = f"{self.kind}s that begin with" if self.prefixed else self.kind
+        return f"{self.operation} on the {kind} {self.name}".rstrip()
 
 
 class Refusal(NamedTuple):

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.cli import present
-from orchestrator.errors import BrokerError, UsageError
+from orchestrator.errors import BrokerError, ForbiddenError, UsageError
+from orchestrator.records import Permission
 
 if TYPE_CHECKING:
     from orchestrator.cli.context import App
@@ -110,10 +111,11 @@ def delete(admin: ClusterAdmin, found: Loss) -> None:
     if not refused:
         return
     tp, why = next(iter(refused.items()))
+    if why.code == "TOPIC_AUTHORIZATION_FAILED":
+        raise ForbiddenError([Permission("DELETE", "topic", tp.topic)])
     part = f"{len(refused)} of {len(found.ends)} partitions" if len(refused) < len(found.ends) else "them"
     hint = {
         "POLICY_VIOLATION": "Kafka deletes from topics only whose cleanup.policy has `delete` in it",
-        "TOPIC_AUTHORIZATION_FAILED": "kpipe needs the permission DELETE on the topic",
     }.get(why.code, "the same command tries again")
     raise BrokerError(f"Kafka did not delete {part}: {tp.topic}[{tp.partition}]: {why.message}", hint)
 

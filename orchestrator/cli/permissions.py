@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Mapping
 
 from orchestrator.config.model import NO_DLQ, Handler, KafkaSettings, Pipeline
@@ -35,20 +36,41 @@ def _dlqs(pipeline: Pipeline, handler: Handler) -> set[str]:
 
 def require(pipeline: Pipeline, handlers: Collection[Handler], bootstrap: str) -> None:
     """Raises ForbiddenError with everything that the handlers would miss, as far as the cluster tells."""
+    missing = [*_missing(pipeline, handlers, bootstrap), *_without_transactions(pipeline, handlers, bootstrap)]
+    if missing:
+        raise ForbiddenError(missing)
+
+
+def _missing(pipeline: Pipeline, handlers: Collection[Handler], bootstrap: str) -> list[Permission]:
+    """What the admin client knows that its user may not do: where the others are the same user."""
     from orchestrator.kafka.permissions import AccessAdmin
     from orchestrator.kafka.properties import client_properties
 
     if not _secured(pipeline.kafka):
-        return
+        return []
     wanted = list(dict.fromkeys(one for handler in handlers for one in needed(pipeline, handler)))
     admin = AccessAdmin(client_properties(pipeline.kafka, "admin", bootstrap))
     allowed: dict[tuple[str, str], Collection[str]] = {}
     for kind, ask in (("topic", admin.topics), ("group", admin.groups)):
         found: Mapping[str, Collection[str]] = ask(list(dict.fromkeys(one.name for one in wanted if one.kind == kind)))
         allowed |= {(kind, name): operations for name, operations in found.items()}
-    missing = [one for one in wanted if not _may(one, allowed.get((one.kind, one.name)))]
-    if missing:
-        raise ForbiddenError(missing)
+    return [one for one in wanted if not _may(one, allowed.get((one.kind, one.name)))]
+
+
+def _without_transactions(pipeline: Pipeline, handlers: Collection[Handler], bootstrap: str) -> Iterator[Permission]:
+    """What handlers miss whose `guarantee` is exactly-once: asked as the user of their producers."""
+    from orchestrator.kafka.permissions import may_transact
+    from orchestrator.kafka.properties import client_properties
+    from orchestrator.worker.instance import instance_id, transactional_id
+
+    exact = [handler for handler in handlers if handler.guarantee == "exactly-once"]
+    if not exact or not _known(pipeline.kafka.client, pipeline.kafka.producer):
+        return
+    properties = client_properties(pipeline.kafka, "producer", bootstrap)
+    instance = instance_id(os.environ, pipeline.state_dir)
+    for handler in exact:
+        if not may_transact(properties, transactional_id(handler, instance, 0)):
+            yield Permission("WRITE", "transactional id", handler.group, prefixed=True)
 
 
 def _may(permission: Permission, operations: Collection[str] | None) -> bool:
@@ -58,5 +80,9 @@ def _may(permission: Permission, operations: Collection[str] | None) -> bool:
 
 def _secured(kafka: KafkaSettings) -> bool:
     """Whether all clients are one user whom the cluster knows."""
-    own = any(name.startswith(_IDENTITY) for kind in (kafka.consumer, kafka.producer, kafka.admin) for name in kind)
-    return not own and any(name.startswith(_IDENTITY) for name in kafka.client)
+    return _known(kafka.client) and not _known(kafka.consumer, kafka.producer, kafka.admin)
+
+
+def _known(*properties: Mapping[str, str]) -> bool:
+    """Whether these say who a client is."""
+    return any(name.startswith(_IDENTITY) for kind in properties for name in kind)

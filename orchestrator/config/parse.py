@@ -15,7 +15,7 @@ from orchestrator.config.nodes import Entry, ListNode, MapNode, Mark, Node, Scal
 from orchestrator.records import Finding
 
 MAX_BYTES = 1_000_000
-MAX_NODES = 20_000
+MAX_NODES = 100_000
 MAX_DEPTH = 40
 
 _TAG = "tag:yaml.org,2002:"

@@ -11,6 +11,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, TopicCollection
 
+from orchestrator.errors import ForbiddenError
 from orchestrator.kafka.asking import Asking
 from orchestrator.records import Permission
 
@@ -27,6 +28,21 @@ REFUSED = frozenset(
 
 def on_topics(operation: str, topics: Iterable[str]) -> list[Permission]:
     return [Permission(operation, "topic", name) for name in dict.fromkeys(topics)]
+
+
+def may_transact(properties: Mapping[str, Any], transactional_id: str) -> bool:
+    """Whether this user may write transactions under this id. Raises BrokerError when Kafka has none to give.
+
+    Kafka answers no question about it, so one is opened, which ends what a former life of its owner left open.
+    `properties` come from `client_properties(settings, "producer", …)`.
+    """
+    from orchestrator.kafka.transactions import TransactionalProducer
+
+    try:
+        TransactionalProducer(properties, transactional_id).start()
+    except ForbiddenError:
+        return False
+    return True
 
 
 class AccessAdmin(Asking):

@@ -42,6 +42,7 @@ class SendFailure(NamedTuple):
     `permanent`: sending the same record again cannot succeed. `fatal`: this producer is finished and has to be
     replaced (KIP-360: an idempotent producer that lost its sequence). `purged`: we threw the record away ourselves.
     `suspect`: its whole transaction failed, more than once, and which record is to blame is not known.
+    `forbidden`: this user may not write there.
     """
 
     code: str
@@ -50,6 +51,7 @@ class SendFailure(NamedTuple):
     fatal: bool = False
     purged: bool = False
     suspect: bool = False
+    forbidden: bool = False
 
 
 #: Called once a send with (failure or None, partition, offset); from `poll`, `flush` or `send` itself.
@@ -69,10 +71,11 @@ def failure_of(error: KafkaError | SendFailure, topic: str = "") -> SendFailure:
     if isinstance(error, SendFailure):
         return error
     code = error.code()
-    refused = code in REFUSED and topic
+    refused = code in REFUSED and bool(topic)
     return SendFailure(
         code=error.name(),
         message=ForbiddenError(on_topics("WRITE", [topic])).message if refused else error.str(),
+        forbidden=refused,
         permanent=code in _PERMANENT,
         fatal=bool(error.fatal()) or code == KafkaError._FATAL,
         purged=code in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT),

@@ -15,9 +15,11 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import TopicPartition as RdPartition
 
+from orchestrator.errors import ForbiddenError
 from orchestrator.kafka.consumer import CommitRequest, Membership
 from orchestrator.kafka.producer import Producer, raised_by
 from orchestrator.kafka.trouble import reason_of
+from orchestrator.records import Permission
 
 #: One wait for the coordinator lasts so long (seconds), then the caller is asked whether to go on.
 _SLICE = 0.5
@@ -71,10 +73,19 @@ class TransactionalProducer(Producer):
     def __init__(self, properties: Mapping[str, Any]) -> None:
         """Raises UsageError for properties that librdkafka refuses."""
         super().__init__(transactional(properties))
+        self._id = str(properties["transactional.id"])
 
     def init(self, go_on: Callable[[], bool]) -> None:
-        """End what a former producer of this id left open, and fence it off. Raises TransactionError."""
-        self._insist(self._rd.init_transactions, go_on)
+        """End what a former producer of this id left open, and fence it off. Raises TransactionError and GaveUp.
+
+        Raises ForbiddenError, too: without the permission to write under its id no transaction can begin.
+        """
+        try:
+            self._insist(self._rd.init_transactions, go_on)
+        except TransactionError as e:
+            if e.forbidden:
+                raise ForbiddenError([Permission("WRITE", "transactional id", self._id)]) from e
+            raise
 
     def begin(self) -> None:
         """Raises TransactionError."""

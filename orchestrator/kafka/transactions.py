@@ -13,10 +13,11 @@ from typing import Any, cast
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import Producer as RdProducer
 
-from orchestrator.errors import BrokerError
+from orchestrator.errors import BrokerError, ForbiddenError
 from orchestrator.kafka.interrupt import uninterrupted
+from orchestrator.kafka.permissions import REFUSED, on_topics
 from orchestrator.kafka.trouble import cannot_use, wrong_property
-from orchestrator.records import Outgoing
+from orchestrator.records import Outgoing, Permission
 
 #: Seconds of one call into librdkafka, so that Ctrl-C is heard, and until Kafka has to have answered.
 _CALL = 1.0
@@ -37,6 +38,9 @@ class TransactionalProducer:
     def __init__(self, properties: Mapping[str, Any], transactional_id: str) -> None:
         """`properties` come from `client_properties(settings, "producer", …)`. Nothing is asked yet."""
         self._address = str(properties.get("bootstrap.servers", ""))
+        self._id = transactional_id
+        #: Where the open transaction writes to.
+        self._topics: set[str] = set()
         own = {
             "transactional.id": transactional_id,
             "transaction.timeout.ms": "30000",
@@ -60,6 +64,8 @@ class TransactionalProducer:
         if not self._open:
             self._ask(self._rd.begin_transaction)
             self._open = True
+            self._topics.clear()
+        self._topics.add(out.topic)
         extra: dict[str, Any] = {} if out.partition is None else {"partition": out.partition}
         while True:
             try:
@@ -119,7 +125,14 @@ class TransactionalProducer:
         refused = self._refused or error
         if refused.code() in (KafkaError._TIMED_OUT, KafkaError._MSG_TIMED_OUT):
             refused = self._last_error or refused
+        if refused.code() in REFUSED:
+            return ForbiddenError(self._missing(refused))
         return cannot_use(self._address, refused)
+
+    def _missing(self, error: KafkaError) -> list[Permission]:
+        if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            return on_topics("WRITE", sorted(self._topics))
+        return [Permission("WRITE", "transactional id", self._id)]
 
     def _cause(self, error: KafkaError) -> KafkaError:
         """What is behind "fatal error": librdkafka says it once, where it serves its callbacks."""

@@ -1,11 +1,13 @@
 """Who reads topics and what is in them: asked only when a change of a topic can hurt somebody.
 
 A request for every consumer group of the cluster (Kafka's OffsetFetch takes one group in librdkafka's API), one after
-the other. A group that we may not describe is not listed at all by the broker.
+the other. The broker does not even list a group that this user may not describe: whether there may be such groups is
+asked as well.
 """
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator, Mapping
 
 from confluent_kafka import ConsumerGroupState, KafkaError
@@ -13,6 +15,7 @@ from confluent_kafka import ConsumerGroupState, KafkaError
 from orchestrator.errors import BrokerError
 from orchestrator.kafka.committed import committed
 from orchestrator.kafka.offsets import OffsetAdmin, Offsets
+from orchestrator.kafka.permissions import REFUSED
 from orchestrator.records import GroupUse, TopicPartition, TopicUse
 
 _WITHOUT_MEMBERS = frozenset({ConsumerGroupState.EMPTY, ConsumerGroupState.DEAD})
@@ -28,10 +31,12 @@ class UsageAdmin(OffsetAdmin):
         ends = self.offsets(where)
         kept = self.offsets_at({p: kept_from[p.topic] for p in where if p.topic in kept_from})
         groups = self._groups(partitions, ends)
+        hidden = not self._sees_all_groups()
         return {
             topic: TopicUse(
                 None if groups is None else tuple(groups[topic]),
                 _at_stake([TopicPartition(topic, number) for number in range(count)], ends, kept),
+                hidden,
             )
             for topic, count in partitions.items()
         }
@@ -60,6 +65,19 @@ class UsageAdmin(OffsetAdmin):
                 if active or topic in lags:
                     found[topic].append(GroupUse(name, active, lags.get(topic, 0)))
         return found
+
+    def _sees_all_groups(self) -> bool:
+        """Whether this user may list every group: with DESCRIBE on the cluster, or on whatever group there may be."""
+        asked = self._client.describe_cluster(include_authorized_operations=True, request_timeout=self._timeout)
+        cluster = self._all({"": asked})[""]
+        # Nothing at all for somebody without DESCRIBE, as from a broker that does not know the question.
+        allowed = () if isinstance(cluster, KafkaError) else cluster.authorized_operations or ()
+        if any(operation.name in ("DESCRIBE", "ALL") for operation in allowed):
+            return True
+        nobodys = uuid.uuid4().hex
+        asked = self._client.describe_consumer_groups([nobodys], request_timeout=self._timeout)[nobodys]
+        answer = self._all({"": asked})[""]
+        return not (isinstance(answer, KafkaError) and answer.code() in REFUSED)
 
     def _reading(self, groups: list[str]) -> dict[str, frozenset[str]]:
         """The topics that each group's members have partitions of."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from orchestrator.config.model import Pipeline
-from orchestrator.errors import BrokerError
+from orchestrator.errors import BrokerError, ForbiddenError
+from orchestrator.provisioning.apply import Failure
 from orchestrator.provisioning.arrival import await_leaders
 from orchestrator.provisioning.ownership import Claims, Done, owner_of, updates
 from orchestrator.provisioning.plan import specs
@@ -27,12 +28,13 @@ def make(wanted: Sequence[TopicSpec], pipeline: Pipeline, admin: Target, registr
     if not missing:
         return ""
     refused = {name: refusal for name, refusal in admin.create(missing).items() if refusal is not None}
-    for name, refusal in refused.items():
-        if refusal.code != _EXISTS:
-            raise BrokerError(
-                f"{name}, where letters go back to their handler, cannot be created: {refusal.message}",
-                "kpipe needs the permission for it (docs/topics.md, Permissions)",
-            )
+    failed = [Failure("create", name, refusal) for name, refusal in refused.items() if refusal.code != _EXISTS]
+    if forbidden := [failure.permission for failure in failed if failure.permission is not None]:
+        raise ForbiddenError(forbidden)
+    for failure in failed:
+        raise BrokerError(
+            f"{failure.topic}, where letters go back to their handler, cannot be created: {failure.refusal.message}"
+        )
     state = await_leaders(missing, admin)
     return _record(pipeline, [spec for spec in missing if spec.name not in refused], state, registry)
 

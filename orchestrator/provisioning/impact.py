@@ -37,12 +37,16 @@ class HandlerHit:
 
 @dataclass(frozen=True, slots=True)
 class Impact:
-    """One topic of the plan whose changes are not all safe. `groups` and `records` are None when not known."""
+    """One topic of the plan whose changes are not all safe. `groups` and `records` are None when not known.
+
+    `hidden`: there may be groups besides that this user may not see.
+    """
 
     topic: str
     handlers: tuple[HandlerHit, ...]
     groups: tuple[GroupUse, ...] | None
     records: int | None
+    hidden: bool = False
 
     def as_json(self) -> dict[str, object]:
         """The shape of docs/json.md."""
@@ -51,6 +55,7 @@ class Impact:
             "topic": self.topic,
             "handlers": [handler.as_json() for handler in self.handlers],
             "groups": groups,
+            "groups_hidden": self.hidden,
             "records": self.records,
         }
 
@@ -82,7 +87,7 @@ def impact(plan: Plan, use: Mapping[str, TopicUse], pipeline: Pipeline) -> tuple
     """One for each topic of `asked_about`, in the plan's order."""
     names = {topic.kafka_name: name for name, topic in pipeline.topics.items()}
     return tuple(
-        Impact(topic, _handlers(plan, topic, names.get(topic), pipeline), use[topic].groups, use[topic].records)
+        Impact(topic, _handlers(plan, topic, names.get(topic), pipeline), *use[topic])
         for topic in asked_about(plan)
         if topic in use
     )
@@ -92,7 +97,7 @@ def _judged(change: Change, use: Mapping[str, TopicUse]) -> Change:
     if change.action != "delete":
         return change
     groups = use[change.topic].groups if change.topic in use else None
-    in_use = groups is None or any(group.active or group.lag for group in groups)
+    in_use = groups is None or use[change.topic].hidden or any(group.active or group.lag for group in groups)
     return replace(change, risk="in-use") if in_use else change
 
 

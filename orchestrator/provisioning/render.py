@@ -63,10 +63,11 @@ def _hit(hit: Impact) -> list[str]:
     lines += [f"  {_handler(handler)}" for handler in hit.handlers]
     if hit.groups is None:
         return [*lines, "  its consumer groups are not known"]
-    return lines + [
+    lines += [
         f"  group {g.group}: {'active' if g.active else 'no members'}, lag {g.lag} {_plural('record', g.lag)}"
         for g in hit.groups
     ]
+    return [*lines, "  other groups are not known: that needs DESCRIBE on all groups"] if hit.hidden else lines
 
 
 def _handler(hit: HandlerHit) -> str:

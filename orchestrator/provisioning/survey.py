@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from orchestrator.config.model import Pipeline
-from orchestrator.errors import UsageError
+from orchestrator.errors import BrokerError, UsageError
 from orchestrator.provisioning.impact import Impact, asked_about, impact, judged, kept_from
 from orchestrator.provisioning.ownership import Claims, Update, owner_of
 from orchestrator.provisioning.plan import Plan, plan, specs
@@ -74,6 +74,11 @@ def survey(
         raise UsageError(f"the topic {CLAIMS_TOPIC} is kpipe's own", "give the topic another name")
     cluster_id = admin.cluster().cluster_id
     known, why_unknown = registry.read()
+    if prune and why_unknown:
+        raise BrokerError(
+            f"which topics this pipeline created is not known, so nothing can be removed: {why_unknown}",
+            "--prune needs READ on the topic kpipe.claims: docs/security.md",
+        )
     claims = Claims(owner_of(pipeline), known, why_unknown)
     redriven = redrive_specs(pipeline)
     ours = (*declared, *redriven)

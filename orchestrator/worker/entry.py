@@ -34,7 +34,7 @@ from orchestrator.worker.attempt import Attempts
 from orchestrator.worker.concurrent import ConcurrentLoop
 from orchestrator.worker.facts import QUIET_SECONDS, Facts, where
 from orchestrator.worker.guard import Guard
-from orchestrator.worker.instance import instance_id
+from orchestrator.worker.instance import instance_id, transactional_id
 from orchestrator.worker.intake import Intake
 from orchestrator.worker.ledger import Ledger
 from orchestrator.worker.loop import Loop
@@ -203,7 +203,7 @@ class Worker:
         if config.handler.guarantee == "at-least-once":
             return Receipts(properties, self._facts)
         instance = instance_id(os.environ, config.pipeline.state_dir)
-        properties["transactional.id"] = f"{config.handler.group}.{instance}.{config.slot}"
+        properties["transactional.id"] = transactional_id(config.handler, instance, config.slot)
         return Transactions(
             lambda: TransactionalProducer(properties), lambda: self._intake.member, self._ledger, self._facts
         )

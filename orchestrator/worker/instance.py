@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
+from orchestrator.config.model import Handler
 from orchestrator.errors import UsageError
 
 VARIABLE = "KPIPE_INSTANCE"
@@ -29,6 +30,11 @@ def instance_id(environ: Mapping[str, str], state_dir: Path) -> str:
             f"{kept} cannot be written: {e.strerror}",
             f"`guarantee: exactly-once` needs a name for this machine: set {VARIABLE}, to another one on each",
         ) from e
+
+
+def transactional_id(handler: Handler, instance: str, slot: int) -> str:
+    """The name that one replica writes under; whoever opens it next ends what the former one left open."""
+    return f"{handler.group}.{instance}.{slot}"
 
 
 def _read(path: Path) -> str:

@@ -17,7 +17,7 @@ import asyncio
 import os
 import random
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
@@ -28,8 +28,9 @@ from orchestrator.config import load
 from orchestrator.config.model import Pipeline, Topic
 from orchestrator.contracts import load_contracts, outgoing
 from orchestrator.delivery.lineage import begun
-from orchestrator.errors import BrokerError, ContractError, FindingsError, KpipeError, UsageError
-from orchestrator.kafka.producer import Producer, SendFailure
+from orchestrator.errors import BrokerError, ContractError, FindingsError, ForbiddenError, KpipeError, UsageError
+from orchestrator.kafka.permissions import on_topics
+from orchestrator.kafka.producer import Producer, SendFailure, failure_of
 from orchestrator.kafka.properties import client_properties
 from orchestrator.records import Outgoing
 
@@ -101,7 +102,8 @@ class Publisher:
         The key is the value's member that the topic's `key` names unless it is given; None as value is a
         tombstone. A `traceparent` among `headers` (W3C Trace Context) is passed on; without one a trace begins here.
         Raises ContractError (with every violation; nothing was sent), UsageError (the service
-        does not declare `topic` under `produces`) and BrokerError (not acknowledged within the timeout).
+        does not declare `topic` under `produces`) and BrokerError (not acknowledged within the timeout; as
+        ForbiddenError when Kafka does not let this user write there).
         """
         sent = self._send(topic, self._record(topic, value, key, headers))
         try:
@@ -170,13 +172,21 @@ class Publisher:
         # poller.
         sent.set_running_or_notify_cancel()
 
+        def fail(failure: SendFailure) -> None:
+            polled.fatal = polled.fatal or failure.fatal
+            if failure.forbidden:
+                sent.set_exception(ForbiddenError(on_topics("WRITE", [record.topic])))
+            else:
+                sent.set_exception(_refusal(topic, failure, self._timeout))
+
         def report(failure: SendFailure | None, partition: int, offset: int) -> None:
             if failure is None:
-                sent.set_result(Delivered(topic, partition, offset))
-                return
-            polled.fatal = polled.fatal or failure.fatal
-            sent.set_exception(_refusal(topic, failure, self._timeout))
+                if polled.answered(sent):
+                    sent.set_result(Delivered(topic, partition, offset))
+            elif not (failure.purged and polled.explains()) and polled.answered(sent):
+                fail(failure)
 
+        polled.open[sent] = record.topic, fail
         # A full queue means that Kafka has not kept up for long: say so at once instead of blocking an
         # event loop.
         polled.producer.send(record, report, should_stop=lambda: True)
@@ -199,13 +209,38 @@ class _Polled:
     def __init__(self, properties: Mapping[str, Any]) -> None:
         self.producer = Producer(properties)
         self.fatal = False
+        #: What is under way: the cluster's name of its topic, and how it is told that it failed.
+        self.open: dict[Future[Delivered], tuple[str, Callable[[SendFailure], None]]] = {}
+        self._purged = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="kpipe-publisher", daemon=True)
         self._thread.start()
 
+    def answered(self, sent: Future[Delivered]) -> bool:
+        """Whether this is the first answer to it."""
+        return self.open.pop(sent, None) is not None
+
+    def explains(self) -> bool:
+        """Whether a purge that is reported just now is explained when `poll` returns.
+
+        librdkafka throws away what a producer holds that it gives up, and says why only afterwards.
+        """
+        self._purged = threading.current_thread() is self._thread
+        return self._purged
+
     def _serve(self) -> None:
         while not self._stop.is_set():
             self.producer.poll(_POLL)
+            if self._purged or self.producer.fatal is not None:
+                self._give_up()
+
+    def _give_up(self) -> None:
+        """Answer all that is under way: a report may be lost with the error that it came with (`Producer`)."""
+        why = self.producer.fatal or SendFailure("_PURGE_QUEUE", "thrown away", purged=True)
+        self._purged = False
+        for sent, (topic, fail) in list(self.open.items()):
+            if self.answered(sent):
+                fail(failure_of(why, topic))
 
     def close(self, timeout: float) -> int:
         self._stop.set()

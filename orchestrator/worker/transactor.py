@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from orchestrator.errors import BrokerError
+from orchestrator.errors import BrokerError, ForbiddenError
 from orchestrator.kafka.transactional import GaveUp, TransactionalProducer, TransactionError
 
 log = logging.getLogger("kpipe.worker")
@@ -127,9 +127,10 @@ class Transactor:
                 producer.init(go_on)
             except TransactionError as e:
                 producer.close(0)
-                what = "this client may not use transactions" if e.forbidden else "Kafka gives us no transactions"
-                raise BrokerError(f"{what}: {e}", "`guarantee: at-least-once` needs none") from e
-            except GaveUp:
+                raise BrokerError(
+                    f"Kafka gives us no transactions: {e}", "`guarantee: at-least-once` needs none"
+                ) from e
+            except (GaveUp, ForbiddenError):
                 producer.close(0)
                 raise
             self._producer = producer

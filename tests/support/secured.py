@@ -34,7 +34,7 @@ from tests.support.broker import tied
 from tests.support.shell import eventually
 
 PASSWORD = "Pass-5!w0rd"
-USERS = tuple(f"u{number}" for number in range(90))
+USERS = tuple(f"u{number}" for number in range(150))
 SCRAM_USER = "scram"
 
 
@@ -47,7 +47,9 @@ class Acl(NamedTuple):
     prefixed: bool = False
 
     def __str__(self) -> str:
-        return f"{self.operation} {self.kind} {self.name}"
+        """As kpipe names it."""
+        kind = self.kind.replace("-", " ")
+        return f"{self.operation} on the {kind}{'s that begin with' if self.prefixed else ''} {self.name}"
 
 
 @dataclass(frozen=True)

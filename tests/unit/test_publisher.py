@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from orchestrator.config.model import Handler, KafkaSettings, Pipeline, Topic
-from orchestrator.errors import BrokerError, ContractError, KpipeError
+from orchestrator.errors import BrokerError, ContractError, ForbiddenError, KpipeError
 from orchestrator.kafka.producer import OnDelivery, SendFailure
 from orchestrator.records import Outgoing
 from orchestrator.worker import service
@@ -24,6 +24,9 @@ class Client:
 
     made: list[Client]
     answer: Answer
+    #: What `poll` finds after the reports.
+    fatal: Any = None
+    ends: Any = None
 
     def __init__(self, properties: Mapping[str, Any]) -> None:
         self.properties = properties
@@ -38,6 +41,7 @@ class Client:
         self.polled_by.add(threading.current_thread().name)
         while self.waiting:
             Client.answer(self.waiting.pop())
+            self.fatal = Client.ends
         time.sleep(0.001)
 
     def close(self, timeout: float) -> int:
@@ -49,6 +53,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> None:
     Client.made = []
     Client.answer = staticmethod(lambda report: report(None, 1, 7))  # type: ignore[assignment]
     monkeypatch.setattr(service, "Producer", Client)
+    monkeypatch.setattr(Client, "ends", None)
 
 
 def pipeline(**limits: str) -> Pipeline:
@@ -111,6 +116,22 @@ def test_a_producer_that_librdkafka_gave_up_is_replaced(publisher: service.Publi
     Client.answer = works  # type: ignore[method-assign]
     assert publisher.publish("events", {}).offset == 7
     assert len(Client.made) == 2
+
+
+@pytest.mark.parametrize("answer", [failing("_PURGE_QUEUE", purged=True), staticmethod(lambda report: None)])
+def test_what_a_producer_threw_away_when_it_ended_is_told_why(publisher: service.Publisher, answer: Answer) -> None:
+    works, Client.answer = Client.answer, answer  # type: ignore[method-assign]
+    Client.ends = SendFailure("CLUSTER_AUTHORIZATION_FAILED", "no producer id", fatal=True)
+    with pytest.raises(BrokerError, match="no producer id"):
+        publisher.publish("events", {})
+    Client.answer, Client.ends = works, None  # type: ignore[method-assign]
+    assert publisher.publish("events", {}).offset == 7
+
+
+def test_a_service_that_may_not_write_is_told_the_permission(publisher: service.Publisher) -> None:
+    Client.answer = failing("TOPIC_AUTHORIZATION_FAILED", forbidden=True)  # type: ignore[assignment]
+    with pytest.raises(ForbiddenError, match="WRITE on the topic events"):
+        publisher.publish("events", {})
 
 
 def test_a_client_that_never_reports_does_not_hold_the_caller(

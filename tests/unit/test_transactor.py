@@ -12,10 +12,10 @@ from confluent_kafka import KafkaError, KafkaException
 
 from orchestrator.delivery.checkpoint import Checkpoint
 from orchestrator.delivery.partition import Partition
-from orchestrator.errors import BrokerError, UsageError
+from orchestrator.errors import BrokerError, ForbiddenError, UsageError
 from orchestrator.kafka.producer import Producer
 from orchestrator.kafka.transactional import GaveUp, TransactionError, transactional
-from orchestrator.records import TopicPartition
+from orchestrator.records import Permission, TopicPartition
 from orchestrator.worker.instance import instance_id
 from orchestrator.worker.ledger import Ledger
 from orchestrator.worker.transactor import Transactor
@@ -111,9 +111,10 @@ def test_whoever_gives_up_leaves_the_transaction_to_the_next_producer() -> None:
 
 
 def test_a_client_without_the_right_is_told() -> None:
-    one, _ = transactor({"init": error(KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, fatal=True)})
-    with pytest.raises(BrokerError, match="may not use transactions"):
+    one, calls = transactor({"init": ForbiddenError([Permission("WRITE", "transactional id", "shop.pay.0")])})
+    with pytest.raises(ForbiddenError, match=r"WRITE on the transactional id shop\.pay\.0"):
         run(one)
+    assert calls == ["init", "close"]
 
 
 # Who commits a partition's offsets
