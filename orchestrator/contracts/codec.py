@@ -21,6 +21,8 @@ import orjson
 from orchestrator.contracts.paths import Step, json_path
 
 MAX_DEPTH = 254
+#: No document of so many bytes is nested too deeply.
+SHALLOW = 2 * MAX_DEPTH
 _OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
 _TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
 
@@ -48,7 +50,7 @@ def decode_json(raw: bytes) -> Any:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise Undecodable(_TOO_DEEP if _is_depth(error) else str(error)) from None
-    if len(raw) > 2 * MAX_DEPTH and raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:
+    if len(raw) > SHALLOW and raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:
         _refuse_depth(value)
     return value
 

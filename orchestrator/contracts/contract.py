@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,14 +35,22 @@ class Contract:
     the process's stack. Safe to use from several threads.
     """
 
-    __slots__ = ("_validator", "schema", "topic")
+    __slots__ = ("_validator", "check", "members", "schema", "topic")
 
     def __init__(
-        self, topic: str, validator: jsonschema_rs.Validator | None = None, schema: Path | None = None
+        self,
+        topic: str,
+        validator: jsonschema_rs.Validator | None = None,
+        schema: Path | None = None,
+        members: int | None = None,
     ) -> None:
+        """`members` is what `scalar_members` says of the schema."""
         self.topic = topic
         self.schema = schema
+        self.members = members
         self._validator = validator
+        #: `is_valid` without a call of Python; it may raise ValueError for a value that no JSON document has.
+        self.check: Callable[[Any], bool] = _anything if validator is None else validator.is_valid
 
     def is_valid(self, value: Any) -> bool:
         """Whether `value` keeps the contract: the fast path, a few microseconds. Never raises."""
@@ -66,6 +74,10 @@ class Contract:
 
     def __repr__(self) -> str:
         return f"Contract({self.topic!r}, schema={str(self.schema) if self.schema else None!r})"
+
+
+def _anything(value: Any) -> bool:
+    return True
 
 
 def _first(validator: jsonschema_rs.Validator, value: Any) -> tuple[Violation, ...]:

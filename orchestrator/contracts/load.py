@@ -16,6 +16,7 @@ import orjson
 from orchestrator.config.model import Pipeline
 from orchestrator.contracts.contract import Contract
 from orchestrator.contracts.resolve import resolved
+from orchestrator.contracts.scalars import scalar_members
 from orchestrator.errors import FindingsError
 from orchestrator.records import Finding
 
@@ -25,19 +26,18 @@ def load_contracts(pipeline: Pipeline) -> Mapping[str, Contract]:
 
     A topic without a schema gets a contract that every JSON value keeps.
     """
-    compiled: dict[Path, jsonschema_rs.Validator] = {}
+    compiled: dict[Path | None, tuple[jsonschema_rs.Validator | None, int | None]] = {None: (None, None)}
     findings: list[Finding] = []
     for path in dict.fromkeys(t.schema for t in pipeline.topics.values() if t.schema):
         try:
-            compiled[path] = compile_schema(pipeline.base / path)
+            validator, schema = _compiled(pipeline.base / path)
+            compiled[path] = validator, scalar_members(schema)
         except FindingsError as error:
             findings.extend(error.findings)
     if findings:
         raise FindingsError(findings, hint="Correct the schema; `kpipe validate` checks all of them.")
-    return {
-        name: Contract(name, compiled[topic.schema] if topic.schema else None, topic.schema)
-        for name, topic in pipeline.topics.items()
-    }
+    found = {name: (topic.schema, *compiled[topic.schema or None]) for name, topic in pipeline.topics.items()}
+    return {name: Contract(name, validator, path, members) for name, (path, validator, members) in found.items()}
 
 
 def compile_schema(path: Path) -> jsonschema_rs.Validator:
@@ -46,12 +46,17 @@ def compile_schema(path: Path) -> jsonschema_rs.Validator:
     The draft is the one that `$schema` names, else 2020-12. A format that cannot be checked is an error: left
     alone it would look like a rule and be none.
     """
+    return _compiled(path)[0]
+
+
+def _compiled(path: Path) -> tuple[jsonschema_rs.Validator, Any]:
+    """The same, and the schema itself."""
     _read(path)  # first of all: what cannot be read is told with its line
     try:
         # Compiled without references to other files: jsonschema-rs 0.61 panics, now and then, on an anchor in a
         # file that is known by two addresses.
         schema = resolved(path)
-        return jsonschema_rs.validator_for(schema, validate_formats=True, ignore_unknown_formats=False)
+        return jsonschema_rs.validator_for(schema, validate_formats=True, ignore_unknown_formats=False), schema
     except (ValueError, jsonschema_rs.ReferencingError) as error:
         raise _finding(path, _explained(error)) from None
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from orjson import dumps
 
 from orchestrator.config.model import Topic
 from orchestrator.contracts.codec import Unencodable, decode_json, encode_json
@@ -49,6 +51,36 @@ def encoded(topic: Topic, contract: Contract, value: Any, key: str | bytes | Non
         if not contract.is_valid(plain):
             raise _broken(topic, contract.violations(plain))
     return _key_of(topic, plain) if key is None else _as_bytes(topic, key), raw
+
+
+def quickly(topic: Topic, contract: Contract) -> Callable[[Any], tuple[str | None, bytes] | None]:
+    """`encoded` for values that are plainly good: key and value. None where that is not plain: ask `encoded`.
+
+    A value is validated as it is, not as what it was encoded to: a flat object of exactly JSON's types. That it is one
+    the contract may have proved (`scalar_members`), else it is looked at.
+    """
+    valid, name, members = contract.check, topic.key, contract.members
+
+    def key_and_value(value: Any) -> tuple[str | None, bytes] | None:
+        if type(value) is not dict:
+            return None
+        known = len(value) == members
+        if not (known or _SCALARS.issuperset(map(type, value.values()))):
+            return None
+        try:
+            if not valid(value):
+                return None
+            raw = dumps(value)
+            if not known and b"null" in raw:  # see `encode_json`
+                return None
+            if name is None:
+                return None, raw
+            key = value[name]
+        except Exception:  # noqa: BLE001 - values are the handler's objects: their methods may raise anything
+            return None
+        return (key, raw) if type(key) is str else None
+
+    return key_and_value
 
 
 def _reads_back(value: Any) -> bool:

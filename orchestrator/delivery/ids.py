@@ -1,74 +1,63 @@
-"""Many ids in little memory: 15 bytes of each and a byte to it, side by side in buckets. DESIGN section 5, step 4.
+"""Many ids in little memory, looked up at the price of one dict. DESIGN section 5, step 4.
 
-Linear hashing: with every few ids one bucket more, which takes half of the ids of one that has its turn, so that no
-call ever pays for the whole table. A bucket is searched by `bytearray.find`, which looks at a kilobyte at once.
+What decides about nearly every event is that its id is *not* here, so that is what costs least: a dict of 61 bits of
+each id's hash (`first`). Only where that is known is the other hash asked (`second`, 8 bytes). Those stand side by side
+in pages, with a byte of each event's payload; the dict's value is the page, shared by all ids in it.
 
-About 20 bytes an id, where a dict of ints takes 90 to 115.
+70 to 100 bytes an id, whatever its length: 32 of the number, 27 to 60 of its place in the dict, 9 of the page.
 """
 
 from __future__ import annotations
 
-#: Bytes of an id, and of an id with its byte.
-KEY = 15
-_ENTRY = KEY + 1
-#: Ids of a bucket, in the mean.
-_FILL = 32
+from collections.abc import Mapping, Sequence
+
+#: Bytes of a second hash.
+WIDTH = 8
+#: A page of so many ids takes no more: looking through one stays quick.
+_FULL = 1_024
+
+#: The second hashes, and the numbers that came with them.
+Page = tuple[bytearray, bytearray]
 
 
 class Ids:
-    """Ids of `KEY` evenly distributed bytes (a hash), each with a number below 256."""
+    """Ids of two hashes, each with a number below 256."""
 
-    __slots__ = ("_buckets", "_count", "_mask")
+    __slots__ = ("_known", "_page")
 
     def __init__(self) -> None:
-        self._buckets = [bytearray()]
-        #: The buckets' number, rounded up to a power of two, less one.
-        self._mask = 0
-        self._count = 0
+        self._known: dict[int, Page] = {}
+        #: The page that takes the next ones.
+        self._page: Page = bytearray(), bytearray()
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._known)
 
-    def get(self, key: bytes, low: int) -> int | None:
-        """The number that came with the id, None when it is not here; `low` is the id's first 4 bytes as a number."""
-        buckets, mask = self._buckets, self._mask
-        number = low & mask
-        bucket = buckets[number if number < len(buckets) else number & (mask >> 1)]
-        at = bucket.find(key)
-        while at % _ENTRY:  # not there (-1), or across the border of two ids
+    @property
+    def firsts(self) -> Mapping[int, object]:
+        """Those that may be here, by their first hashes: whoever is not in it, is not here."""
+        return self._known
+
+    def get(self, first: int, second: bytes) -> int | None:
+        """The number that came with the id, None when it is not here."""
+        page = self._known.get(first)
+        if page is None:
+            return None
+        seconds, numbers = page
+        at = seconds.rfind(second)  # the last one counts
+        while at % WIDTH:  # not there (-1), or across the border of two
             if at < 0:
                 return None
-            at = bucket.find(key, at + 1)
-        return bucket[at + KEY]
+            at = seconds.rfind(second, 0, at + WIDTH - 1)
+        return numbers[at // WIDTH]
 
-    def put(self, key: bytes, low: int, number: int) -> None:
-        """Take the id, or give it another number."""
-        place = low & self._mask
-        bucket = self._buckets[place if place < len(self._buckets) else place & (self._mask >> 1)]
-        at = bucket.find(key)
-        while at % _ENTRY and at >= 0:
-            at = bucket.find(key, at + 1)
-        if at >= 0:
-            bucket[at + KEY] = number
-            return
-        bucket += key
-        bucket.append(number)
-        self._count += 1
-        if self._count > _FILL * len(self._buckets):
-            self._split()
-
-    def _split(self) -> None:
-        """One more bucket, with those ids of its lower half's that belong there."""
-        new = len(self._buckets)
-        if new > self._mask:
-            self._mask = 2 * self._mask + 1
-        old = self._buckets[new & (self._mask >> 1)]
-        stay, go = bytearray(), bytearray()
-        for at in range(0, len(old), _ENTRY):
-            entry = old[at : at + _ENTRY]
-            if int.from_bytes(entry[:4], "little") & self._mask == new:
-                go += entry
-            else:
-                stay += entry
-        self._buckets[new & (self._mask >> 1)] = stay
-        self._buckets.append(go)
+    def put(self, firsts: Sequence[int], seconds: bytes, numbers: bytes) -> None:
+        """Take ids, or give them other numbers: both hashes and the number of each, in the same order."""
+        page = self._page
+        if len(page[1]) + len(numbers) > _FULL:
+            page = self._page = bytearray(), bytearray()
+        page[0].extend(seconds)
+        page[1].extend(numbers)
+        known = self._known
+        for first in firsts:
+            known[first] = page

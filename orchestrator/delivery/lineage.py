@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+from binascii import hexlify
+from collections.abc import Callable
 from functools import lru_cache
+from struct import Struct
 from typing import NamedTuple
 
 from orchestrator.records import Headers, Record, TopicPartition
@@ -21,6 +24,7 @@ PASSED_ON = frozenset({"tracestate", "baggage"})
 
 _SAMPLED = b"01"
 _64_BITS = (1 << 64) - 1
+_TWO_NUMBERS = Struct(">QQ")
 # Later versions may add fields behind the flags; `ff` and ids of zeros are invalid (W3C Trace Context, 3.2.2).
 _PARENT = re.compile(
     rb"(?!ff)[0-9a-f]{2}-(?!0{32})(?P<trace>[0-9a-f]{32})-(?!0{16})(?P<span>[0-9a-f]{16})-(?P<flags>[0-9a-f]{2})(-.*)?",
@@ -57,6 +61,24 @@ def stamp(group: str, record: Record, attempt: int, chance: int) -> Headers:
     if trace is None:
         trace = derived_trace(record).encode()
     return ((SOURCE, source), (TRACEPARENT, b"00-%b-%016x-%b" % (trace, chance or 1, flags)), *passed)
+
+
+def stamper(
+    group: str, topic: str, partition: int, chance: int
+) -> Callable[[int, int], list[tuple[str, bytes | None]]]:
+    """`stamp` for the first run of records of one partition that have no headers, from timestamp and offset.
+
+    `chance` is 64 random bits: of them, each offset has a span id of its own.
+    """
+    before, traces = _place(group, topic, partition)
+    source, trace = before.encode(), f"00-{traces}".encode()
+    pack = _TWO_NUMBERS.pack
+
+    def of(timestamp: int, offset: int) -> list[tuple[str, bytes | None]]:
+        ids = hexlify(pack((timestamp << 20 ^ offset) & _64_BITS, chance ^ offset or 1), b"-", 8)
+        return [(SOURCE, b"%b%d/1" % (source, offset)), (TRACEPARENT, b"%b%b-01" % (trace, ids))]
+
+    return of
 
 
 @lru_cache(maxsize=4096)

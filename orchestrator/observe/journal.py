@@ -77,6 +77,8 @@ class Journal:
             self.path = None
         self._map = mmap.mmap(-1 if self.path is None else self._fd, size)
         _HEADER.pack_into(self._map, 0, _MAGIC, 0, 0.0, deaths, slots)
+        #: What `begin` wrote: after the first event of a partition, each next one overwrites the first item of both.
+        self.deadline, self.offset = _numbers(self._map, _HEADER.size)
 
     def index_of(self, tp: TopicPartition) -> int:
         """What slots call this partition; 0 when it cannot be written down (1,024 are), and then none of its events."""
@@ -126,6 +128,12 @@ class Journal:
                 self.path.unlink()
             os.close(self._fd)
             self.path = None
+
+
+def _numbers(data: mmap.mmap, at: int) -> tuple[memoryview[float], memoryview[int]]:
+    """The deadline and the offset of the slot there, as numbers that can be set."""
+    view = memoryview(data)
+    return view[at : at + 8].cast("d"), view[at + 8 : at + 16].cast("q")
 
 
 class Dead(NamedTuple):

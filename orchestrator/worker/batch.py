@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable
 
-from orchestrator.delivery.dedup import Key
 from orchestrator.delivery.partition import Partition
 from orchestrator.delivery.pending import EventId, Pending
 from orchestrator.delivery.tally import Tally
@@ -30,7 +29,6 @@ class Batch:
         "given_up",
         "held",
         "ids",
-        "keys",
         "on_stall",
         "outs",
         "part",
@@ -43,8 +41,6 @@ class Batch:
         self.part = part
         self.records: list[Record] = []
         self.ids: dict[EventId, Record] = {}
-        #: What dedup knows ids by, where that has been worked out.
-        self.keys: dict[EventId, Key] = {}
         self.held: list[int] = []
         self.given_up: set[Hashable] = set()
         self.buried: dict[int, Pending] = {}

@@ -432,9 +432,8 @@ class Loop(threading.Thread):
         """The ids of what settled are taken from now on."""
         if part.dedup is None:
             return
-        for event_id, record in batch.ids.items():
-            if record.offset not in but:
-                part.dedup.take(event_id, record.timestamp, hash(record.value), batch.keys.get(event_id))
+        ids = {of: record for of, record in batch.ids.items() if record.offset not in but} if but else batch.ids
+        part.dedup.take_all(ids)
 
 
 def _pass(held: Sequence[int], position: int, frontier: Frontier) -> None:

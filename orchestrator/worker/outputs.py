@@ -8,7 +8,7 @@ from typing import Any, TypeGuard
 
 from orchestrator.config.model import Handler, Pipeline, Topic
 from orchestrator.contracts import Contract
-from orchestrator.contracts.outgoing import as_headers, encoded
+from orchestrator.contracts.outgoing import as_headers, encoded, quickly
 from orchestrator.delivery.lineage import stamp, stamped
 from orchestrator.delivery.outcome import Failed
 from orchestrator.errors import ContractError
@@ -25,7 +25,22 @@ class Outputs:
         self._allowed: dict[str, tuple[Topic, Contract]] = {
             name: (pipeline.topics[name], contracts[name]) for name in handler.produces
         }
-        self._group = handler.group
+        self.group = handler.group
+        #: By the topic as the handler names it: its name on the cluster, and `quickly` for it.
+        self._quick = {
+            name: (topic.kafka_name, quickly(topic, contract)) for name, (topic, contract) in self._allowed.items()
+        }
+
+    def quick(self, emit: Emit) -> tuple[str, str | None, bytes] | None:
+        """Topic, key and value for an emit that is plainly good; None: `prepare` says what it is."""
+        if emit.key is not None or emit.headers is not None:
+            return None
+        try:
+            topic, key_and_value = self._quick[emit.topic]
+        except Exception:  # noqa: BLE001 - nobody checked the topic's type: hashing it may raise anything
+            return None
+        made = key_and_value(emit.value)
+        return None if made is None else (topic, *made)
 
     def prepare(self, emits: Sequence[Emit], record: Record, attempt: int = 1) -> list[Outgoing] | Failed:
         """The records for `emits`, or why they may not be sent: then none of them is.
@@ -52,7 +67,7 @@ class Outputs:
                 return Failed("output", f"{emit.topic}: {e.message}", "ContractError", violations=e.violations)
             except Exception as e:  # noqa: BLE001 - values are the handler's objects: their methods may raise anything
                 return Failed("output", f"{emit.topic}: writing its value raised {type(e).__name__}", type(e).__name__)
-            lineage = lineage or stamp(self._group, record, attempt, random.getrandbits(64))
+            lineage = lineage or stamp(self.group, record, attempt, random.getrandbits(64))
             # Not `Outgoing(…)`: that takes three times as long, and every output comes by here.
             all_headers = stamped(headers, lineage) if headers else lineage
             prepared.append(_new(Outgoing, (declared.kafka_name, chosen, raw, all_headers, None, None)))

@@ -28,7 +28,7 @@ class PythonHandler:
         unavailable: tuple[type[BaseException], ...] = (),
     ) -> None:
         """`timeout` in seconds cancels an async handler; None leaves it alone. A sync one cannot be cancelled."""
-        self._function = function
+        self.function = function
         self._timeout = timeout
         self._unavailable = unavailable
         #: An event loop for each thread that needed one.
@@ -37,13 +37,13 @@ class PythonHandler:
     @property
     def is_async(self) -> bool:
         """Whether calling the function gives a coroutine, as far as can be told before calling it."""
-        call = getattr(self._function, "__call__", None)  # noqa: B004 - an object's own `async def __call__`
-        return inspect.iscoroutinefunction(self._function) or inspect.iscoroutinefunction(call)
+        call = getattr(self.function, "__call__", None)  # noqa: B004 - an object's own `async def __call__`
+        return inspect.iscoroutinefunction(self.function) or inspect.iscoroutinefunction(call)
 
     async def run_async(self, event: Event) -> list[Emit] | Failed:
         """The same in the caller's event loop, for an async function."""
         try:
-            answer = self._function(event)
+            answer = self.function(event)
             return _emits(await self._awaited(answer) if inspect.isawaitable(answer) else answer)
         except _DeadlineMissed:
             return self._too_late()
@@ -58,17 +58,20 @@ class PythonHandler:
     def run(self, event: Event) -> list[Emit] | Failed:
         """Handle one event. Never raises: whatever the function raises, `sys.exit()` included, is an outcome."""
         try:
-            answer = self._function(event)
-            if type(answer) is Emit:
-                return [answer]
-            if answer is None:
-                return []
-            # Asked of the answer, not of the function: a wrapper or an object with an async `__call__` is async too.
-            return _emits(self._finished(answer) if inspect.isawaitable(answer) else answer)
-        except _DeadlineMissed:
-            return self._too_late()
+            return self.read(self.function(event))
         except BaseException as e:  # noqa: BLE001 - the handler's failure is data here, reported by the letter or log
-            return classify(e, self._unavailable)
+            return self.blame(e)
+
+    def read(self, answer: Any) -> list[Emit] | Failed:
+        """What the function's `answer` says. Raises whatever the handler does while it is awaited or iterated over."""
+        if answer is None:
+            return []
+        # Asked of the answer, not of the function: a wrapper or an object with an async `__call__` is async too.
+        return _emits(self._finished(answer) if inspect.isawaitable(answer) else answer)
+
+    def blame(self, error: BaseException) -> Failed:
+        """What it means that the function, or `read`, raised this."""
+        return self._too_late() if isinstance(error, _DeadlineMissed) else classify(error, self._unavailable)
 
     def close(self) -> None:
         """Close the calling thread's event loop."""

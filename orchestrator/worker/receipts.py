@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from orchestrator.delivery.checkpoint import Checkpoint
-from orchestrator.kafka.producer import ONLY_FAILURES, Producer, SendFailure, failure_of
+from orchestrator.kafka.producer import NOT_QUEUED, ONLY_FAILURES, OnReport, Producer, SendFailure, failure_of
 from orchestrator.records import Outgoing
 from orchestrator.worker.batch import Batch, Told
 from orchestrator.worker.facts import Facts
@@ -25,6 +25,10 @@ class Plan(NamedTuple):
 
     left_out: Container[int]
     checkpoint: Checkpoint
+
+
+#: Topic, key, value, headers.
+Post = Callable[[str, str | None, bytes, list[tuple[str, bytes | None]]], None]
 
 
 class Waiting(NamedTuple):
@@ -46,6 +50,10 @@ class Barrier(Protocol):
 
     def send(self, out: Outgoing, batch: Batch, told: Told | None = None) -> None:
         """`out` is caused by the record that `batch` added last. `told` hears whether it was written."""
+        ...
+
+    def poster(self, batch: Batch, most: int) -> Post:
+        """`send` for plain records that the next `most` events of `batch` cause, without what makes it slow."""
         ...
 
     def wait(self, waiting: Sequence[Waiting], stopping: Callable[[], bool]) -> Iterable[bool]:
@@ -78,6 +86,9 @@ class Receipts:
         self._facts = facts
         self._connect = connect
         self._producer = connect(self._properties)
+        #: Of batches that have not passed the barrier, and those that are free.
+        self._lent: dict[Batch, Reports] = {}
+        self._spare: list[Reports] = []
         #: Who wants to know what became of a record, with the failures of it.
         self._told: list[tuple[Told, dict[int, SendFailure]]] = []
 
@@ -104,6 +115,25 @@ class Receipts:
             self._told.append((told, failures))
             self._producer.post(out, partial(_failed_both, batch.failures, failures, index), batch.stalled)
 
+    def poster(self, batch: Batch, most: int) -> Post:
+        """See `Barrier`: no object is made here for each of them."""
+        produce, part, records = self._producer.produce, batch.part, batch.records
+        lent = self._lent.get(batch)
+        if lent is None:
+            lent = self._lent[batch] = self._spare.pop() if self._spare else Reports()
+        reports = lent.of(batch, len(records) + most)
+
+        def post(topic: str, key: str | None, value: bytes, headers: list[tuple[str, bytes | None]]) -> None:
+            if part.ended:
+                return
+            try:
+                produce(topic, value, key, -1, reports[len(records) - 1], None, 0, headers)
+                batch.sent += 1
+            except NOT_QUEUED:
+                self.send(Outgoing(topic, None if key is None else key.encode(), value, tuple(headers)), batch)
+
+        return post
+
     def wait(self, waiting: Sequence[Waiting], stopping: Callable[[], bool]) -> list[bool]:
         """Until each record that the batches sent is acknowledged or reported as failed.
 
@@ -111,7 +141,9 @@ class Receipts:
         thrown away, and nothing of it may settle. What was queued for another batch goes with it, and runs again.
         """
         batches = [one.batch for one in waiting if one.batch.sent]
+        lent, self._lent = self._lent, {}
         if not batches:
+            self._spare += lent.values()
             return [True] * len(waiting)
         told, self._told = self._told, []
         if not self._delivered(batches, stopping):
@@ -122,6 +154,8 @@ class Receipts:
             for batch in batches:
                 batch.failures.update(dict.fromkeys(range(len(batch.records)), why))
             told = [(tell, failures or {0: why}) for tell, failures in told]
+        else:
+            self._spare += lent.values()  # where reports are still to come, they are not about another batch
         for tell, failures in told:
             tell(next(iter(failures.values()), None))
         failed = [failure for batch in batches for failure in batch.failures.values()]
@@ -153,6 +187,23 @@ class Receipts:
         old, self._producer = self._producer, self._connect(self._properties)
         old.close(0)
         log.warning("the Kafka producer failed for good and was replaced; unsettled events run again")
+
+
+class Reports:
+    """What librdkafka calls about the records of one batch, for each index; made once, and lent to many batches."""
+
+    def __init__(self) -> None:
+        self._failures: dict[int, SendFailure] = {}
+        self._of: list[OnReport] = []
+
+    def of(self, batch: Batch, most: int) -> Sequence[OnReport]:
+        """For so many records of `batch`; whatever batch had it before, all of it was reported."""
+        self._failures = batch.failures
+        self._of.extend(partial(self._failed, index) for index in range(len(self._of), most))
+        return self._of
+
+    def _failed(self, index: int, error: Any, message: Any) -> None:
+        _failed(self._failures, index, error, message)
 
 
 def _purged(batch: Batch) -> bool:

@@ -33,7 +33,7 @@ from orchestrator.records import Outgoing, TopicPartition
 from orchestrator.worker.batch import Batch, Told
 from orchestrator.worker.facts import Facts
 from orchestrator.worker.ledger import Ledger
-from orchestrator.worker.receipts import ALARM_SECONDS, Waiting
+from orchestrator.worker.receipts import ALARM_SECONDS, Post, Waiting
 from orchestrator.worker.transactor import GoOn, Refused, Transactor
 
 #: What settled without sending anything is committed so often (seconds).
@@ -93,6 +93,14 @@ class Transactions:
         """Keep `out`, on behalf of the record that `batch` added last, until the barrier."""
         batch.sent += 1
         batch.outs.append((len(batch.records) - 1, out, told))
+
+    def poster(self, batch: Batch, most: int) -> Post:
+        """`send`, as records come without an `Outgoing`."""
+
+        def post(topic: str, key: str | None, value: bytes, headers: list[tuple[str, bytes | None]]) -> None:
+            self.send(Outgoing(topic, None if key is None else key.encode(), value, tuple(headers)), batch)
+
+        return post
 
     def wait(self, waiting: Sequence[Waiting], stopping: Callable[[], bool]) -> Iterator[bool]:
         """Commit what settles by the plans together with all it caused; `batch.failures` says what cannot be.

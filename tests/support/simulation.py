@@ -39,7 +39,7 @@ from orchestrator.worker.loop import Loop
 from orchestrator.worker.outputs import Outputs
 from orchestrator.worker.quarantine import Quarantine
 from orchestrator.worker.rebuild import register
-from orchestrator.worker.receipts import Receipts, Waiting
+from orchestrator.worker.receipts import Post, Receipts, Waiting
 from orchestrator.worker.source import sources_of
 from tests.support.transactions import SimulatedTransactions, cause_of
 
@@ -262,6 +262,11 @@ class FakeProducer:
     def post(self, out: Outgoing, on_report: OnReport, should_stop: object) -> None:
         self._queues.setdefault(out.topic, []).append((out, on_report))
 
+    def produce(
+        self, topic: str, value: bytes, key: str | None, _: int, on_report: OnReport, __: None, ___: int, headers: Any
+    ) -> None:
+        self.post(Outgoing(topic, key and key.encode(), value, tuple(headers)), on_report, None)
+
     def flush(self, timeout: float) -> int:
         if self._untold:
             self.world.meanwhile()
@@ -332,6 +337,15 @@ class SimulatedReceipts(Receipts):
         self._speaking.add((batch, len(batch.records) - 1))
         super().send(out, batch, told)
 
+    def poster(self, batch: Batch, most: int) -> Post:
+        post = super().poster(batch, most)
+
+        def noted(*record: Any) -> None:
+            self._speaking.add((batch, len(batch.records) - 1))
+            post(*record)
+
+        return noted
+
     def wait(self, waiting: Sequence[Waiting], stopping: Callable[[], bool]) -> list[bool]:
         speaking, self._speaking = self._speaking, set()
         answers = super().wait(waiting, stopping)
@@ -389,6 +403,14 @@ class FakeJournal:
 
     def __init__(self) -> None:
         self.running: dict[int, tuple[int, int]] = {}
+        self.deadline = [0.0]
+
+    @property
+    def offset(self) -> FakeJournal:
+        return self
+
+    def __setitem__(self, item: int, offset: int) -> None:
+        self.running[0] = (self.running[0][0], offset)
 
     def begin(self, index: int, offset: int, deadline: float) -> None:
         self.running[0] = (index - 1, offset)

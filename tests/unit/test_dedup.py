@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.delivery.dedup import Dedup
+from orchestrator.delivery.dedup import Dedup, first_of
+from orchestrator.records import Record
 
 T = 1_700_000_000_000
 
@@ -57,3 +58,36 @@ def test_memory_is_bounded_and_what_went_too_early_is_counted() -> None:
     assert len(dedup) <= 1_000
     assert dedup.evicted > 0
     assert dedup.look(9_999, T + 60_000, 0) == "copy"
+
+
+ids = st.text(max_size=3) | st.integers(0, 3) | st.just("\0" + "1") | st.just("1\0")
+payloads = st.binary(max_size=2)
+
+
+@given(st.lists(st.tuples(ids, st.integers(0, 90_000), payloads), max_size=30, unique_by=lambda e: (type(e[0]), e[0])))
+def test_taking_many_at_once_is_taking_each(events: list[tuple[str | int, int, bytes]]) -> None:
+    records = {
+        event_id: Record("in", 0, n, T + at, None, payload, ()) for n, (event_id, at, payload) in enumerate(events)
+    }
+    at_once, one_by_one = Dedup(window=60_000), Dedup(window=60_000)
+    at_once.take_all(records)
+    for event_id, record in records.items():
+        one_by_one.take(event_id, record.timestamp, hash(record.value))
+    assert len(at_once) == len(one_by_one)
+    for event_id in [*records, "other", 7]:
+        first = first_of(event_id)
+        for at in (0, 60_000, 150_000):
+            for payload in (b"", b"a"):
+                seen = at_once.look(event_id, T + at, hash(payload))
+                assert seen == one_by_one.look(event_id, T + at, hash(payload))
+                assert seen == "new" or any(first in table for table in at_once.tables())
+        assert (event_id in records) == any(first in table for table in at_once.tables())
+
+
+def test_the_bound_holds_for_many_at_once() -> None:
+    dedup = Dedup(window=60_000, limit=1_000)
+    for start in range(0, 10_000, 100):
+        dedup.take_all({f"{n}": Record("in", 0, n, T + n * 6, None, b"", ()) for n in range(start, start + 100)})
+    assert len(dedup) <= 1_000
+    assert dedup.evicted > 0
+    assert dedup.look("9999", T + 60_000, hash(b"")) == "copy"

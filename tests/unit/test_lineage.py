@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.config.model import Handler, KafkaSettings, Pipeline, Topic
 from orchestrator.contracts import Contract
-from orchestrator.delivery.lineage import begun, derived_trace, new_traceparent, source_of, stamp, trace_of
+from orchestrator.delivery.lineage import begun, derived_trace, new_traceparent, source_of, stamp, stamper, trace_of
 from orchestrator.event import Emit
 from orchestrator.records import Headers, Record, TopicPartition
 from orchestrator.worker.outputs import Outputs
@@ -39,6 +39,19 @@ def test_every_output_names_the_event_and_the_attempt_that_caused_it() -> None:
     assert first["kpipe-source"] == b"ns.p.h/ns.orders/2/42/3"
     source = source_of(tuple(first.items()))
     assert source == ("ns.p.h", TopicPartition("ns.orders", 2), 42, 3)
+
+
+@pytest.mark.parametrize("chance", [0, 1, 42, 2**64 - 1])
+@pytest.mark.parametrize("timestamp", [-1, 0, 1_700_000_000_000])
+def test_many_records_are_stamped_as_one_is(chance: int, timestamp: int) -> None:
+    quick = stamper("ns.p.h", "ns.orders", 2, chance)
+    spans = set()
+    for offset in (0, 42, 43, 2**62):
+        record = RECORD._replace(offset=offset, timestamp=timestamp)
+        made = quick(timestamp, offset)
+        assert tuple(made) == stamp("ns.p.h", record, 1, chance ^ offset)
+        spans.add((made[1][1] or b"")[36:52])
+    assert len(spans) == 4 - (chance == 42) and b"0" * 16 not in spans
 
 
 def test_the_trace_goes_on_in_a_new_span_with_the_flags_it_has() -> None:

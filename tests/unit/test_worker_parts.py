@@ -13,6 +13,7 @@ from orchestrator.delivery.checkpoint import Checkpoint, read_checkpoint
 from orchestrator.delivery.partition import Partition, size_of
 from orchestrator.errors import BrokerError, ForbiddenError
 from orchestrator.kafka.consumer import GroupConsumer, OffsetLost, Polled, _sort_error
+from orchestrator.kafka.producer import SendFailure
 from orchestrator.records import Outgoing, Record, TopicPartition
 from orchestrator.worker.batch import Batch
 from orchestrator.worker.facts import Facts
@@ -75,6 +76,42 @@ def test_at_a_barrier_that_one_epoch_does_not_outlive_the_other_batch_runs_again
     assert kept.failures[0].purged and not quiet.failures
     receipts.send(Outgoing("out", None, b"queued"), kept)
     assert receipts.wait(waiting[1:], lambda: True) == [False, True]
+
+
+def waiting(batch: Batch) -> list[Waiting]:
+    return [Waiting(batch, lambda: pytest.fail("nothing to plan"))]
+
+
+def test_a_record_that_is_not_written_is_the_failure_of_its_own_event() -> None:
+    unreachable = {"bootstrap.servers": "127.0.0.1:1", "log_level": "0", "message.timeout.ms": 50}
+    receipts = Receipts(unreachable, Facts())
+    for failing in (0, 2):  # one turn after the other, two batches in each
+        batches = [Batch(Partition(TP, "in", Checkpoint(0), None)) for _ in range(2)]
+        for of, batch in enumerate(batches):
+            post = receipts.poster(batch, 3)
+            for index in range(3):
+                batch.add(record(index))
+                if index == failing - of:
+                    post("out", "k", b"v", [])
+        assert receipts.wait([*waiting(batches[0]), *waiting(batches[1])], lambda: False) == [True, True]
+        failed = [{i: f.code for i, f in batch.failures.items()} for batch in batches]
+        assert failed == [{failing: "_MSG_TIMED_OUT"}, {failing - 1: "_MSG_TIMED_OUT"} if failing else {}]
+    assert len(receipts._spare) == 2, "lent again and again"
+
+
+def test_what_is_reported_late_is_not_about_the_next_batch() -> None:
+    receipts = Receipts({"bootstrap.servers": "127.0.0.1:1", "log_level": "0"}, Facts())
+    first, second = (Batch(Partition(TP, "in", Checkpoint(0), None)) for _ in range(2))
+    first.add(record(0))
+    receipts.poster(first, 1)("out", None, b"v", [])
+    late = receipts._lent[first].of(first, 1)[0]
+    assert receipts.wait(waiting(first), lambda: True) == [False]
+    first.failures.clear()
+    second.add(record(0))
+    receipts.poster(second, 1)("out", None, b"v", [])
+    late(SendFailure("_MSG_TIMED_OUT", "late"), None)
+    assert first.failures and not second.failures
+    receipts.close(0)
 
 
 class Seeking:
