@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from orchestrator.records import TopicSpec
+from orchestrator.records import Claim, TopicSpec
 from tests.support.orders import write as produce
 from tests.support.shell import eventually
 from tests.support.shop import Shop
@@ -176,6 +176,38 @@ def test_prune_removes_what_this_pipeline_created_and_nothing_else(shop: Shop) -
     eventually(lambda: old not in shop.names())
     assert theirs in shop.names()
     assert set(shop.claims()) == {shop.topic, f"{shop.topic}.dlq"}
+
+
+def test_internal_topics_and_those_that_begin_with_an_underscore_are_never_pruned(shop: Shop) -> None:
+    """Not even when a claim says that this pipeline created them."""
+    shop.run("sync", "-y")
+    consumer = Consumer({"bootstrap.servers": shop.bootstrap, "group.id": shop.namespace})
+    consumer.commit(offsets=[TopicPartition(shop.topic, 0, 0)], asynchronous=False)  # makes __consumer_offsets
+    consumer.close()
+    hidden = [f"_{shop.namespace}", "__consumer_offsets"]
+    shop.admin.create([TopicSpec(hidden[0], 1, 1)])
+    eventually(lambda: set(hidden) <= shop.admin.topic_names())
+    ids = {name: state.topic_id for name, state in shop.admin.describe(hidden).topics.items()}
+    owner = f"{shop.namespace}.shop"
+    forged = {(name, owner): Claim(name, owner, ids[name], True, False, ()) for name in hidden}
+    registry = shop.registry()
+    assert registry.write(forged) == ""
+    try:
+        allowed = [word for name in hidden for word in ("--allow", f"data-loss={name}", "--allow", f"in-use={name}")]
+        done = shop.run("sync", "-y", "--prune", *allowed)
+        assert (done.returncode, done.stdout) == (0, "Nothing to do: the topics are as declared.\n")
+        assert set(hidden) <= shop.admin.topic_names()
+    finally:
+        registry.write(dict.fromkeys(forged))
+        shop.admin.delete(hidden[:1])
+
+
+def test_more_in_sync_replicas_than_replicas_is_a_finding_at_its_line(shop: Shop) -> None:
+    shop.declare("replication: 1, configs: {min.insync.replicas: 2}")
+    done = shop.run("sync", "-y")
+    assert done.returncode == 2
+    assert done.stderr.startswith("pipeline.yaml:6:76: error: `orders` needs 2 replicas in sync and has 1")
+    assert shop.names() == []
 
 
 def test_a_topic_that_is_still_read_needs_another_word(shop: Shop) -> None:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
@@ -17,11 +18,16 @@ from confluent_kafka import Producer
 from orchestrator.config import load
 from orchestrator.config.model import Pipeline
 from orchestrator.errors import ForbiddenError
+from orchestrator.kafka.admin import ClusterAdmin
+from orchestrator.kafka.properties import client_properties
+from orchestrator.provisioning.apply import look
+from orchestrator.provisioning.arrival import await_leaders
+from orchestrator.records import TopicSpec
 from orchestrator.worker.gate import Gate
 from orchestrator.worker.service import Publisher
 from tests.support.letters import letter
 from tests.support.secured import PASSWORD, SCRAM_USER, USERS, Acl, Secured, secured_kafka
-from tests.support.shell import Done, kpipe, running
+from tests.support.shell import Done, eventually, kpipe, running
 
 pytestmark = pytest.mark.kafka
 
@@ -311,7 +317,6 @@ def test_letters_go_back_with_exactly_what_that_needs(shop: Shop) -> None:
     shop.takes(words, acls)
     shop.die(3)  # the topic is there now
     shop.refuses(words, acls, [acl for acl in acls if acl != create])
-    shop.takes(words, [acl for acl in acls if acl != create])
 
 
 def test_letters_are_dropped_with_exactly_what_that_needs(shop: Shop) -> None:
@@ -337,6 +342,52 @@ def test_topics_are_pruned_with_exactly_what_that_needs(shop: Shop) -> None:
     assert "DESCRIBE on all groups" in done.out
     assert "- old" in shop.takes(words, (*seen, *acls)).out
     assert shop.run("admin", "topics", "sync", "--check").code == 0
+
+
+def test_what_does_not_depend_on_a_refused_step_is_done_and_a_second_run_finishes(shop: Shop) -> None:
+    def sync(user: str, *more: str) -> Done:
+        return shop.run(user, "-f", "pipeline.yaml", "-f", "part.yaml", "topics", "sync", "-y", *more)
+
+    [user] = shop.users(1)
+    part = shop.folder / "part.yaml"
+    part.write_text("topics: {gone: {partitions: 1, dlq: none}}\n")
+    assert sync("admin").code == 0
+    part.write_text("topics: {come: {partitions: 1, dlq: none}}\n")
+    seen = on("DESCRIBE", "gone", "come", *TOPICS) + on("DESCRIBE_CONFIGS", "come", *TOPICS)
+    shop.cluster.allow([(user, [*seen, *on("CREATE", "come"), *on("READ", CLAIMS), ALL_GROUPS])])
+    prune = ("--prune", "--allow", "data-loss=gone")
+    done = sync(user, *prune)
+    assert done.code == 1
+    assert "gone: delete: " in done.err and "TOPIC_AUTHORIZATION_FAILED" in done.err
+    assert "everything else was applied" in done.err
+    shop.cluster.allow([(user, on("DELETE", "gone"))])
+    done = sync(user, *prune)
+    assert done.code == 0, done.err
+    assert "Plan: 0 to create, 0 to grow, 0 to change, 1 to delete, 0 refused." in done.out
+    assert sync("admin", "--dry-run").out == "Nothing to do: the topics are as declared.\n"
+
+
+def test_replication_is_counted_from_the_replicas_and_not_from_those_in_sync(shop: Shop, tmp_path: Path) -> None:
+    def connected() -> ClusterAdmin:
+        return ClusterAdmin(client_properties(shop.pipeline("admin").kafka, "admin", shop.cluster.address))
+
+    spec = TopicSpec("twice", 1, 2, {"min.insync.replicas": "2"})
+    with shop.cluster.another_broker(tmp_path):
+        admin = connected()
+        assert admin.create([spec]) == {"twice": None}
+        await_leaders([spec], admin)
+    admins = shop.cluster.admin()
+
+    def in_sync() -> int:
+        return len(admins.list_topics("twice", timeout=5).topics["twice"].partitions[0].isrs)
+
+    eventually(lambda: in_sync() == 1)
+    admin = connected()
+    assert look([spec], admin).is_empty
+    assert [c.field for c in look([replace(spec, replication=1)], admin).refused] == ["replication"]
+    refused = look([replace(spec, configs={"min.insync.replicas": "3"})], admin).refused
+    assert [(c.field, c.new) for c in refused] == [("min.insync.replicas", "3")]
+    assert admin.delete(["twice"]) == {"twice": None}
 
 
 def test_services_publish_with_write_and_are_told_what_is_missing(shop: Shop) -> None:

@@ -138,6 +138,17 @@ def test_todays_default_is_pinned_and_an_override_of_others_survives(admin: Clus
     }
 
 
+def test_values_that_are_zero_or_false_are_values(admin: ClusterAdmin, prefix: str) -> None:
+    values = {"delete.retention.ms": "0", "min.cleanable.dirty.ratio": "0", "preallocate": "false"}
+    spec = TopicSpec(prefix + "t", 1, 1, values)
+    synced([spec], admin)
+    assert (admin.describe([spec.name]).topics[spec.name].overrides or {}).keys() == values.keys()
+    assert look([spec], admin).is_empty
+    one = replace(spec, configs={**values, "delete.retention.ms": "1"})
+    synced([one], admin)
+    assert [(c.old, c.new) for c in look([spec], admin).changes] == [("1", "0")]
+
+
 def test_grows_and_waits_for_the_new_partitions(admin: ClusterAdmin, prefix: str) -> None:
     spec = TopicSpec(prefix + "t", 2, 1)
     synced([spec], admin)

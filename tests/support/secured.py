@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from confluent_kafka.admin import (
     UserScramCredentialUpsertion,
 )
 
-from orchestrator.brokers.distribution import Kafka, provide_kafka
+from orchestrator.brokers.distribution import provide_kafka
 from orchestrator.brokers.java import find_java
 from orchestrator.brokers.jvm import broker_argv, child_environment, format_argv
 from orchestrator.brokers.model import LaunchSpec
@@ -58,6 +59,24 @@ class Secured:
 
     address: str
     ca: Path
+    cluster_id: str = ""
+    controller: int = 0
+
+    @contextmanager
+    def another_broker(self, folder: Path) -> Iterator[None]:
+        """A second broker of the cluster, which leaves in good order when the block ends."""
+        home = folder / "broker-2" / "kafka"
+        home.mkdir(parents=True)
+        (folder / "broker-2" / "ca.pem").write_bytes(self.ca.read_bytes())
+        (home / "server.pem").write_bytes((self.ca.parent / "kafka" / "server.pem").read_bytes())
+        own = choose_ports(home / "ports.json").broker
+        listener = f"SASL_SSL://127.0.0.1:{own}"
+        more = {"process.roles": "broker", "node.id": "2", "listeners": listener, "advertised.listeners": listener}
+        lines = _properties(self.address, self.controller) | more
+        with _started(home, f"127.0.0.1:{own}", lines, self.cluster_id):
+            admin = self.admin()
+            eventually(lambda: len(admin.list_topics(timeout=5).brokers) == 2, 60)
+            yield
 
     def client(self, user: str, mechanism: str = "PLAIN", password: str = PASSWORD) -> dict[str, str]:
         return {
@@ -99,23 +118,13 @@ def _binding(user: str, acl: Acl) -> AclBinding:
 @contextmanager
 def secured_kafka(folder: Path) -> Iterator[Secured]:
     """One node on loopback, SASL_SSL for clients (PLAIN and SCRAM-SHA-512), with Kafka's own authorizer."""
-    java, kafka = find_java(os.environ), provide_kafka(os.environ)
     home, ca = folder / "kafka", folder / "ca.pem"
     home.mkdir(parents=True)
-    (folder / "logs").mkdir()
     _certificates(home, ca)
     ports = choose_ports(home / "ports.json")
     address = f"127.0.0.1:{ports.broker}"
-    (home / "log4j2.properties").write_text(log4j2_properties())
-    (home / "server.properties").write_text(_properties(address, ports.controller))
-    environment = child_environment(os.environ)
-    _format(java.path, kafka, home, environment)
-    spec = LaunchSpec(
-        argv=broker_argv(java, kafka, home, os.environ), env=environment, cwd=home, address=address,
-        log=folder / "logs" / "broker.log", log_start=0, version=kafka.version, cluster_id="",
-    )  # fmt: skip
-    cluster = Secured(address, ca)
-    with tied(spec, folder / "printed"):
+    cluster = Secured(address, ca, new_cluster_id(), ports.controller)
+    with _started(home, address, _properties(address, ports.controller), cluster.cluster_id):
         admin = cluster.admin()
         eventually(lambda: _answers(admin), 60)
         credentials = UserScramCredentialUpsertion(
@@ -126,18 +135,30 @@ def secured_kafka(folder: Path) -> Iterator[Secured]:
         yield cluster
 
 
+@contextmanager
+def _started(home: Path, address: str, lines: Mapping[str, str], cluster_id: str) -> Iterator[None]:
+    """A broker with its data in `home` and its log beside it, from its first start to its end in good order."""
+    java, kafka = find_java(os.environ), provide_kafka(os.environ)
+    logs = home.parent / "logs"
+    logs.mkdir()
+    (home / "log4j2.properties").write_text(log4j2_properties())
+    (home / "server.properties").write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
+    environment = child_environment(os.environ)
+    argv = format_argv(java.path, kafka, cluster_id, "server.properties")
+    subprocess.run(argv, cwd=home, env=environment, check=True, capture_output=True)
+    spec = LaunchSpec(
+        argv=broker_argv(java, kafka, home, os.environ), env=environment, cwd=home, address=address,
+        log=logs / "broker.log", log_start=0, version=kafka.version, cluster_id=cluster_id,
+    )  # fmt: skip
+    with tied(spec, home.parent / "printed"):
+        yield
+
+
 def _answers(admin: AdminClient) -> bool:
     try:
         return bool(admin.list_topics(timeout=2).brokers)
     except KafkaException:
         return False
-
-
-def _format(java: Path, kafka: Kafka, home: Path, environment: dict[str, str]) -> None:
-    import subprocess
-
-    argv = format_argv(java, kafka, new_cluster_id(), "server.properties")
-    subprocess.run(argv, cwd=home, env=environment, check=True, capture_output=True)
 
 
 def _certificates(home: Path, ca: Path) -> None:
@@ -154,10 +175,10 @@ def _certificates(home: Path, ca: Path) -> None:
     (home / "server.pem").write_bytes(key + chain)
 
 
-def _properties(address: str, controller: int) -> str:
+def _properties(address: str, controller: int) -> dict[str, str]:
     plain = "org.apache.kafka.common.security.plain.PlainLoginModule required"
     users = "".join(f' user_{user}="{PASSWORD}"' for user in ("admin", *USERS))
-    lines = {
+    return {
         **SHARED,
         "listeners": f"SASL_SSL://{address},CONTROLLER://127.0.0.1:{controller}",
         "advertised.listeners": f"SASL_SSL://{address}",
@@ -179,4 +200,3 @@ def _properties(address: str, controller: int) -> str:
         # The controller's own listener knows nobody by name.
         "super.users": "User:admin;User:ANONYMOUS",
     }
-    return "".join(f"{name}={value}\n" for name, value in lines.items())

@@ -12,6 +12,7 @@ from typing import Any
 from orchestrator.cli.cluster import connect
 from orchestrator.config.model import KafkaSettings, Pipeline
 from orchestrator.kafka.admin import ClusterAdmin
+from orchestrator.kafka.claims import ClaimsTopic
 from orchestrator.kafka.properties import client_properties
 from orchestrator.records import Claim
 
@@ -72,12 +73,13 @@ class Shop:
 
     def claims(self) -> dict[str, Claim]:
         """This pipeline's claims by the cluster's names."""
-        every, why = connect(self._pipeline(), self.bootstrap).claims.read()
+        every, why = self.registry().read()
         assert not why
         return {topic: claim for (topic, owner), claim in every.items() if owner == f"{self.namespace}.shop"}
 
-    def _pipeline(self) -> Pipeline:
-        return Pipeline("shop", self.namespace, self.folder, KafkaSettings(), {}, {}, {})
+    def registry(self) -> ClaimsTopic:
+        pipeline = Pipeline("shop", self.namespace, self.folder, KafkaSettings(), {}, {}, {})
+        return connect(pipeline, self.bootstrap).claims
 
     def listed(self) -> dict[str, Any]:
         rows = json.loads(self.run("ls", "--json").stdout)["topics"]
