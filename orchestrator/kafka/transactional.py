@@ -5,11 +5,17 @@ Rules:
 - Once `commit` was called, only its success or a successful `abort` says how the transaction ended. A fatal error of
   either leaves it open: the broker may have committed before its answer was lost (rdkafka_txnmgr.c, handle_EndTxn).
 - A new producer of the same transactional id ends what the former one left, and fences it off.
+- librdkafka 2.16 can forget a request for offsets while the group's coordinator moves (rdkafka_coord.c: a search for it
+  that fails is only repeated when a connection comes or goes), and then its call never returns, whatever
+  its timeout. So that call is made in a thread of its own, and its producer given up with it.
 """
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
+from queue import SimpleQueue
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
@@ -23,6 +29,8 @@ from orchestrator.records import Permission
 
 #: One wait for the coordinator lasts so long (seconds), then the caller is asked whether to go on.
 _SLICE = 0.5
+#: So many seconds after the end of a transaction's time nothing can come of it any more.
+_GRACE = 2.0
 
 #: The group went on without this member, or is about to: whoever owns the partitions now runs their events.
 _OUTRUN = frozenset(
@@ -72,7 +80,10 @@ class TransactionalProducer(Producer):
 
     def __init__(self, properties: Mapping[str, Any]) -> None:
         """Raises UsageError for properties that librdkafka refuses."""
-        super().__init__(transactional(properties))
+        settled = transactional(properties)
+        super().__init__(settled)
+        self._longest = int(settled["transaction.timeout.ms"]) / 1000 + _GRACE
+        self._aside = Aside()
         self._id = str(properties["transactional.id"])
 
     def init(self, go_on: Callable[[], bool]) -> None:
@@ -102,13 +113,27 @@ class TransactionalProducer(Producer):
             self.abort(go_on)  # tells what the error was, where that got lost
             raise TransactionError(self.fatal)
 
-    def send_offsets(self, requests: Sequence[CommitRequest], member: Membership) -> None:
-        """Make the group's offsets a part of the transaction. Raises TransactionError.
+    def send_offsets(self, requests: Sequence[CommitRequest], member: Membership, go_on: Callable[[], bool]) -> None:
+        """Make the group's offsets a part of the transaction. Raises TransactionError and GaveUp; where no answer came,
+        this producer is finished, and may be closed but not be used.
 
         The broker refuses them when `member` is of a former generation of its group.
         """
         offsets = [RdPartition(r.tp.topic, r.tp.partition, r.offset, r.metadata) for r in requests]
-        self._do(self._rd.send_offsets_to_transaction, offsets, member.group)
+        ends = time.monotonic() + self._longest
+        answer = self._aside.call(lambda: self._rd.send_offsets_to_transaction(offsets, member.group))
+        while not answer.wait(_SLICE):
+            if not go_on():
+                raise GaveUp
+            if time.monotonic() > ends:
+                why = f"no answer about offsets within {self._longest:g} s"
+                raise TransactionError(KafkaError(KafkaError._TIMED_OUT, why, fatal=True))
+        if answer.error is not None:
+            raise TransactionError(raised_by(answer.error)) from answer.error
+
+    def close(self, timeout: float) -> int:
+        self._aside.close()
+        return super().close(timeout)
 
     def commit(self, go_on: Callable[[], bool]) -> None:
         """Raises TransactionError; after `GaveUp` nobody knows how it ended."""
@@ -131,11 +156,47 @@ class TransactionalProducer(Producer):
             if not go_on():
                 raise GaveUp
 
-    def _do(self, step: Callable[..., None], *given: Any) -> None:
+    def _do(self, step: Callable[[], None]) -> None:
         try:
-            step(*given)
+            step()
         except (KafkaException, SystemError) as e:
             raise TransactionError(raised_by(e)) from e
+
+
+class Answer(threading.Event):
+    """Set when a call has returned; `error` is what it raised."""
+
+    error: KafkaException | SystemError | None = None
+
+
+class Aside:
+    """A thread for calls that may never return, one at a time. It keeps no process alive."""
+
+    def __init__(self) -> None:
+        self._calls: SimpleQueue[tuple[Callable[[], None], Answer] | None] = SimpleQueue()
+        self._begun = False
+
+    def call(self, step: Callable[[], None]) -> Answer:
+        if not self._begun:
+            self._begun = True
+            threading.Thread(target=self._run, name="offsets", daemon=True).start()
+        answer = Answer()
+        self._calls.put((step, answer))
+        return answer
+
+    def close(self) -> None:
+        """No further call: the thread ends, once the one that is under way has returned."""
+        self._calls.put(None)
+
+    def _run(self) -> None:
+        while (call := self._calls.get()) is not None:
+            step, answer = call
+            try:
+                step()
+            except (KafkaException, SystemError) as e:
+                answer.error = e
+            answer.set()
+            del call, step, answer  # what they hold on to may be the last of a producer that is closed
 
 
 def transactional(properties: Mapping[str, Any]) -> dict[str, Any]:

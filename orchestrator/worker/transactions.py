@@ -180,8 +180,12 @@ class Transactions:
         if member is None:
             raise BrokerError("the commit was refused: this worker has left its group")
         try:
-            fill = partial(_offsets_only, _requests(ended), member)
-            failed = self._transactor.run(fill, lambda: self._clock() < deadline, self._last_seconds)
+
+            def in_time() -> bool:
+                return self._clock() < deadline
+
+            fill = partial(_offsets_only, _requests(ended), member, in_time)
+            failed = self._transactor.run(fill, in_time, self._last_seconds)
         except GaveUp as e:
             raise BrokerError(f"the commit was not acknowledged within {self._last_seconds:g} s") from e
         if failed is not None:
@@ -203,7 +207,7 @@ class Transactions:
         ok = False
         try:
             requests = _requests({part.tp: checkpoint for part, checkpoint in changed.items()})
-            ok = self._transactor.run(partial(_offsets_only, requests, member), go_on, patience) is None
+            ok = self._transactor.run(partial(_offsets_only, requests, member, go_on), go_on, patience) is None
         except GaveUp:
             return False
         finally:
@@ -230,7 +234,7 @@ class Transactions:
             producer.deliver(go_on)
             if any(share.refused for share in entered):
                 raise Refused
-            producer.send_offsets(requests, member)
+            producer.send_offsets(requests, member, go_on)
 
         failed = self._transactor.run(fill, go_on)
         for share in entered:
@@ -302,8 +306,10 @@ def _suspect_all(batch: Batch, failed: TransactionError | Refused) -> None:
         batch.failures.setdefault(index, why)
 
 
-def _offsets_only(requests: list[CommitRequest], member: Membership, producer: TransactionalProducer) -> None:
-    producer.send_offsets(requests, member)
+def _offsets_only(
+    requests: list[CommitRequest], member: Membership, go_on: GoOn, producer: TransactionalProducer
+) -> None:
+    producer.send_offsets(requests, member, go_on)
 
 
 def _requests(checkpoints: Mapping[TopicPartition, Checkpoint]) -> list[CommitRequest]:

@@ -64,7 +64,7 @@ class FakeTransactional:
     def deliver(self, go_on: object) -> None:
         self._check_epoch()
 
-    def send_offsets(self, requests: Sequence[CommitRequest], member: Membership) -> None:
+    def send_offsets(self, requests: Sequence[CommitRequest], member: Membership, go_on: object) -> None:
         self.world.meanwhile()
         self._check_epoch()
         if member.group != self.world.generation:

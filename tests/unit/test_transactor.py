@@ -13,8 +13,9 @@ from confluent_kafka import KafkaError, KafkaException
 from orchestrator.delivery.checkpoint import Checkpoint
 from orchestrator.delivery.partition import Partition
 from orchestrator.errors import BrokerError, ForbiddenError, UsageError
+from orchestrator.kafka.consumer import Membership
 from orchestrator.kafka.producer import Producer
-from orchestrator.kafka.transactional import GaveUp, TransactionError, transactional
+from orchestrator.kafka.transactional import GaveUp, TransactionalProducer, TransactionError, transactional
 from orchestrator.records import Permission, TopicPartition
 from orchestrator.worker.instance import instance_id
 from orchestrator.worker.ledger import Ledger
@@ -177,6 +178,52 @@ def test_a_fatal_error_is_noted_and_not_raised_out_of_a_wait(problem: Exception)
     producer._rd = Rd()  # type: ignore[assignment]
     assert producer.flush(1) == 3
     assert producer.fatal is not None and producer.fatal.fatal()
+
+
+class Silent:
+    """A client that forgot the request for offsets: its call does not return until `back` is set."""
+
+    def __init__(self) -> None:
+        self.back = threading.Event()
+
+    def send_offsets_to_transaction(self, offsets: object, group: object) -> None:
+        self.back.wait(10)
+        raise KafkaException(KafkaError(KafkaError.PRODUCER_FENCED, "late"))
+
+    def flush(self, timeout: float) -> int:
+        return 0
+
+
+def silent() -> tuple[TransactionalProducer, Silent]:
+    producer, client = TransactionalProducer({"bootstrap.servers": "127.0.0.1:1", "transactional.id": "x"}), Silent()
+    producer._rd, producer._longest = client, 0.1  # type: ignore[assignment]
+    return producer, client
+
+
+def test_offsets_that_are_never_answered_finish_their_producer_and_nobody_waits_for_ever() -> None:
+    producer, client = silent()
+    with pytest.raises(TransactionError) as raised:
+        producer.send_offsets([], Membership(None), lambda: True)
+    assert raised.value.fatal and not raised.value.fenced
+    assert producer.close(0) == 0
+    client.back.set()
+
+
+def test_whoever_stops_does_not_wait_for_offsets() -> None:
+    producer, client = silent()
+    with pytest.raises(GaveUp):
+        producer.send_offsets([], Membership(None), lambda: False)
+    client.back.set()
+    producer.close(0)
+
+
+def test_what_is_wrong_with_offsets_is_told() -> None:
+    producer, client = silent()
+    client.back.set()
+    with pytest.raises(TransactionError) as raised:
+        producer.send_offsets([], Membership(None), lambda: True)
+    assert raised.value.fenced
+    producer.close(0)
 
 
 # The name
