@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 
 from orchestrator.delivery.admission import Load
 from orchestrator.delivery.checkpoint import MOST_RANGES, Checkpoint
@@ -17,6 +18,8 @@ from orchestrator.delivery.lanes import Lanes
 from orchestrator.delivery.strikes import Strikes
 from orchestrator.delivery.tally import Tally
 from orchestrator.records import Headers, Record, TopicPartition
+
+_KEY, _VALUE, _HEADERS = map(itemgetter, (4, 5, 6))
 
 
 class Partition:
@@ -119,16 +122,10 @@ class Partition:
 
 
 def sizes_of(records: Sequence[Record]) -> int:
-    """The sum of `size_of`, on the path of every event."""
+    """The sum of `size_of`, on the path of every event: so field by field, without a loop of Python's."""
     size = 100 * len(records)
-    for _, _, _, _, key, value, headers in records:
-        if key is not None:
-            size += len(key)
-        if value is not None:
-            size += len(value)
-        if headers:
-            size += _size_of_headers(headers)
-    return size
+    size += sum(map(len, filter(None, map(_KEY, records)))) + sum(map(len, filter(None, map(_VALUE, records))))
+    return size + sum(map(_size_of_headers, filter(None, map(_HEADERS, records))))
 
 
 def size_of(record: Record) -> int:

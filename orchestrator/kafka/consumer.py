@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
+from operator import itemgetter
 from typing import Any, NamedTuple, Protocol
 
-from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException
+from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as RdPartition
 
 from orchestrator.errors import BrokerError, ForbiddenError
@@ -147,13 +149,19 @@ class GroupConsumer:
         if first is None:
             return polled
         messages = [first, *self._rd.consume(most - 1, 0)] if most > 1 else [first]
-        for message in messages:
-            error = message.error()
-            if error is None:
-                polled.records.append(_record(message, polled))
-            elif error.code() not in _ABSENT or message.topic() not in self._optional:
-                _sort_error(message, polled, self._group)
+        if any(map(Message.error, messages)):
+            messages = [m for m in messages if not self._is_error(m, polled)]
+        polled.records.extend(_records(messages, polled))
         return polled
+
+    def _is_error(self, message: Message, polled: Polled) -> bool:
+        """Whether `message` is no record but something to be told, which is then in `polled`."""
+        error = message.error()
+        if error is None:
+            return False
+        if error.code() not in _ABSENT or message.topic() not in self._optional:
+            _sort_error(message, polled, self._group)
+        return True
 
     def pause(self, partitions: Sequence[TopicPartition]) -> None:
         if partitions:
@@ -309,37 +317,35 @@ class GroupConsumer:
                 time.sleep(0.2)
 
 
-_new: Any = tuple.__new__
+#: Not `Record(…)`: that takes twice as long, and every event comes by here.
+_new_record: Any = partial(tuple.__new__, Record)
+_SECOND: Any = itemgetter(1)
+_FIELDS = (Message.topic, Message.partition, Message.offset, Message.timestamp, Message.key, Message.value)
 
 
-def _record(message: Any, polled: Polled) -> Record:
-    # Not `Record(…)`: that takes twice as long, and every event comes by here.
-    made: Record = _new(
-        Record,
-        (
-            message.topic(),
-            message.partition(),
-            message.offset(),
-            message.timestamp()[1],
-            message.key(),
-            message.value(),
-            _headers(message, polled),
-        ),
-    )
-    return made
+def _records(messages: Sequence[Message], polled: Polled) -> Iterator[Record]:
+    """Field by field for all of them: a method called by `map` costs half of what it costs in a loop."""
+    topics, partitions, offsets, times, keys, values = (map(field, messages) for field in _FIELDS)
+    headers = _headers(messages, polled)
+    return map(_new_record, zip(topics, partitions, offsets, map(_SECOND, times), keys, values, headers, strict=True))
 
 
-def _headers(message: Any, polled: Polled) -> Headers:
-    """The headers; none of them when the name of one is not UTF-8, which confluent-kafka cannot read.
+def _headers(messages: Sequence[Message], polled: Polled) -> list[Headers]:
+    """The headers of each; none of a message where the name of one is not UTF-8, which confluent-kafka cannot read.
 
     Asked once only: a second `headers()` of such a message has null pointers for names (confluent-kafka 2.16).
     """
-    try:
-        return tuple(message.headers() or ())
-    except (SystemError, UnicodeDecodeError):
-        place = f"{message.topic()}[{message.partition()}]@{message.offset()}"
-        polled.troubles.append(Trouble("HEADERS", f"{place}: a header's name is not UTF-8: its headers are left out"))
-        return ()
+    found: list[Headers] = []
+    for message in messages:
+        try:
+            headers: Any = message.headers()
+        except (SystemError, UnicodeDecodeError):
+            headers = None
+            place = f"{message.topic()}[{message.partition()}]@{message.offset()}"
+            said = f"{place}: a header's name is not UTF-8: its headers are left out"
+            polled.troubles.append(Trouble("HEADERS", said))
+        found.append(tuple(headers) if headers else ())
+    return found
 
 
 def _sort_error(message: Any, polled: Polled, group: str) -> None:

@@ -70,15 +70,20 @@ _CLASSIC_PROTOCOL_ONLY = ("heartbeat.interval.ms", "partition.assignment.strateg
 
 
 def client_properties(
-    settings: KafkaSettings, kind: ClientKind, bootstrap: str, *, message_max_bytes: int | None = None
+    settings: KafkaSettings,
+    kind: ClientKind,
+    bootstrap: str,
+    *,
+    message_max_bytes: int | None = None,
+    defaults: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Properties for one confluent_kafka client of `kind` at `bootstrap` ("host:port[,host:port]").
 
-    Later wins: kpipe's defaults, `message_max_bytes` (producers: the largest record a topic takes),
-    `kafka.client`, `kafka.<kind>`; what kpipe owns is never taken from the user. All values are strings save
+    Later wins: kpipe's defaults, the caller's `defaults`, `message_max_bytes` (producers: the largest record a topic
+    takes), `kafka.client`, `kafka.<kind>`; what kpipe owns is never taken from the user. All values are strings save
     `logger`, which routes librdkafka's log to `LIBRDKAFKA_LOG`. Group and transactional ids are the caller's.
     """
-    defaults = {**_COMMON, **_BY_KIND[kind]}
+    defaults = {**_COMMON, **_BY_KIND[kind], **(defaults or {})}
     if message_max_bytes is not None and kind == "producer":
         defaults["message.max.bytes"] = str(message_max_bytes)
     given = _canonical(settings.client) | _canonical(getattr(settings, kind))

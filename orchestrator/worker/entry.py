@@ -7,6 +7,7 @@ more memory than it may, 1 for anything else. The main thread polls Kafka; a sec
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -39,7 +40,7 @@ from orchestrator.worker.intake import Intake
 from orchestrator.worker.ledger import Ledger
 from orchestrator.worker.loop import Loop
 from orchestrator.worker.measures import Measures
-from orchestrator.worker.memory import confine, resident
+from orchestrator.worker.memory import collect_seldom, confine, resident
 from orchestrator.worker.outputs import Outputs
 from orchestrator.worker.pool import pool_for
 from orchestrator.worker.quarantine import PythonChild, Quarantine, isolated
@@ -65,6 +66,8 @@ LEAVING_SECONDS = 3.0
 ABANDON_SECONDS = 3.0
 #: What Python gets to end the process by itself (seconds).
 FINALIZING_SECONDS = 1.0
+#: What is sent is flushed as soon as nothing more is to be run: lingering makes nobody wait who would not wait anyway.
+_PRODUCER = {"linger.ms": "20"}
 _DEFAULT_MAX_POLL_MS = 300_000
 _DEFAULT_BATCH_SIZE = 1_000_000
 #: Bytes of a batch's header (61 in format version 2, KIP-98) and more.
@@ -141,6 +144,7 @@ class Worker:
         """Raises KpipeError for whatever keeps it from starting: that is final, a restart would not help."""
         pipeline, handler = config.pipeline, config.handler
         contracts = load_contracts(pipeline)
+        collections = gc.get_threshold()
         runner = load_runner(handler, pipeline)
         self._report = report
         self._facts = Facts()
@@ -196,6 +200,7 @@ class Worker:
         self._ready = False
         if handler.memory is not None and self._inside:
             confine(handler.memory, handler.name)
+        collect_seldom(collections)
 
     def _barrier(self, config: WorkerConfig) -> Receipts | Transactions:
         """What the handler's `guarantee` asks for. Raises UsageError."""
@@ -330,7 +335,9 @@ def _producer_properties(config: WorkerConfig) -> dict[str, Any]:
     """
     limits = [int(t.configs.get("max.message.bytes", 1_048_588)) for t in config.pipeline.topics.values()]
     largest = max(limits) + 4_096
-    properties = client_properties(config.pipeline.kafka, "producer", config.bootstrap, message_max_bytes=largest)
+    properties = client_properties(
+        config.pipeline.kafka, "producer", config.bootstrap, message_max_bytes=largest, defaults=_PRODUCER
+    )
     wanted = int(properties.get("batch.size", _DEFAULT_BATCH_SIZE))
     return properties | {"batch.size": str(max(1, min(wanted, min(limits) - _BATCH_OVERHEAD)))}
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 
 from orchestrator.delivery.admission import Load
 from orchestrator.delivery.checkpoint import Checkpoint
@@ -20,6 +22,7 @@ from orchestrator.delivery.strikes import Strikes
 from orchestrator.delivery.tally import Tally
 from orchestrator.records import Record, TopicPartition
 
+_PLACE: Callable[[Record], tuple[str, int]] = itemgetter(0, 1)
 #: Moves a frontier, the partition's own or a copy.
 Move = Callable[[Frontier], None]
 
@@ -62,11 +65,8 @@ class Ledger:
     def receive(self, records: Iterable[Record]) -> None:
         """Hand over what a poll brought; records of partitions that are not owned (any more) are dropped."""
         by_partition: dict[tuple[str, int], list[Record]] = {}
-        place: tuple[str, int] | None = None
-        for record in records:
-            if (at := record[:2]) != place:
-                place, arrived = at, by_partition.setdefault(at, [])
-            arrived.append(record)
+        for place, run in groupby(records, _PLACE):
+            by_partition.setdefault(place, []).extend(run)
         with self._lock:
             for (topic, partition), arrived in by_partition.items():
                 part = self._parts.get(TopicPartition(topic, partition))

@@ -235,12 +235,12 @@ class History:
     def lanes(self) -> Iterator[tuple[tuple[int, bytes | None], list[int]]]:
         """The events of each key whose output was their first end, in the order of those outputs.
 
-        Left out: an event whose output turns out to be too large. It ends late, as a letter, when its successors have
-        been sent.
+        Left out: an event whose output turns out to be too large (it ends late, as a letter, when its successors have
+        been sent), and one that had nothing to write when it ran before, and was not settled.
         """
         by_offset = {(r.partition, r.offset): r for log in self.world.log.values() for r in log}
         lanes: dict[tuple[int, bytes | None], list[int]] = {}
-        left_out = {(p, o) for _, p, o in self.world.too_large}
+        left_out = {(p, o) for _, p, o in self.world.too_large} | self.world.hushed
         for (partition, offset), topic in self.world.completed.items():
             if topic == "out" and (partition, offset) not in left_out:
                 lanes.setdefault((partition, by_offset[partition, offset].key), []).append(offset)
@@ -259,9 +259,10 @@ class History:
             for p in PARTITIONS:
                 self.life.deliver(p, 100)
             busy = self.run(100, 0)
-            if not busy and not any(p.in_flight for p in self.life.ledger.partitions):
+            if busy or any(p.in_flight for p in self.life.ledger.partitions):
+                continue
+            if self.guarded(self.life.commit):
                 break
-        self.life.commit()
         self.check()
         for p in PARTITIONS:
             log = world.log[p]

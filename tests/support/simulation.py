@@ -95,6 +95,8 @@ class World:
     pace: Callable[[], int] = lambda: FASTEST - 1
     #: What becomes of a commit that is not waited for (`FakeConsumer.answer`).
     commit_answer: Callable[[], str] = lambda: "made"
+    #: Events that had nothing to write when they ran; should they not have settled, they may have the next time.
+    hushed: set[tuple[int, int]] = field(default_factory=set)
     #: Records whose producer has stopped waiting for them.
     on_its_way: list[Outgoing] = field(default_factory=list)
     #: By partition: what the metadata said before it was spoiled, as long as nobody has begun with that.
@@ -472,6 +474,7 @@ class FakeRunner:
         if outcome == "ok":
             return [Emit("out", {"of": record.offset})]
         if outcome == "silent":
+            self.world.hushed.add((record.partition, record.offset))
             return []
         if outcome == "undeclared":
             return [Emit("elsewhere", {})]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, Message
 
 from orchestrator.delivery.checkpoint import Checkpoint, read_checkpoint
 from orchestrator.delivery.partition import Partition, size_of
@@ -17,6 +18,7 @@ from orchestrator.kafka.producer import SendFailure
 from orchestrator.records import Outgoing, Record, TopicPartition
 from orchestrator.worker.batch import Batch
 from orchestrator.worker.facts import Facts
+from orchestrator.worker.memory import collect_seldom
 from orchestrator.worker.receipts import Plan, Receipts, Waiting
 from orchestrator.worker.report import Report
 from tests.support.simulation import Life, World
@@ -152,45 +154,63 @@ def test_foreign_metadata_never_raises() -> None:
     assert read_checkpoint(5, '{"v": 1, "s": "", "n": [1e999, 0, 0]}') == Checkpoint(5)
 
 
-class Message:
+def message(offset: int = 7, error: KafkaError | None = None) -> Message:
     """As confluent-kafka gives it."""
+    return Message(topic="in", partition=0, offset=offset, timestamp=(1, 5), value=b"{}", error=error)
 
-    def __init__(self, error: KafkaError | None = None) -> None:
-        self._error = error
 
-    def __getattr__(self, name: str) -> Any:
-        return lambda: {"topic": "in", "partition": 0, "offset": 7, "timestamp": (1, 5), "value": b"{}"}.get(name)
-
-    def error(self) -> KafkaError | None:
-        return self._error
+class Odd(Message):  # type: ignore[misc]
+    """One whose header has a name that is not UTF-8: confluent-kafka 2.16 raises SystemError, each time it is read."""
 
     def headers(self) -> Any:
         raise SystemError("returned a result with an exception set")
 
 
-def test_a_header_name_that_is_not_utf8_costs_the_headers_only() -> None:
-    """confluent-kafka 2.16 raises SystemError for such a record, each time that it is read."""
+def test_what_a_poll_brings_is_sorted_and_an_odd_header_name_costs_the_headers_only() -> None:
+    end = message(9, KafkaError(KafkaError._PARTITION_EOF))
+    headed = Message(topic="in", partition=0, offset=8, timestamp=(0, -1), key=b"k", headers=[("a", b"1")])
 
     class Reading:
         def poll(self, timeout: float) -> Message:
-            return Message()
+            return Odd(topic="in", partition=0, offset=7, timestamp=(1, 5), value=b"{}")
+
+        def consume(self, most: int, timeout: float) -> list[Message]:
+            return [headed, end]
 
     consumer = GroupConsumer.__new__(GroupConsumer)
     consumer._rd = Reading()  # type: ignore[assignment]
-    polled = consumer.poll(1, 0)
-    assert [(r.offset, r.value, r.headers) for r in polled.records] == [(7, b"{}", ())]
+    consumer._optional, consumer._group = frozenset(), "g"
+    polled = consumer.poll(10, 0)
+    assert polled.records == [
+        Record("in", 0, 7, 5, None, b"{}", ()), Record("in", 0, 8, -1, b"k", None, (("a", b"1"),))
+    ]  # fmt: skip
+    assert all(type(record) is Record for record in polled.records)
+    assert polled.ends == [(TP, 9)]
     assert "in[0]@7" in polled.troubles[0].message
+
+
+def test_garbage_is_looked_for_seldom_unless_the_handler_chose() -> None:
+    before = gc.get_threshold()
+    try:
+        gc.set_threshold(5, 6, 7)
+        collect_seldom((1, 2, 3))
+        assert gc.get_threshold() == (5, 6, 7) and not gc.get_freeze_count()
+        collect_seldom((5, 6, 7))
+        assert gc.get_threshold()[0] > 5 and gc.get_threshold()[1:] == (6, 7) and gc.get_freeze_count()
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*before)
 
 
 def test_a_consumer_that_failed_for_good_ends_the_worker() -> None:
     with pytest.raises(BrokerError, match="for good"):
-        _sort_error(Message(KafkaError(KafkaError._FATAL, "fenced", True)), Polled([], [], [], []), "g")
+        _sort_error(message(7, KafkaError(KafkaError._FATAL, "fenced", True)), Polled([], [], [], []), "g")
 
 
 def test_a_consumer_that_is_refused_ends_the_worker_and_names_the_permission() -> None:
     refused = KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)
     with pytest.raises(ForbiddenError, match="READ on the group g"):
-        _sort_error(Message(refused), Polled([], [], [], []), "g")
+        _sort_error(message(7, refused), Polled([], [], [], []), "g")
     refused = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
     with pytest.raises(ForbiddenError, match="READ on the topic in"):
-        _sort_error(Message(refused), Polled([], [], [], []), "g")
+        _sort_error(message(7, refused), Polled([], [], [], []), "g")
