@@ -32,8 +32,9 @@ _UNSAFE = (
     "\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e007f"
 )
-_UNSAFE_IN_LINE = re.compile(f"[{_UNSAFE}]")
-_UNSAFE_IN_TEXT = re.compile(f"(?![\n\t])[{_UNSAFE}]")
+# Compiled when first used, by `re` itself: most commands never meet one of them.
+_UNSAFE_IN_LINE = f"[{_UNSAFE}]"
+_UNSAFE_IN_TEXT = f"(?![\n\t])[{_UNSAFE}]"
 _NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
@@ -67,7 +68,7 @@ def safe(text: str, *, lines: bool = False) -> str:
     """
     if text.isprintable():  # Python calls none of those characters printable, and knows it in a third of the time
         return text
-    return (_UNSAFE_IN_TEXT if lines else _UNSAFE_IN_LINE).sub(_escape, text)
+    return re.sub(_UNSAFE_IN_TEXT if lines else _UNSAFE_IN_LINE, _escape, text)
 
 
 def json_safe(text: str) -> str:
@@ -75,7 +76,7 @@ def json_safe(text: str) -> str:
 
     They can stand inside of strings only (RFC 8259), so no token is touched.
     """
-    return text if text.isprintable() else _UNSAFE_IN_LINE.sub(lambda found: _json_escape(found[0]), text)
+    return text if text.isprintable() else re.sub(_UNSAFE_IN_LINE, lambda found: _json_escape(found[0]), text)
 
 
 def data(*texts: str) -> None:

@@ -61,10 +61,13 @@ def _smoke_findings(app: App, pipeline: Pipeline | None) -> Sequence[Finding]:
     """Those of the files that `kpipe smoke` would read."""
     import os
 
-    from orchestrator.cli.matching import check_expression
     from orchestrator.config.scenarios import load_smoke, smoke_files
 
     files = smoke_files(app.files[0].parent)
+    if not files:
+        return ()
+    from orchestrator.cli.matching import check_expression
+
     return load_smoke(files, pipeline, os.environ, check_expression).findings
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import Any, TypeAlias
 
 Schema: TypeAlias = Mapping[str, Any]
@@ -27,7 +27,7 @@ class Grammar:
     def root(self) -> Schema:
         """The whole schema, read when it is first needed."""
         if self._root is None:
-            text = resources.files(__package__).joinpath(self._file).read_text(encoding="utf-8")
+            text = Path(__file__).with_name(self._file).read_text(encoding="utf-8")
             self._root = json.loads(text)
         return self._root
 

@@ -20,7 +20,7 @@ from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as RdPartition
 
 from orchestrator.errors import BrokerError, ForbiddenError
-from orchestrator.kafka.permissions import on_topics
+from orchestrator.kafka.refused import on_topics
 from orchestrator.records import Headers, Permission, Record, TopicPartition
 
 log = logging.getLogger("kpipe.consumer")

@@ -1,33 +1,15 @@
-"""What a user may do on the cluster: which errors mean a missing permission, and the question what is allowed.
-
-Kafka does not tell a topic that may not be described from one that does not exist: what is refused is unknown, never
-absent.
-"""
+"""What a user may do on the cluster: the question what is allowed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from confluent_kafka import KafkaError, TopicCollection
 
 from orchestrator.errors import ForbiddenError
 from orchestrator.kafka.asking import Asking
-from orchestrator.records import Permission
-
-#: Kafka understood who asks, and does not let that user do it.
-REFUSED = frozenset(
-    {
-        KafkaError.TOPIC_AUTHORIZATION_FAILED,
-        KafkaError.GROUP_AUTHORIZATION_FAILED,
-        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-    }
-)
-
-
-def on_topics(operation: str, topics: Iterable[str]) -> list[Permission]:
-    return [Permission(operation, "topic", name) for name in dict.fromkeys(topics)]
+from orchestrator.kafka.refused import REFUSED
 
 
 def may_transact(properties: Mapping[str, Any], transactional_id: str) -> bool:

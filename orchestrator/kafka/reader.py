@@ -16,7 +16,7 @@ from confluent_kafka import TopicPartition as RdPartition
 
 from orchestrator.errors import BrokerError, ForbiddenError
 from orchestrator.kafka.interrupt import uninterrupted
-from orchestrator.kafka.permissions import REFUSED, on_topics
+from orchestrator.kafka.refused import REFUSED, on_topics
 from orchestrator.kafka.trouble import NOT_TRUSTED, UNREACHABLE, cannot_use, wrong_property
 from orchestrator.records import Headers, Record, TopicPartition
 

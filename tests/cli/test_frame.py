@@ -25,12 +25,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def modules(*words: str) -> set[str]:
+def modules(*words: str, folder: Path | None = None) -> set[str]:
     code = (
         "import sys; from orchestrator.cli.main import main; main(sys.argv[1:]); "
         "sys.stderr.write(' '.join(sys.modules))"
     )
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code, *words], cwd=folder, capture_output=True, text=True, check=True)
     return set(done.stderr.split())
 
 
@@ -51,6 +51,28 @@ def test_help_imports_no_command() -> None:
         "orchestrator.cli.shared",
         "orchestrator.errors",
     }
+
+
+#: Beyond what `HEAVY` names: what a command does not need, and what it costs to start all the same.
+NO_BROKER = {"orchestrator.brokers.docker", "orchestrator.brokers.local"}
+NO_ADMIN = {"confluent_kafka.admin", "orchestrator.kafka.admin", "orchestrator.provisioning"}
+NO_SCREEN = {"rich", "jmespath", "prometheus_client", "rstr", "watchfiles", "httpx"}
+
+
+@pytest.mark.parametrize(
+    ("words", "without"),
+    [
+        (("validate",), {"confluent_kafka", "psutil"} | NO_BROKER | NO_SCREEN),
+        (("ps",), {"confluent_kafka", "jsonschema_rs", "yaml", "orchestrator.contracts"} | NO_BROKER | NO_SCREEN),
+        (("send", "nothing", "{}"), NO_ADMIN | NO_BROKER | NO_SCREEN | {"psutil"}),
+        (("tail", "orders"), NO_ADMIN | NO_BROKER | NO_SCREEN | {"psutil", "orchestrator.supervisor"}),
+    ],
+)
+def test_a_command_imports_only_what_it_needs(folder: Path, words: tuple[str, ...], without: set[str]) -> None:
+    """The budget of each command: modules, which do not depend on how busy the machine is."""
+    loaded = modules(*words, folder=folder)
+    assert f"orchestrator.cli.{words[0]}" in loaded
+    assert not loaded & without
 
 
 def test_help_is_data(folder: Path) -> None:
