@@ -3,7 +3,8 @@
 Rules:
 - Every event that runs is the head of its lane; whoever comes after it in its lane queues behind.
 - Every event that was dispatched is held in the frontier until it settled, so that commits stay behind it.
-- One turn: take the answers there are, send what they ask for, wait for the receipts, settle, start the next ones.
+- One turn: take the answers there are, start the next ones, send what the answers ask for, wait for the receipts,
+  settle. So the next ones run meanwhile. Where something failed, settle first: it may say that nothing else may start.
 - An event in quarantine runs in a thread of its own, one at a time, while the others go on.
 - A partition's epoch may end while its events run: their answers are dropped, and nothing they ask for is sent.
 - The first answer to an event counts, and no other one.
@@ -103,14 +104,19 @@ class ConcurrentLoop(Loop):
         self._make_apart = apart
         self._apart: Apart | None = None
         self._unrun: list[tuple[Running, Unrun | Failed]] = []
+        self._turns = 0
 
     def turn(self) -> bool:
-        """Settle what has been answered, then start what may run; whether there was anything to do."""
+        """Settle what has been answered, and start what may run; whether there was anything to do."""
         pool = self._pool = self._pool or self._make_pool()
         answered = self._answers(pool)
+        calm = not self._guard.troubled and all(type(answer) is list for _, answer in answered)
+        moved = self._dispatch(pool) if calm else 0
         if answered:
             self._conclude(answered)
-        return self._dispatch(pool) > 0 or bool(answered)
+        if not calm:
+            moved = self._dispatch(pool)
+        return moved > 0 or bool(answered)
 
     def run(self) -> None:
         super().run()
@@ -130,7 +136,12 @@ class ConcurrentLoop(Loop):
         admitted = self._guard.admits()
         most = {"all": pool.size, "one": 1, "none": 0}[admitted]
         moved = 0
-        for part in self._in_turn(admitted):
+        parts = self._in_turn(admitted)
+        if admitted == "all" and parts:
+            # Whoever comes first takes all the room there is: each turn it is another one.
+            self._turns = first = (self._turns + 1) % len(parts)
+            parts = (*parts[first:], *parts[:first])
+        for part in parts:
             room = part.room(most)
             while len(self._running) + len(self._unrun) < most:
                 started = self._start_next(part, pool, room, fresh_first=admitted == "one")

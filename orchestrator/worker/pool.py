@@ -7,7 +7,9 @@ thread that had it.
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
+from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, Generic, Protocol, TypeVar
@@ -16,6 +18,10 @@ from orchestrator.event import Event
 from orchestrator.worker.runner import Answer, Runner
 
 T = TypeVar("T")
+
+#: How long one thread may keep the interpreter from another that wants it (seconds). Python's 5 ms would be felt: all
+#: that could start meanwhile waits, and what started together ends together and waits again.
+_SWITCH_SECONDS = 0.0005
 
 
 class Pool(Protocol[T]):
@@ -86,18 +92,27 @@ class AsyncPool(Generic[T]):
         self._on_answer = on_answer
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._starting: deque[tuple[Event, T]] = deque()
+        self._called = False
+        sys.setswitchinterval(_SWITCH_SECONDS)
         threading.Thread(target=self._loop.run_forever, name="handler-loop", daemon=True).start()
 
     def start(self, event: Event, token: T) -> None:
-        self._loop.call_soon_threadsafe(self._begin, event, token)
+        self._starting.append((event, token))
+        # Waking the loop costs a system call: one for all that are started until it looks.
+        if not self._called:
+            self._called = True
+            self._loop.call_soon_threadsafe(self._begin)
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
 
-    def _begin(self, event: Event, token: T) -> None:
-        task = self._loop.create_task(self._run(event, token))
-        self._tasks.add(task)  # the loop itself holds tasks weakly
-        task.add_done_callback(self._tasks.discard)
+    def _begin(self) -> None:
+        self._called = False  # before it looks: whoever comes after that calls again
+        while self._starting:
+            task = self._loop.create_task(self._run(*self._starting.popleft()))
+            self._tasks.add(task)  # the loop itself holds tasks weakly
+            task.add_done_callback(self._tasks.discard)
 
     async def _run(self, event: Event, token: T) -> None:
         self.answers.put((token, await self._runner.run_async(event)))

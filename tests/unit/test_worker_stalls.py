@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -112,3 +113,62 @@ def test_a_handler_that_waits_for_something_cancelled_has_failed() -> None:
     token, answer = pool.answers.get(timeout=10)
     pool.close()
     assert token == "token" and not isinstance(answer, list) and answer.verdict == "retry"
+
+
+def test_the_next_events_run_while_the_receipts_of_those_before_are_out() -> None:
+    world = World()
+    for n in range(12):
+        world.append(0, f"k{n}", f"id{n}")
+    life = Life(world, 4)
+    life.assign(0)
+    life.ledger.receive(world.log[0])
+    running: list[int] = []
+    life.loop.turn()
+    life.pool.answer(4, 0)
+    wait = life.loop._receipts.wait
+
+    def watched(*args: Any) -> Any:
+        running.append(len(life.pool.started))
+        return wait(*args)
+
+    life.loop._receipts.wait = watched  # type: ignore[method-assign]
+    life.loop.turn()
+    assert running == [4]
+    assert [p.settled_events for p in life.ledger.partitions] == [4]
+
+
+def test_no_other_event_starts_before_a_failure_is_judged() -> None:
+    world = World(draw=lambda record: "unavailable")
+    for n in range(40):
+        world.append(0, f"k{n}", f"id{n}")
+    life = Life(world, 4)
+    life.assign(0)
+    life.ledger.receive(world.log[0])
+    for _ in range(20):
+        life.loop.turn()
+        life.pool.answer(1, 0)
+    assert life.loop._guard.state != "closed"
+    assert len(life.pool.started) <= 1
+
+
+def test_every_partition_gets_its_turn() -> None:
+    world = World()
+    for n in range(40):
+        world.append(0, f"k{n}", f"a{n}")
+        world.append(1, f"k{n}", f"b{n}")
+    life = Life(world, 4)
+    life.assign(0, 1)
+    life.ledger.receive([*world.log[0], *world.log[1]])
+    spin(life, 4, 0.0)
+    assert all(part.settled_events for part in life.ledger.partitions)
+
+
+def test_events_that_are_started_from_another_thread_all_run() -> None:
+    async def handle(event: Event) -> None:
+        await asyncio.sleep(0)
+
+    pool: AsyncPool[int] = AsyncPool(PythonHandler(handle, 10.0), 2, lambda: None)
+    for n in range(2_000):
+        pool.start(Event(Record("t", 0, n, 0, None, b"{}", ()), {}), n)
+    assert sorted(pool.answers.get(timeout=10)[0] for _ in range(2_000)) == list(range(2_000))
+    pool.close()
