@@ -1,7 +1,8 @@
 """`make bench`: measures kpipe beside others and writes docs/benchmarks.md.
 
 EVENTS (200000) and REPEATS (5) make it shorter; ONLY names what to run, such as `ONLY=kpipe,loop` (the page is then
-left as it is). KAFKA_BOOTSTRAP is a Kafka to use instead of one of its own.
+left as it is), or `ONLY=streams,starts,concurrency,memory` for what is beside the main table. KAFKA_BOOTSTRAP is a
+Kafka to use instead of one of its own.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from collections import defaultdict
 from pathlib import Path
 from statistics import median
 
-from benchmarks import contest, latency, report
+from benchmarks import contest, latency, memory, report, waiting
 from benchmarks.cluster import Cluster, kafka
+from benchmarks.commands import Commands
 from benchmarks.contest import PROJECT, Contestant, Result
 from benchmarks.latency import Latency
 
@@ -61,6 +63,21 @@ class Bench:
                     self.latencies[rate, one.name].append(took)
                     say(f"{one.title} at {rate} events/s: p50 {took.p50:.1f} ms, p99 {took.p99:.1f} ms")
 
+    def others(self, events: int, repeats: int) -> list[str]:
+        """What is beside the main table, as sections of the page."""
+        sections = []
+        commands = Commands(self._cluster, self._folder, say)
+        if self.wants("streams"):
+            sections.append(commands.streams(events, repeats))
+        if self.wants("concurrency"):
+            waiting_events = max(2_000, events // 10)
+            sections.append(waiting.section(self._cluster, self._folder, self._name, waiting_events, repeats, say))
+        if self.wants("starts"):
+            sections.append(commands.starts(repeats))
+        if self.wants("memory"):
+            sections.append(memory.section(self._cluster, self._folder, self._name, events, say))
+        return sections
+
     def _name(self) -> str:
         self._run += 1
         return f"b{os.getpid()}-{self._run}"
@@ -79,12 +96,14 @@ def main() -> int:
             bench.contest(events, repeats)
             if bench.wants("latency"):
                 bench.latency(min(repeats, 3))
+            sections = bench.others(events, min(repeats, 3))
             cluster.close()
     size = len(contest.sample())
     if only:
+        say("\n".join(sections))
         say("ONLY was given: docs/benchmarks.md is left as it is")
     else:
-        report.write(bench.results, bench.latencies, [], bench.failed, events=events, repeats=repeats, size=size)
+        report.write(bench.results, bench.latencies, sections, bench.failed, events=events, repeats=repeats, size=size)
         say(f"wrote {report.PAGE}")
     summary(bench.results)
     return 0

@@ -15,7 +15,7 @@ from confluent_kafka import Producer as RdProducer
 
 from orchestrator.errors import BrokerError, ForbiddenError
 from orchestrator.kafka.interrupt import uninterrupted
-from orchestrator.kafka.permissions import REFUSED, on_topics
+from orchestrator.kafka.refused import REFUSED, on_topics
 from orchestrator.kafka.trouble import cannot_use, wrong_property
 from orchestrator.records import Outgoing, Permission
 

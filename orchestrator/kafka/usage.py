@@ -15,7 +15,7 @@ from confluent_kafka import ConsumerGroupState, KafkaError
 from orchestrator.errors import BrokerError
 from orchestrator.kafka.committed import committed
 from orchestrator.kafka.offsets import OffsetAdmin, Offsets
-from orchestrator.kafka.permissions import REFUSED
+from orchestrator.kafka.refused import REFUSED
 from orchestrator.records import GroupUse, TopicPartition, TopicUse
 
 _WITHOUT_MEMBERS = frozenset({ConsumerGroupState.EMPTY, ConsumerGroupState.DEAD})

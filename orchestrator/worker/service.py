@@ -29,9 +29,9 @@ from orchestrator.config.model import Pipeline, Topic
 from orchestrator.contracts import load_contracts, outgoing
 from orchestrator.delivery.lineage import begun
 from orchestrator.errors import BrokerError, ContractError, FindingsError, ForbiddenError, KpipeError, UsageError
-from orchestrator.kafka.permissions import on_topics
 from orchestrator.kafka.producer import Producer, SendFailure, failure_of
 from orchestrator.kafka.properties import client_properties
+from orchestrator.kafka.refused import on_topics
 from orchestrator.records import Outgoing
 
 FILES_VARIABLE = "KPIPE_PIPELINE_FILES"
