@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from orchestrator.config.model import DedupPolicy, Handler
@@ -28,9 +29,12 @@ from orchestrator.worker.ledger import Ledger
 from orchestrator.worker.memory import release
 from orchestrator.worker.outputs import Outputs
 from orchestrator.worker.quarantine import Quarantine
-from orchestrator.worker.receipts import Barrier
+from orchestrator.worker.receipts import Barrier, Post
 from orchestrator.worker.runner import Runner
 from orchestrator.worker.source import Source
+
+#: What makes an output's headers of the timestamp and the offset of the record that caused it.
+HeadersOf = Callable[[int, int], list[tuple[str, bytes | None]]]
 
 
 def judge(source: Source, record: Record) -> Any:
@@ -186,6 +190,22 @@ class Attempts:
         if self._guard.troubled:
             self._guard.answered()
         return None
+
+    def conclude_plain(self, answer: list[Emit], post: Post, headers_of: HeadersOf, record: Record) -> bool:
+        """`conclude` for the first answer to an event, if that asks for nothing or for one plain output.
+
+        False: nothing was done, and `conclude` says what it is. `headers_of` makes an output's headers of the
+        record's timestamp and offset.
+        """
+        if len(answer) > 1 or self._guard.troubled:
+            return False
+        if answer:
+            out = self._outputs.quick(answer[0])
+            if out is None:
+                return False
+            post(*out, headers_of(record.timestamp, record.offset))
+        self._meter.ok += 1
+        return True
 
     def conclude_apart(self, answer: list[Emit] | Failed, record: Record, batch: Batch, attempt: int) -> Failed | None:
         """The same for an event that ran in quarantine."""

@@ -13,83 +13,30 @@ Rules:
 from __future__ import annotations
 
 import math
-import threading
+import random
+import time
 from collections.abc import Callable
 from functools import partial
 from itertools import groupby
-from queue import Empty, SimpleQueue
-from typing import Any, Literal, NamedTuple
+from queue import Empty
+from typing import Any, Literal
 
+from orchestrator.contracts import decode_json
+from orchestrator.delivery.dedup import event_id_of, first_of
 from orchestrator.delivery.lanes import Lane
+from orchestrator.delivery.lineage import stamper
 from orchestrator.delivery.outcome import Failed
 from orchestrator.delivery.partition import Partition
 from orchestrator.delivery.pending import Pending
 from orchestrator.event import Emit, Event
 from orchestrator.records import Record
-from orchestrator.worker.attempt import Attempts, identify, judge
+from orchestrator.worker.attempt import identify, judge
 from orchestrator.worker.batch import Batch
 from orchestrator.worker.loop import COPY_WAIT_SECONDS, SUSPECT_SECONDS, Loop, release
 from orchestrator.worker.pool import Pool
 from orchestrator.worker.receipts import Plan, Waiting
+from orchestrator.worker.running import Apart, Ended, Running, Unrun
 from orchestrator.worker.source import Source
-
-#: What comes back for an event that was not run: it is a copy, or only its letter is missing.
-Unrun = Literal["copy", "letter"]
-
-
-class Running:
-    """One event on its way: its lane's head. `began` and `deadline` are on the loop's clock; `slot` is the journal's.
-
-    `apart`: it runs in quarantine.
-    """
-
-    __slots__ = ("apart", "began", "deadline", "lane", "part", "pending", "slot", "source")
-
-    def __init__(self, part: Partition, source: Source, lane: Lane, pending: Pending, deadline: float) -> None:
-        self.part = part
-        self.source = source
-        self.lane = lane
-        self.pending = pending
-        self.deadline = deadline
-        self.began = 0.0
-        self.slot = 0
-        self.apart = False
-
-
-class Ended(NamedTuple):
-    """The answers of one partition: `sent` are those in the batch, `runs` is how many there were."""
-
-    batch: Batch
-    sent: list[Running]
-    runs: int
-
-
-class Apart:
-    """The thread that runs events in quarantine, one at a time; they answer where all others do."""
-
-    def __init__(self, attempts: Attempts, pool: Pool[Running], on_answer: Callable[[], None]) -> None:
-        self._work: SimpleQueue[tuple[Event, Running] | None] = SimpleQueue()
-        self._attempts = attempts
-        self._pool = pool
-        self._on_answer = on_answer
-        threading.Thread(target=self._run, name="quarantine", daemon=True).start()
-
-    def start(self, event: Event, running: Running) -> None:
-        self._work.put((event, running))
-
-    def close(self) -> None:
-        self._work.put(None)
-
-    def _run(self) -> None:
-        while (work := self._work.get()) is not None:
-            event, running = work
-            try:
-                answer = self._attempts.run_apart(running.part, event, running.pending.record)
-            except BaseException as e:  # noqa: BLE001 - handed to the loop's thread, which ends the worker with it
-                self._pool.error = e
-            else:
-                self._pool.answers.put((running, answer))
-            self._on_answer()
 
 
 class ConcurrentLoop(Loop):
@@ -143,7 +90,12 @@ class ConcurrentLoop(Loop):
             parts = (*parts[first:], *parts[:first])
         for part in parts:
             room = part.room(most)
-            while len(self._running) + len(self._unrun) < most:
+            while (free := most - len(self._running) - len(self._unrun)) > 0:
+                plain = self._start_plain(part, pool, min(room, free)) if admitted == "all" else 0
+                if plain:
+                    room -= plain
+                    moved += plain
+                    continue
                 started = self._start_next(part, pool, room, fresh_first=admitted == "one")
                 if started is None:
                     break
@@ -152,6 +104,52 @@ class ConcurrentLoop(Loop):
             if part.end > part.frontier.position:
                 self._ledger.idle(part)
         return moved
+
+    def _start_plain(self, part: Partition, pool: Pool[Running], most: int) -> int:
+        """Start fresh events as long as each is plainly good, and nobody else of its lane or id is there; how many.
+
+        The same as `_start_fresh`, without a look at what cannot be.
+        """
+        source, lanes, fresh = self._sources[part.tp.topic], part.lanes, part.fresh
+        due = lanes.next_due()
+        calm = source.plain and self._attempts.untroubled and not part.suspects
+        if not (calm and fresh) or (due is not None and due <= self._clock()):
+            return 0
+        valid = None if source.contract is None else source.contract.check
+        by = None if self._handler.dedup is None else self._handler.dedup.by
+        tables = () if part.dedup is None else part.dedup.tables()
+        timeout, started = self._handler.timeout, 0
+        until = None if timeout == math.inf else time.time() + timeout
+        while fresh and started < most:
+            record = fresh[0]
+            if record.value is None:
+                break
+            try:
+                value = decode_json(record.value)
+                if not (valid is None or valid(value)):
+                    break
+            except ValueError:
+                break
+            key = self._lane_key(record)
+            event_id = None if by is None else event_id_of(value, by)
+            taken = lanes.get(key) is not None
+            if event_id is not None and not taken:
+                first = first_of(event_id)
+                taken = lanes.lane_in_progress(event_id) is not None or any(first in table for table in tables)
+            if taken or not self._ledger.dispatch(part, record.offset, run=True):
+                break
+            fresh.popleft()
+            started += 1
+            pending = Pending(record, event_id)
+            running = Running(part, source, lanes.block(key, [pending], math.inf), pending, math.inf)
+            self._running.add(running)
+            known_as = event_id if event_id is None or type(event_id) is str else str(event_id)
+            running.began = began = self._clock()
+            if not pool.outside:
+                running.deadline = began + timeout
+                running.slot = self._attempts.note_start(part, record, running.deadline)
+            pool.start(Event(record, value, source.topic, known_as, 1, until), running)
+        return started
 
     def _start_next(
         self, part: Partition, pool: Pool[Running], room: int, *, fresh_first: bool
@@ -296,7 +294,16 @@ class ConcurrentLoop(Loop):
             return None
         batch = Batch(part)
         sent: list[Running] = []
+        post = self._receipts.poster(batch, len(group))
+        headers_of = stamper(self._handler.group, part.tp.topic, part.tp.partition, random.getrandbits(64))
         for running, answer in group:
+            record = running.pending.record
+            if not (record.headers or running.pending.attempts or running.apart) and type(answer) is list:
+                batch.add(record, running.pending.event_id)
+                if self._attempts.conclude_plain(answer, post, headers_of, record):
+                    sent.append(running)
+                    continue
+                batch.take_back(running.pending.event_id)
             delay = self._end(running, answer, batch)
             if delay is None:
                 sent.append(running)
