@@ -25,7 +25,12 @@ _FAILURES: tuple[Literal["retry", "reject", "unavailable"], ...] = ("retry", "re
 _ERROR_TYPES = {"retry": "Retry", "reject": "Reject", "unavailable": "Unavailable"}
 _REPLY = ("id", "emit", *_FAILURES, "after", "type", "stack")
 _EMIT = ("topic", "value", "key", "keyBase64", "headers")
-
+_PLAIN_REPLY, _PLAIN_EMIT = frozenset(("id", "emit")), frozenset(("topic", "value"))
+#: The request for an event without headers whose key is text and whose value is JSON.
+_PLAIN_REQUEST = (
+    b'{"id":%d,"topic":%b,"partition":%d,"offset":%d,"timestamp":%d,"key":%b,"value":%b,"headers":[],"attempt":%d}\n'
+)
+_json = orjson.dumps
 
 #: What ends a line for some readers though JSON allows it: between tokens CR and LF, in strings U+2028 and U+2029.
 _SPACES = bytes.maketrans(b"\r\n", b"  ")
@@ -34,6 +39,15 @@ _SEPARATORS = ((b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"))
 
 def request_line(event: Event, id: int) -> bytes:
     """The request for one event, with its newline."""
+    _, partition, offset, timestamp, key, raw, headers = event._record
+    if raw is not None and key is not None and event.value is not None and not headers and event.letter is None:
+        try:
+            said = _json(key.decode())
+        except UnicodeDecodeError:
+            pass
+        else:  # the usual, in half the time
+            line = (id, _json(event.topic), partition, offset, timestamp, said, one_line(raw), event.attempt)
+            return _PLAIN_REQUEST % line
     head = {
         "id": id,
         "topic": event.topic,
@@ -101,10 +115,25 @@ class _Wrong(ValueError):
 
 def outcome_of(reply: Any) -> list[Emit] | Failed:
     """What a reply's document stands for."""
+    emits = _plainly(reply)
+    if emits is not None:
+        return emits
     try:
         return _outcome(_object(reply, _REPLY, "the reply"))
     except _Wrong as e:
         return wrong(str(e))
+
+
+def _plainly(reply: Any) -> list[Emit] | None:
+    """The events of a reply that has topics and values only, as most have; None for every other."""
+    if type(reply) is not dict or reply.keys() != _PLAIN_REPLY or type(reply["emit"]) is not list:
+        return None
+    emits = []
+    for one in reply["emit"]:
+        if type(one) is not dict or one.keys() != _PLAIN_EMIT or type(one["topic"]) is not str:
+            return None
+        emits.append(Emit(one["topic"], one["value"]))
+    return emits
 
 
 def emits_of(listed: Any) -> list[Emit] | Failed:

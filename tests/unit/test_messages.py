@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from orchestrator.delivery.outcome import Failed
-from orchestrator.worker.messages import outcome_of
+from orchestrator.event import Event
+from orchestrator.records import Record
+from orchestrator.worker.messages import outcome_of, request_line
 
 
 def test_emits() -> None:
@@ -27,6 +30,15 @@ def test_emits() -> None:
         ("b", None, "k", [("h", "1"), ("h", b"\xff")]),
         ("c", 1, b"\xff", [("x", "y")]),
     ]
+
+
+@pytest.mark.parametrize("key", [b"k-1", 'a"b\\\u2028é'.encode(), b"\xff", None])
+@pytest.mark.parametrize("raw", [b'{"n": 1.50, "s": "\xe2\x80\xa8"}', b"[1,\r\n2]", b"null"])
+def test_the_usual_event_and_one_with_a_header_are_told_alike(key: bytes | None, raw: bytes) -> None:
+    value = json.loads(raw)
+    plain = Event(Record("t", 2, 7, 1_000, key, raw, ()), value, topic="orders", attempt=3)
+    other = Event(Record("t", 2, 7, 1_000, key, raw, (("h", b"1"),)), value, topic="orders", attempt=3)
+    assert request_line(plain, 9) == request_line(other, 9).replace(b'[["h","1"]]', b"[]")
 
 
 @pytest.mark.parametrize("reply", [{"id": 1}, {"id": 1, "emit": []}, {"id": 1, "emit": None}])
