@@ -10,10 +10,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 
 from orchestrator.config.model import DedupPolicy
+from orchestrator.delivery.dedup import first_of
 from orchestrator.delivery.partition import Partition
+from orchestrator.delivery.pending import EventId
 from orchestrator.errors import BrokerError
 from orchestrator.kafka.reader import Reader
 from orchestrator.records import Record, TopicPartition
@@ -74,10 +78,10 @@ class Rebuild(threading.Thread):
         starts = self._starts(reader, wanted)
         stops = {tp: _settled_end(part) for tp, part in wanted.items()}
         for records in reader.read({tp: min(starts[tp], stops[tp]) for tp in wanted}, stops):
-            for record in records:
-                part = wanted[TopicPartition(record.topic, record.partition)]
+            for place, some in groupby(records, itemgetter(0, 1)):
+                part = wanted[TopicPartition(*place)]
                 if not part.ended:
-                    register(part, self._sources[record.topic], self._policy, record)
+                    register(part, self._sources[part.tp.topic], self._policy, some)
             if all(part.ended for part in wanted.values()):
                 return
         for part in wanted.values():
@@ -97,14 +101,28 @@ class Rebuild(threading.Thread):
         return starts
 
 
-def register(part: Partition, source: Source, policy: DedupPolicy, record: Record) -> None:
-    """Take the id of a settled record; one that breaks its contract has none, one that is not settled is left alone."""
-    if part.dedup is None or not part.frontier.is_settled(record.offset):
+def register(part: Partition, source: Source, policy: DedupPolicy, records: Iterable[Record]) -> None:
+    """Take the ids of settled records; one that breaks its contract has none, one that is not settled is left alone."""
+    dedup = part.dedup
+    if dedup is None:
         return
-    value = judge(source, record)
-    found = identify(source, policy, record, value)
-    if found is not None and part.dedup.look(found, record.timestamp, hash(record.value)) == "new":
-        part.dedup.take(found, record.timestamp, hash(record.value))
+    new: dict[EventId, Record] = {}
+    tables = dedup.tables()
+    for record in records:
+        if not part.frontier.is_settled(record.offset):
+            continue
+        found = identify(source, policy, record, judge(source, record))
+        if found is None:
+            continue
+        if found in new:  # whether it counts as a copy depends on their times
+            dedup.take_all(new)
+            new.clear()
+            tables = dedup.tables()
+        first = first_of(found)
+        known = any(first in table for table in tables)
+        if not known or dedup.look(found, record.timestamp, hash(record.value)) == "new":
+            new[found] = record
+    dedup.take_all(new)
 
 
 def _settled_end(part: Partition) -> int:

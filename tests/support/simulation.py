@@ -581,8 +581,7 @@ class Life:
     def rebuild(self, parts: Sequence[Partition]) -> None:
         """What the thread of that name does, at once."""
         for part in parts:
-            for record in self.world.log[part.tp.partition]:
-                register(part, self.sources["in"], self.policy, record)
+            register(part, self.sources["in"], self.policy, self.world.log[part.tp.partition])
             self.ledger.rebuilt(part)
 
     def assign(self, *partitions: int) -> None:
