@@ -33,6 +33,15 @@ class Claims:
     owner: str = ""
     all: Mapping[Key, Claim] = field(default_factory=dict)
     why_unknown: str = ""
+    #: The claims of other pipelines, by topic.
+    _others: Mapping[str, Sequence[Claim]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        others: dict[str, list[Claim]] = {}
+        for (topic, owner), claim in self.all.items():
+            if owner != self.owner:
+                others.setdefault(topic, []).append(claim)
+        object.__setattr__(self, "_others", others)
 
     def mine(self, state: TopicState) -> Claim | None:
         """This pipeline's claim on the topic as it is now."""
@@ -40,7 +49,7 @@ class Claims:
 
     def rival(self, state: TopicState) -> Claim | None:
         """The claim of another pipeline that declares the topic, if there is one."""
-        holding = (_holding(claim, state) for claim in self._others(state.name))
+        holding = (_holding(claim, state) for claim in self._others.get(state.name, ()))
         return next((claim for claim in holding if claim is not None and claim.declared), None)
 
     def left_over(self, declared: Iterable[TopicSpec]) -> tuple[str, ...]:
@@ -66,9 +75,6 @@ class Claims:
         """Those of `left_over` that are gone, or were made again by somebody; `actual` has to answer for them."""
         seen = [name for name in self.left_over(declared) if name not in actual.unknown]
         return tuple(n for n in seen if (state := actual.topics.get(n)) is None or self.mine(state) is None)
-
-    def _others(self, topic: str) -> Iterable[Claim]:
-        return (claim for (name, owner), claim in self.all.items() if name == topic and owner != self.owner)
 
 
 @dataclass(frozen=True, slots=True)
