@@ -13,7 +13,8 @@ from orchestrator.errors import EXIT_OK, IncompatibleError, UsageError
 if TYPE_CHECKING:
     from orchestrator.cli.contractual import Compared
     from orchestrator.cli.sampling import Sample
-    from orchestrator.config.model import EventTemplate, Pipeline
+    from orchestrator.config.model import EventTemplate, Pipeline, Topic
+    from orchestrator.contracts import Contract
     from orchestrator.contracts.compatibility import Level
 
 
@@ -124,14 +125,14 @@ def _show(compared: list[Compared], samples: dict[str, Sample], level: Level, st
 def show(app: App, event: str) -> None:
     """Show the contract of an event with everything it refers to, and an example.
 
-    EVENT is the name of an event or of a topic.
+    EVENT is the name of an event or of a topic. Where the file has no example, one is made up.
     """
     from orchestrator.cli.shared import did_you_mean
     from orchestrator.contracts import load_contracts
     from orchestrator.contracts.resolve import resolved
 
     pipeline = app.load()
-    load_contracts(pipeline)
+    contracts = load_contracts(pipeline)
     template = pipeline.events.get(event) or _template_of(pipeline, event)
     name = template.topic if template else event
     topic = pipeline.topics.get(name)
@@ -140,10 +141,14 @@ def show(app: App, event: str) -> None:
         raise UsageError(f"the file has no event and no topic `{event}`", hint)
     schema = None if topic.schema is None else resolved(topic.schema)
     example = None if template is None or template.example is None else _example(pipeline, template)
+    made_up = example is None
+    if made_up and schema is not None:
+        example = _made_up(topic, contracts[name], pipeline)
     if app.json:
-        present.json_line({"event": event, "topic": name, "key": topic.key, "schema": schema, "example": example})
+        shown = {"event": event, "topic": name, "key": topic.key, "schema": schema, "example": example}
+        present.json_line({**shown, "made_up": made_up and example is not None})
     else:
-        _print(schema, example, name)
+        _print(schema, example, name, made_up=made_up)
 
 
 def _template_of(pipeline: Pipeline, topic: str) -> EventTemplate | None:
@@ -165,7 +170,19 @@ def _example(pipeline: Pipeline, template: EventTemplate) -> Any:
     )
 
 
-def _print(schema: Any, example: Any, topic: str) -> None:
+def _made_up(topic: Topic, contract: Contract, pipeline: Pipeline) -> Any:
+    """The same at every call; None for a schema that none can be made up from."""
+    from orchestrator.cli.drafts import Draft
+    from orchestrator.cli.faked import Made
+    from orchestrator.errors import ContractError
+
+    try:
+        return Made(topic, contract, pipeline.base, seed=0).value(Draft(None, {}, (), ()), validate=True)
+    except (ContractError, UsageError):
+        return None
+
+
+def _print(schema: Any, example: Any, topic: str, *, made_up: bool) -> None:
     import json
 
     if schema is None:
@@ -173,8 +190,8 @@ def _print(schema: Any, example: Any, topic: str) -> None:
     else:
         present.data(present.safe(json.dumps(schema, indent=2, ensure_ascii=False), lines=True))
     if example is None:
-        present.say("No event under `events` has an example for it.")
+        present.say("No event under `events` has an example for it, and none can be made up.")
     else:
         present.data("")
-        present.data("Example:")
+        present.data("Example, made up from the schema:" if made_up else "Example:")
         present.data(present.safe(json.dumps(example, indent=2, ensure_ascii=False), lines=True))

@@ -171,6 +171,18 @@ def test_a_contract_with_what_it_refers_to(project: Path, name: str) -> None:
     check("contract", shape)
 
 
+def test_show_makes_an_example_up_where_the_file_has_none(project: Path) -> None:
+    file = project / "pipeline.yaml"
+    file.write_text(file.read_text().partition("events:")[0])
+    done = kpipe(project, "schemas", "show", "orders", "--json")
+    shape = json.loads(done.out)
+    check("contract", shape)
+    assert shape["made_up"] is True
+    assert isinstance(shape["example"]["amount"], int | float)
+    assert kpipe(project, "schemas", "show", "orders", "--json").out == done.out
+    assert "Example, made up from the schema:" in kpipe(project, "schemas", "show", "orders").out
+
+
 def test_show_without_a_schema_or_a_name(project: Path) -> None:
     check("contract", json.loads(kpipe(project, "schemas", "show", "notes", "--json").out))
     assert "notes has no schema" in kpipe(project, "schemas", "show", "notes").err
