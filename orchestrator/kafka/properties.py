@@ -39,6 +39,8 @@ _BY_KIND: Mapping[ClientKind, Mapping[str, str]] = {
         "heartbeat.interval.ms": "3000",
         "isolation.level": "read_committed",
         "partition.assignment.strategy": "cooperative-sticky",
+        # Of each partition; librdkafka would fetch 100,000 ahead, and of a partition that is paused throws them away.
+        "queued.min.messages": "20000",
         "session.timeout.ms": "10000",
         # A topic of redriven letters is found within 5 s.
         "topic.metadata.refresh.interval.ms": "5000",

@@ -31,6 +31,8 @@ log = logging.getLogger("kpipe.worker")
 POLL_EVENTS = 2_000
 POLL_SECONDS = 0.1
 COMMIT_SECONDS = 1.0
+#: A handler that is fast gets so long (seconds) to work off what is there before a full partition is paused.
+HOLD_SECONDS = 0.1
 #: While it leaves, the group is listened to so often (seconds), and a refused last commit is repeated for so long.
 FOLLOW_SECONDS = 0.1
 LAST_COMMIT_SECONDS = 3.0
@@ -139,12 +141,25 @@ class Intake:
     # -- admission and commits ------------------------------------------------------------------------------------
 
     def _admit(self) -> None:
-        loads = self._ledger.loads()
-        wanted = frozenset(loads) if self._halted() else paused_partitions(loads, self._paused, self._limits)
+        wanted = self._to_pause()
+        if not (wanted <= self._paused or self._halted()):
+            # librdkafka throws away what it has fetched of a partition that is paused, and fetches it again.
+            self._ledger.await_progress(self._has_room, HOLD_SECONDS)
+            wanted = self._to_pause()
         if wanted != self._paused:
             self._consumer.pause(sorted(wanted - self._paused))
             self._consumer.resume(sorted(self._paused - wanted))
             self._paused = wanted
+
+    def _to_pause(self) -> frozenset[TopicPartition]:
+        loads = self._ledger.loads()
+        return frozenset(loads) if self._halted() else paused_partitions(loads, self._paused, self._limits)
+
+    def _has_room(self) -> bool:
+        """Whether all partitions are below their low-water marks, or one has nothing to run and may have to be fed."""
+        loads = self._ledger.loads()
+        starving = any(not part.fresh for part in self._ledger.partitions)
+        return starving or not paused_partitions(loads, frozenset(loads), self._limits)
 
     def _commit_on_time(self) -> None:
         now = time.monotonic()

@@ -158,6 +158,11 @@ class Ledger:
     def loads(self) -> Mapping[TopicPartition, Load]:
         return {part.tp: part.load() for part in self.partitions}
 
+    def await_progress(self, enough: Callable[[], bool], seconds: float) -> None:
+        """Wait up to so long until it is `enough`, which is asked whenever something has settled."""
+        with self._calm:
+            self._calm.wait_for(enough, seconds)
+
     def frontiers(self) -> dict[TopicPartition, int]:
         """The offset before which everything is settled, of each owned partition."""
         with self._lock:
