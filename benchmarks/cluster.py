@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from benchmarks.process import wait_for
 from benchmarks.project.workload import event
 
 PARTITIONS = 3
@@ -39,15 +40,24 @@ class Cluster:
         self.bootstrap = bootstrap
         self._admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
         self._watch = Consumer({"bootstrap.servers": bootstrap, "group.id": "bench-watch", "log_level": 0})
+        self._failed: list[KafkaError] = []
         self._producer = Producer({
             "bootstrap.servers": bootstrap, "acks": "all", "enable.idempotence": True, "compression.type": "lz4",
             "linger.ms": 20, "queue.buffering.max.messages": 1_000_000, "partitioner": "murmur2_random",
-            "delivery.report.only.error": True, "log_level": 0,
+            "delivery.report.only.error": True, "on_delivery": lambda error, _: self._failed.append(error),
+            "log_level": 0,
         })  # fmt: skip
 
     def create(self, names: Sequence[str]) -> None:
         for done in self._admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in names]).values():
             done.result(30)
+        # What is sent to a topic of which the client does not know all leaders yet is refused now and then.
+        for name in names:
+            wait_for(f"leaders of {name}", lambda name=name: self._has_leaders(name), 30)
+
+    def _has_leaders(self, name: str) -> bool:
+        found = self._producer.list_topics(name, 10).topics[name].partitions
+        return len(found) == PARTITIONS and all(one.leader >= 0 for one in found.values())
 
     def delete(self, names: Sequence[str]) -> None:
         for done in self._admin.delete_topics(list(names)).values():
@@ -62,8 +72,8 @@ class Cluster:
             self._producer.produce(topic, value, key)
             if number % 10_000 == 0:
                 self._producer.poll(0)
-        if self._producer.flush(60):
-            raise RuntimeError("Kafka did not take the events")
+        if self._producer.flush(60) or self._failed:
+            raise RuntimeError(f"Kafka did not take the events: {self._failed[:1]}")
         return size
 
     def count(self, topic: str) -> int:

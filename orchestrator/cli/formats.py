@@ -91,6 +91,10 @@ def by_format(template: str, *, escaped: bool) -> Callable[[Record, str], bytes]
     if not re.search(r"(?<!\\)(\\\\)*\\(x[0-9a-fA-F]{2}|[ntr0c])$", template):
         parts.append(b"\n")
 
+    if not escaped and len(parts) == 2 and callable(parts[0]) and parts[1] == b"\n":
+        only = parts[0]  # such as `%v`: millions may come
+        return lambda record, topic: only(record, topic) + b"\n"
+
     def render(record: Record, topic: str) -> bytes:
         done = []
         for part in parts:
