@@ -14,8 +14,10 @@ up: $(STAMP)
 	@echo "In another terminal: source $(BIN)/activate, then kpipe send order"
 	@$(BIN)/kpipe up || { code=$$?; test $$code -eq 130 || exit $$code; }
 
-# Tests wait for processes and Kafka more than they compute: three jobs, each with a Kafka of its own.
+# Tests wait for processes and Kafka more than they compute: three jobs, each with a Kafka of its own. They start thousands
+# of processes: where Python may not keep what it compiled (PYTHONDONTWRITEBYTECODE), each would compile kpipe anew.
 test: check
+	@$(BIN)/python -m compileall -q orchestrator
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 # Kills, pauses and scales workers and brokers under load, and counts what became of every event. All optional:
