@@ -312,7 +312,11 @@ class GroupConsumer:
                 return question()
             except KafkaException as e:
                 if time.monotonic() > deadline:
-                    raise BrokerError(f"no answer about this group's offsets: {e.args[0].str()}") from e
+                    raise BrokerError(
+                        f"no answer about this group's offsets: {e.args[0].str()}",
+                        "a transaction that Kafka forgot to end holds them back, too: `kafka-transactions.sh"
+                        " find-hanging` finds it, `abort` ends it",
+                    ) from e
                 log.warning("waiting for the cluster's answer about offsets: %s", e.args[0].str())
                 time.sleep(0.2)
 

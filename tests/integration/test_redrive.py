@@ -89,7 +89,9 @@ def redriven(project: Project, handler: str = "h") -> list[Record]:
         return [r for batch in reader.read(reader.beginnings(tps), reader.ends(tps)) for r in batch]
 
 
-def test_letters_go_back_to_a_running_handler_as_the_events_that_they_were(project: Project) -> None:
+@pytest.mark.parametrize("guarantee", ["at-least-once", "exactly-once"])
+def test_letters_go_back_to_a_running_handler_as_the_events_that_they_were(make: Make, guarantee: str) -> None:
+    project = make(YAML.replace("dlq: h.dlq,", f"dlq: h.dlq, guarantee: {guarantee},"))
     with project.worker("h") as h, project.worker("g") as g:
         h.wait_ready(), g.wait_ready()
         project.send("in", ({"k": f"k{n % 3}", "n": n, "eventId": f"e{n}"} for n in range(9)), headers=(("own", b"1"),))

@@ -110,6 +110,21 @@ def test_a_dead_letter_that_cannot_be_written(failure: SendFailure) -> None:
     assert [(topic, offset) for topic, _, offset in run.world.acknowledged] == [("out", 1), ("h.dlq", 0), ("out", 2)]
 
 
+def test_letters_of_aborted_transactions_are_not_counted() -> None:
+    """`kpipe_dlq_total` counts what is there: a letter whose transaction was aborted before counts once."""
+    run = History(1, exactly_once=True)
+    for step in (of(*"ab"), Turn(2, ["reject", "ok"], fates=["abort", "late-abort"])):
+        run.take(step)
+    counted = run.life.facts.meter.letters
+    assert not written(run.world, "h.dlq") and not +counted
+    for _ in range(5):
+        run.take(Turn(0, ["reject"]))
+        run.world.now += 30
+        assert counted["rejected"] == sum(written(run.world, "h.dlq").values())
+    assert counted["rejected"]
+    run.finish()
+
+
 def test_receipts_in_another_order() -> None:
     """Letters and outputs are acknowledged by different brokers, the later ones first."""
     rotated = [FASTEST + 1, 1, FASTEST + 1, 1] * 3

@@ -494,7 +494,7 @@ class Life:
         contracts = {name: Contract(name) for name in spec.topics}
         sources = sources_of(spec, handler, contracts)
         self.ledger = Ledger()
-        facts = Facts()
+        self.facts = facts = Facts()
         self.consumer: Any = FakeConsumer(world)
         self.transactions: SimulatedTransactions | None = None
         if transactional_id:
