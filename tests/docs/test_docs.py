@@ -101,7 +101,7 @@ def test_the_numbers_are_those_of_the_code() -> None:
     limits = Limits()
     ids = inspect.signature(Dedup).parameters["limit"].default
     for said in (
-        f"up to {BATCH_EVENTS:,} events or {BATCH_SECONDS} s",
+        f"Up to {BATCH_EVENTS:,} events of each partition run in a turn, for {BATCH_SECONDS} s in all",
         f"paused at {limits.partition_events:,} events or {limits.partition_bytes // 1_000_000} MB",
         f"at most {limits.worker_bytes // 1_000_000} MB",
         f"up to {MOST_RANGES} settled ranges",
