@@ -52,7 +52,8 @@ class ClaimsTopic:
     def write(self, claims: Mapping[Key, Claim | None]) -> str:
         """Keep these (None: forget) until every one is acknowledged; why it was not possible, or ""."""
         made = self._admin.create([_SPEC])[CLAIMS_TOPIC]
-        if made is not None and made.code != "TOPIC_ALREADY_EXISTS":
+        # Somebody who may not create is told so even where it is there.
+        if not (made is None or made.code == "TOPIC_ALREADY_EXISTS" or self._admin.describe([CLAIMS_TOPIC]).topics):
             return f"{CLAIMS_TOPIC} cannot be created: {made.message}"
         refused: list[str] = []
         producer = Producer(self._producer)

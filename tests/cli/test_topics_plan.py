@@ -100,6 +100,7 @@ def test_the_plan_says_whom_a_change_hits(shop: Shop) -> None:
         "topic": shop.topic,
         "handlers": [{"handler": "pay", "role": "consumes", "replicas": 5, "idle_before": 2, "idle_after": 0}],
         "groups": [{"group": f"{shop.namespace}.shop.pay", "active": False, "lag": 3}],
+        "groups_hidden": False,
         "records": 5,
     }
     assert (dlq["topic"], dlq["groups"], dlq["records"]) == (f"{shop.topic}.dlq", [], 0)
