@@ -226,9 +226,12 @@ class Transactions:
         requests = _requests({share.batch.part.tp: share.checkpoint for share in entered})
 
         def fill(producer: TransactionalProducer) -> None:
+            def give_up() -> bool:
+                return not go_on()
+
             for share in entered:
                 for index, out, _ in share.outs:
-                    producer.post(out, partial(_note, share.refused, index), lambda: not go_on())
+                    producer.post(out, partial(_note, share.refused, index), give_up)
             if not go_on():
                 raise GaveUp  # an output may have been dropped for want of room
             producer.deliver(go_on)
