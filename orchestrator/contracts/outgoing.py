@@ -11,6 +11,7 @@ from orchestrator.config.model import Topic
 from orchestrator.contracts.codec import Unencodable, decode_json, encode_json
 from orchestrator.contracts.contract import Contract
 from orchestrator.errors import ContractError
+from orchestrator.event import Emit
 from orchestrator.records import EmitHeaders, Headers, Outgoing
 
 _SCALARS = frozenset({str, int, float, bool, type(None)})
@@ -53,16 +54,18 @@ def encoded(topic: Topic, contract: Contract, value: Any, key: str | bytes | Non
     return _key_of(topic, plain) if key is None else _as_bytes(topic, key), raw
 
 
-def quickly(topic: Topic, contract: Contract) -> Callable[[Any], tuple[str | None, bytes] | None]:
-    """`encoded` for values that are plainly good: key and value. None where that is not plain: ask `encoded`.
+def writer(topic: Topic, contract: Contract) -> Callable[[Emit], tuple[str, str | None, bytes] | None]:
+    """The topic's name on the cluster, key and value for an emit that is plainly good; None: `encoded` says what it is.
 
     A value is validated as it is, not as what it was encoded to: a flat object of exactly JSON's types. That it is one
-    the contract may have proved (`scalar_members`), else it is looked at.
+    the contract may have proved (`scalar_members`), else it is looked at. One function without calls of Python: nearly
+    every output goes through it.
     """
-    valid, name, members = contract.check, topic.key, contract.members
+    place, name, valid, members = topic.kafka_name, topic.key, contract.check, contract.members
 
-    def key_and_value(value: Any) -> tuple[str | None, bytes] | None:
-        if type(value) is not dict:
+    def write(emit: Emit) -> tuple[str, str | None, bytes] | None:
+        value = emit.value
+        if type(value) is not dict or emit.key is not None or emit.headers is not None:
             return None
         known = len(value) == members
         if not (known or _SCALARS.issuperset(map(type, value.values()))):
@@ -74,13 +77,13 @@ def quickly(topic: Topic, contract: Contract) -> Callable[[Any], tuple[str | Non
             if not known and b"null" in raw:  # see `encode_json`
                 return None
             if name is None:
-                return None, raw
+                return place, None, raw
             key = value[name]
         except Exception:  # noqa: BLE001 - values are the handler's objects: their methods may raise anything
             return None
-        return (key, raw) if type(key) is str else None
+        return (place, key, raw) if type(key) is str else None
 
-    return key_and_value
+    return write
 
 
 def _reads_back(value: Any) -> bool:

@@ -14,7 +14,7 @@ chance is below 10^-20.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from operator import itemgetter
 from struct import Struct
 from typing import Any, Literal
@@ -89,16 +89,15 @@ class Dedup:
         if not events:
             return
         records = events.values()
-        times = list(map(_timestamp, records))
+        times = set(map(_timestamp, records))
         number = min(times) // self._width
-        if number == max(times) // self._width and set(map(type, events)) == {str}:
-            # Nothing here runs a line of Python for each of them, save one.
-            seconds = array("q", map(hash, map(_before, events))).tobytes()
-            payloads = array("q", map(hash, map(_value, records))).tobytes()[::WIDTH]
-            self._put(number, [hash(event_id) >> 3 for event_id in events], seconds, payloads)
-        else:
+        seconds = _seconds_of(events)
+        if seconds is None or number != max(times) // self._width:
             for event_id, record in events.items():
                 self.take(event_id, record.timestamp, hash(record.value))
+            return
+        payloads = array("q", map(hash, map(_value, records))).tobytes()[::WIDTH]
+        self._put(number, [hash(event_id) >> 3 for event_id in events], seconds, payloads)
 
     def _put(self, number: int, firsts: list[int], seconds: bytes, payloads: bytes) -> None:
         taken = self._open.get(number)
@@ -130,6 +129,14 @@ def first_of(event_id: EventId) -> int:
     """61 bits of the id's hash."""
     # A number's own hash is the number.
     return hash(event_id if type(event_id) is str else f"\0\0{event_id}") >> 3
+
+
+def _seconds_of(event_ids: Iterable[EventId]) -> bytes | None:
+    """`_second_of` all, side by side; None unless all of them are texts. No line of Python runs for each."""
+    try:
+        return array("q", map(hash, map(_before, event_ids))).tobytes()
+    except TypeError:
+        return None
 
 
 def _second_of(event_id: EventId) -> bytes:

@@ -63,9 +63,7 @@ def stamp(group: str, record: Record, attempt: int, chance: int) -> Headers:
     return ((SOURCE, source), (TRACEPARENT, b"00-%b-%016x-%b" % (trace, chance or 1, flags)), *passed)
 
 
-def stamper(
-    group: str, topic: str, partition: int, chance: int
-) -> Callable[[int, int], list[tuple[str, bytes | None]]]:
+def stamper(group: str, topic: str, partition: int, chance: int) -> Callable[[int, int], dict[str, bytes]]:
     """`stamp` for the first run of records of one partition that have no headers, from timestamp and offset.
 
     `chance` is 64 random bits: of them, each offset has a span id of its own.
@@ -74,9 +72,9 @@ def stamper(
     source, trace = before.encode(), f"00-{traces}".encode()
     pack = _TWO_NUMBERS.pack
 
-    def of(timestamp: int, offset: int) -> list[tuple[str, bytes | None]]:
+    def of(timestamp: int, offset: int) -> dict[str, bytes]:
         ids = hexlify(pack((timestamp << 20 ^ offset) & _64_BITS, chance ^ offset or 1), b"-", 8)
-        return [(SOURCE, b"%b%d/1" % (source, offset)), (TRACEPARENT, b"%b%b-01" % (trace, ids))]
+        return {SOURCE: b"%b%d/1" % (source, offset), TRACEPARENT: b"%b%b-01" % (trace, ids)}
 
     return of
 

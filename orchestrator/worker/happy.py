@@ -7,7 +7,7 @@ Rules:
 - No step is left out for being fast. What is here is what `Attempts.run` does, and a change of one is one of the other.
 - While a handler runs, the journal has its event and `Attempts.deadline` its time. They are cleared when the run of
   events ends, or has to wait for room to send, and not for each event: the next one overwrites them.
-- An answer that is one plain emit, as most are, becomes a record without an object in between (`Outputs.quick`,
+- An answer that is one plain emit, as most are, becomes a record without an object in between (`Outputs.writers`,
   `Barrier.poster`). Every other goes the way of `Attempts.conclude`.
 """
 
@@ -23,7 +23,7 @@ from orjson import loads
 from orchestrator.config.model import Handler
 from orchestrator.contracts import decode_json
 from orchestrator.contracts.codec import SHALLOW
-from orchestrator.delivery.dedup import event_id_of, first_of
+from orchestrator.delivery.dedup import first_of
 from orchestrator.delivery.lineage import stamp, stamper
 from orchestrator.delivery.outcome import Failed
 from orchestrator.delivery.pending import Pending
@@ -82,12 +82,12 @@ class HappyPath:
         # What the loop needs at hand, so that it looks nothing up twice.
         by, topic, timeout = self._by, source.topic, self._timeout
         valid = None if source.contract is None else source.contract.check
-        fresh, records, ids = part.fresh, batch.records, batch.ids
-        tables = () if part.dedup is None else part.dedup.tables()
+        fresh, popleft, records, ids = part.fresh, part.fresh.popleft, batch.records, batch.ids
+        tables, maybe_taken = () if part.dedup is None else part.dedup.tables(), False
         attempts, journal, index, meter = self._attempts, self._journal, part.journal_index, self._meter
         journal_deadline, journal_offset = journal.deadline, journal.offset
         call, read, blame = self._call, self._read, self._blame
-        quick_output, post, monotonic = self._outputs.quick, self._receipts.poster(batch, most), time.monotonic
+        writers, post, monotonic = self._outputs.writers, self._receipts.poster(batch, most), time.monotonic
         group = self._outputs.group
         headers_of = stamper(group, part.tp.topic, part.tp.partition, chance())
         now = monotonic()
@@ -105,11 +105,19 @@ class HappyPath:
                     break
             except ValueError:
                 break
-            event_id = None if by is None else event_id_of(value, by)
+            known_as = event_id = value.get(by) if type(value) is dict else None
+            if type(event_id) is str:
+                first = hash(event_id) >> 3  # `first_of`
+            elif type(event_id) is int:
+                known_as, first = str(event_id), first_of(event_id)
+            else:
+                known_as = event_id = first = None
+            for table in tables:
+                if first in table:
+                    maybe_taken = True
+            if maybe_taken or event_id in ids:
+                break
             if event_id is not None:
-                first = first_of(event_id)
-                if event_id in ids or any(first in table for table in tables):
-                    break
                 ids[event_id] = record
             records.append(record)
             most -= 1
@@ -119,7 +127,7 @@ class HappyPath:
             event._record = record
             event.value = value
             event.topic = topic
-            event.id = event_id if event_id is None or type(event_id) is str else str(event_id)
+            event.id = known_as
             event.attempt = 1
             event.deadline = None if epoch is None else began + epoch
             event.letter = None
@@ -144,10 +152,15 @@ class HappyPath:
             else:
                 meter.took(lasted)
             if type(answer) is Emit:
-                out = quick_output(answer)
+                try:
+                    out = writers[answer.topic](answer)
+                except Exception:  # noqa: BLE001 - the topic may be anything: hashing it may raise anything
+                    out = None
                 if out is not None:
-                    post(*out, list(stamp(group, record, 1, chance())) if headers else headers_of(timestamp, offset))
-                    fresh.popleft()
+                    to, key, written = out
+                    stamped = list(stamp(group, record, 1, chance())) if headers else headers_of(timestamp, offset)
+                    post(to, key, written, stamped)
+                    popleft()
                     continue
                 answer = [answer]
             if isinstance(answer, Failed):
@@ -158,7 +171,7 @@ class HappyPath:
             if wrong is not None:
                 failed = Pending(record, event_id), wrong
                 break
-            fresh.popleft()
+            popleft()
         self._at_rest()
         batch.on_stall = None
         self._meter.quick(quick, spent)

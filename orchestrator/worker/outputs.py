@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeGuard
 
 from orchestrator.config.model import Handler, Pipeline, Topic
 from orchestrator.contracts import Contract
-from orchestrator.contracts.outgoing import as_headers, encoded, quickly
+from orchestrator.contracts.outgoing import as_headers, encoded, writer
 from orchestrator.delivery.lineage import stamp, stamped
 from orchestrator.delivery.outcome import Failed
 from orchestrator.errors import ContractError
 from orchestrator.event import Emit
 from orchestrator.records import Headers, Outgoing, Record
+
+#: See `writer`.
+Writer = Callable[[Emit], tuple[str, str | None, bytes] | None]
 
 _new: Any = tuple.__new__
 
@@ -26,21 +29,10 @@ class Outputs:
             name: (pipeline.topics[name], contracts[name]) for name in handler.produces
         }
         self.group = handler.group
-        #: By the topic as the handler names it: its name on the cluster, and `quickly` for it.
-        self._quick = {
-            name: (topic.kafka_name, quickly(topic, contract)) for name, (topic, contract) in self._allowed.items()
+        #: By the topic as the handler names it; for emits that are plainly good.
+        self.writers: Mapping[str, Writer] = {
+            name: writer(topic, contract) for name, (topic, contract) in self._allowed.items()
         }
-
-    def quick(self, emit: Emit) -> tuple[str, str | None, bytes] | None:
-        """Topic, key and value for an emit that is plainly good; None: `prepare` says what it is."""
-        if emit.key is not None or emit.headers is not None:
-            return None
-        try:
-            topic, key_and_value = self._quick[emit.topic]
-        except Exception:  # noqa: BLE001 - nobody checked the topic's type: hashing it may raise anything
-            return None
-        made = key_and_value(emit.value)
-        return None if made is None else (topic, *made)
 
     def prepare(self, emits: Sequence[Emit], record: Record, attempt: int = 1) -> list[Outgoing] | Failed:
         """The records for `emits`, or why they may not be sent: then none of them is.

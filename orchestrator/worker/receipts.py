@@ -27,8 +27,10 @@ class Plan(NamedTuple):
     checkpoint: Checkpoint
 
 
+#: By name, or as pairs where a name may occur twice.
+PostHeaders = dict[str, bytes] | list[tuple[str, bytes | None]]
 #: Topic, key, value, headers.
-Post = Callable[[str, str | None, bytes, list[tuple[str, bytes | None]]], None]
+Post = Callable[[str, str | None, bytes, PostHeaders], None]
 
 
 class Waiting(NamedTuple):
@@ -123,14 +125,14 @@ class Receipts:
             lent = self._lent[batch] = self._spare.pop() if self._spare else Reports()
         reports = lent.of(batch, len(records) + most)
 
-        def post(topic: str, key: str | None, value: bytes, headers: list[tuple[str, bytes | None]]) -> None:
+        def post(topic: str, key: str | None, value: bytes, headers: PostHeaders) -> None:
             if part.ended:
                 return
             try:
                 produce(topic, value, key, -1, reports[len(records) - 1], None, 0, headers)
                 batch.sent += 1
             except NOT_QUEUED:
-                self.send(Outgoing(topic, None if key is None else key.encode(), value, tuple(headers)), batch)
+                self.send(outgoing_of(topic, key, value, headers), batch)
 
         return post
 
@@ -204,6 +206,12 @@ class Reports:
 
     def _failed(self, index: int, error: Any, message: Any) -> None:
         _failed(self._failures, index, error, message)
+
+
+def outgoing_of(topic: str, key: str | None, value: bytes, headers: PostHeaders) -> Outgoing:
+    """What a `Post` is told, for those who keep it."""
+    pairs = headers.items() if isinstance(headers, dict) else headers
+    return Outgoing(topic, None if key is None else key.encode(), value, tuple(pairs))
 
 
 def _purged(batch: Batch) -> bool:

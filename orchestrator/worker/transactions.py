@@ -33,7 +33,7 @@ from orchestrator.records import Outgoing, TopicPartition
 from orchestrator.worker.batch import Batch, Told
 from orchestrator.worker.facts import Facts
 from orchestrator.worker.ledger import Ledger
-from orchestrator.worker.receipts import ALARM_SECONDS, Post, Waiting
+from orchestrator.worker.receipts import ALARM_SECONDS, Post, PostHeaders, Waiting, outgoing_of
 from orchestrator.worker.transactor import GoOn, Refused, Transactor
 
 #: What settled without sending anything is committed so often (seconds).
@@ -97,8 +97,8 @@ class Transactions:
     def poster(self, batch: Batch, most: int) -> Post:
         """`send`, as records come without an `Outgoing`."""
 
-        def post(topic: str, key: str | None, value: bytes, headers: list[tuple[str, bytes | None]]) -> None:
-            self.send(Outgoing(topic, None if key is None else key.encode(), value, tuple(headers)), batch)
+        def post(topic: str, key: str | None, value: bytes, headers: PostHeaders) -> None:
+            self.send(outgoing_of(topic, key, value, headers), batch)
 
         return post
 

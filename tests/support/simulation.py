@@ -39,7 +39,7 @@ from orchestrator.worker.loop import Loop
 from orchestrator.worker.outputs import Outputs
 from orchestrator.worker.quarantine import Quarantine
 from orchestrator.worker.rebuild import register
-from orchestrator.worker.receipts import Post, Receipts, Waiting
+from orchestrator.worker.receipts import Post, Receipts, Waiting, outgoing_of
 from orchestrator.worker.source import sources_of
 from tests.support.transactions import SimulatedTransactions, cause_of
 
@@ -267,7 +267,7 @@ class FakeProducer:
     def produce(
         self, topic: str, value: bytes, key: str | None, _: int, on_report: OnReport, __: None, ___: int, headers: Any
     ) -> None:
-        self.post(Outgoing(topic, key and key.encode(), value, tuple(headers)), on_report, None)
+        self.post(outgoing_of(topic, key, value, headers), on_report, None)
 
     def flush(self, timeout: float) -> int:
         if self._untold:

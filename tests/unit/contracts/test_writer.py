@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 
 from orchestrator.config.model import KafkaSettings, Pipeline, Topic
 from orchestrator.contracts import Contract, load_contracts
-from orchestrator.contracts.outgoing import encoded, quickly
+from orchestrator.contracts.outgoing import encoded, writer
 from orchestrator.contracts.scalars import scalar_members
 from orchestrator.errors import ContractError
+from orchestrator.event import Emit
 
 DRAFT_7 = "http://json-schema.org/draft-07/schema"
 TOPIC = Topic("orders", "test.orders", 3, 1, {}, key="a")
@@ -76,21 +77,24 @@ def test_it_makes_what_the_other_way_makes_or_nothing(schema: Any, many: list[An
     schema = {**schema, "$defs": {"text": {"type": "string"}}}
     topic = Topic("orders", "test.orders", 3, 1, {}, key=key)
     contract = Contract("orders", jsonschema_rs.validator_for(schema), None, scalar_members(schema))
-    quick = quickly(topic, contract)
+    write = writer(topic, contract)
     for value in many:
-        made = quick(value)
+        made = write(Emit("orders", value))
         if made is not None:
-            chosen, raw = made
-            assert (None if chosen is None else chosen.encode(), raw) == encoded(topic, contract, value, None)
+            place, chosen, raw = made
+            assert place == "test.orders"
+            assert (chosen and chosen.encode(), raw) == encoded(topic, contract, value, None)
 
 
 def test_it_makes_what_most_events_are() -> None:
     schema = {"required": ["a", "n"], "properties": {"a": {"type": "string"}, "n": {"type": "number"}}}
     for members in (scalar_members(schema), None):
-        quick = quickly(TOPIC, Contract("orders", jsonschema_rs.validator_for(schema), None, members))
-        assert quick({"a": "ü", "n": 1.5}) == ("ü", '{"a":"ü","n":1.5}'.encode())
-        assert quick({"a": "x", "n": 1, "more": 2}) == ("x", b'{"a":"x","n":1,"more":2}')
-        assert quick({"a": "x"}) is None
+        write = writer(TOPIC, Contract("orders", jsonschema_rs.validator_for(schema), None, members))
+        assert write(Emit("o", {"a": "ü", "n": 1.5})) == ("test.orders", "ü", '{"a":"ü","n":1.5}'.encode())
+        assert write(Emit("o", {"a": "x", "n": 1, "more": 2})) == ("test.orders", "x", b'{"a":"x","n":1,"more":2}')
+        assert write(Emit("o", {"a": "x"})) is None
+        assert write(Emit("o", {"a": "x", "n": 1}, key="k")) is None
+        assert write(Emit("o", {"a": "x", "n": 1}, headers={})) is None
 
 
 @pytest.mark.parametrize(
