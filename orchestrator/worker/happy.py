@@ -7,32 +7,30 @@ Rules:
 - No step is left out for being fast. What is here is what `Attempts.run` does, and a change of one is one of the other.
 - While a handler runs, the journal has its event and `Attempts.deadline` its time. They are cleared when the run of
   events ends, or has to wait for room to send, and not for each event: the next one overwrites them.
+- Up to a hundred events are looked at together before the first of them runs (`Ahead`), and what they cause is sent
+  together (`Outbox`): each step finds its code and data at hand. Handlers run one after the other, and whether an
+  output may be sent is known before the next one runs.
 - An answer that is one plain emit, as most are, becomes a record without an object in between (`Outputs.writers`,
   `Barrier.poster`). Every other goes the way of `Attempts.conclude`.
 """
 
 from __future__ import annotations
 
-import random
 import time
-from functools import partial
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from orjson import loads
-
 from orchestrator.config.model import Handler
-from orchestrator.contracts import decode_json
-from orchestrator.contracts.codec import SHALLOW
-from orchestrator.delivery.dedup import first_of
-from orchestrator.delivery.lineage import stamp, stamper
 from orchestrator.delivery.outcome import Failed
-from orchestrator.delivery.pending import Pending
+from orchestrator.delivery.pending import EventId, Pending
 from orchestrator.event import Emit, Event
 from orchestrator.observe.journal import Journal
 from orchestrator.observe.meter import Meter
 from orchestrator.observe.metrics import BOUNDS
 from orchestrator.records import Record
+from orchestrator.worker.ahead import Ahead
 from orchestrator.worker.batch import Batch
+from orchestrator.worker.outbox import Outbox
 from orchestrator.worker.outputs import Outputs
 from orchestrator.worker.receipts import Barrier
 from orchestrator.worker.runner import Runner
@@ -43,8 +41,9 @@ if TYPE_CHECKING:
 
 #: Runs within it are counted together.
 _QUICK = BOUNDS[0]
+#: Outputs are sent together unless the first of them may be so old (seconds). No more than megabytes are written in it.
+SEND_SECONDS = 0.002
 new = object.__new__
-chance = partial(random.getrandbits, 64)
 
 
 class HappyPath:
@@ -61,7 +60,7 @@ class HappyPath:
         meter: Meter,
     ) -> None:
         self._attempts = attempts
-        self._by = None if handler.dedup is None else handler.dedup.by
+        self._ahead = Ahead(None if handler.dedup is None else handler.dedup.by)
         self._timeout = handler.timeout
         self._call, self._read, self._blame = _steps(runner)
         self._outputs = outputs
@@ -75,69 +74,73 @@ class HappyPath:
         Those that end well leave `fresh` and are in `batch`. The one that is returned ran and failed: it is still at
         the head, and the batch's last.
         """
-        part = batch.part
+        part, ahead = batch.part, self._ahead
         batch.on_stall = self._at_rest
-        failed: tuple[Pending, Failed] | None = None
-        before, quick, spent = len(batch.records), 0, 0.0
-        # What the loop needs at hand, so that it looks nothing up twice.
-        by, topic, timeout = self._by, source.topic, self._timeout
         valid = None if source.contract is None else source.contract.check
-        fresh, popleft, records, ids = part.fresh, part.fresh.popleft, batch.records, batch.ids
-        tables, maybe_taken = () if part.dedup is None else part.dedup.tables(), False
-        attempts, journal, index, meter = self._attempts, self._journal, part.journal_index, self._meter
+        tables = () if part.dedup is None else part.dedup.tables()
+        outbox = Outbox(self._receipts.poster(batch, most), self._outputs.group, part.tp)
+        before, until = len(batch.records), time.monotonic() + seconds
+        failed: tuple[Pending, Failed] | None = None
+        while most and part.fresh and not part.draining and time.monotonic() < until:
+            records = ahead.take(part.fresh, most)
+            values, event_ids = ahead.known(records, valid, tables, batch.ids)
+            known = zip(records, values, event_ids, strict=False)
+            failed, ran = self._run_known(source.topic, batch, known, until, outbox)
+            outbox.empty()
+            ahead.went(well=ran == len(records))
+            if not values or failed is not None:
+                break
+            most -= ran
+        self._at_rest()
+        batch.on_stall = None
+        self._meter.ok += len(batch.records) - before - (failed is not None)
+        return failed
+
+    def _run_known(
+        self,
+        topic: str,
+        batch: Batch,
+        known: Iterable[tuple[Record, Any, EventId | None]],
+        until: float,
+        outbox: Outbox,
+    ) -> tuple[tuple[Pending, Failed] | None, int]:
+        """Run these from the head of the partition, until one fails; that one, and how many ended well."""
+        # All that the loop needs is at hand: it looks nothing up twice.
+        part, records, ids, popleft = batch.part, batch.records, batch.ids, batch.part.fresh.popleft
+        attempts, journal, index, timeout = self._attempts, self._journal, part.journal_index, self._timeout
         journal_deadline, journal_offset = journal.deadline, journal.offset
-        call, read, blame = self._call, self._read, self._blame
-        writers, post, monotonic = self._outputs.writers, self._receipts.poster(batch, most), time.monotonic
-        group = self._outputs.group
-        headers_of = stamper(group, part.tp.topic, part.tp.partition, chance())
+        call, read, blame, writers = self._call, self._read, self._blame, self._outputs.writers
+        put, monotonic, started, quick, spent = outbox.put, time.monotonic, len(records), 0, 0.0
+        at = started - 1
+        failed: Failed | None = None
         now = monotonic()
-        until = now + seconds
+        send_by = now + SEND_SECONDS
         # `Event.deadline` counts from 1970.
         epoch = None if timeout == float("inf") else time.time() - now + timeout
-        while most and fresh and now < until and not part.draining:
-            record = fresh[0]
-            _, _, offset, timestamp, _, raw, headers = record
-            if raw is None:
-                break
-            try:
-                value = loads(raw) if len(raw) <= SHALLOW else decode_json(raw)
-                if not (valid is None or valid(value)):
-                    break
-            except ValueError:
-                break
-            known_as = event_id = value.get(by) if type(value) is dict else None
-            if type(event_id) is str:
-                first = hash(event_id) >> 3  # `first_of`
-            elif type(event_id) is int:
-                known_as, first = str(event_id), first_of(event_id)
-            else:
-                known_as = event_id = first = None
-            for table in tables:
-                if first in table:
-                    maybe_taken = True
-            if maybe_taken or event_id in ids:
+        for record, value, event_id in known:
+            if now >= until or part.draining:
                 break
             if event_id is not None:
                 ids[event_id] = record
             records.append(record)
-            most -= 1
+            at += 1
             began = monotonic()
             # Not `Event(…)`: that takes twice as long.
             event = new(Event)
             event._record = record
             event.value = value
             event.topic = topic
-            event.id = known_as
+            event.id = event_id if event_id is None or type(event_id) is str else str(event_id)
             event.attempt = 1
             event.deadline = None if epoch is None else began + epoch
             event.letter = None
             attempts.running = record
             if attempts.deadline:
-                journal_offset[0] = offset
+                journal_offset[0] = record.offset
                 journal_deadline[0] = attempts.deadline = began + timeout
             else:
                 attempts.deadline = began + timeout
-                journal.begin(index, offset, attempts.deadline)
+                journal.begin(index, record.offset, attempts.deadline)
             try:
                 answer = call(event)
                 if type(answer) is not Emit:
@@ -150,39 +153,37 @@ class HappyPath:
                 quick += 1
                 spent += lasted
             else:
-                meter.took(lasted)
+                self._meter.took(lasted)
+            out = None
             if type(answer) is Emit:
                 try:
                     out = writers[answer.topic](answer)
                 except Exception:  # noqa: BLE001 - the topic may be anything: hashing it may raise anything
-                    out = None
-                if out is not None:
-                    to, key, written = out
-                    stamped = list(stamp(group, record, 1, chance())) if headers else headers_of(timestamp, offset)
-                    post(to, key, written, stamped)
-                    popleft()
-                    continue
-                answer = [answer]
-            if isinstance(answer, Failed):
-                attempts.check_memory(answer, record)
-                failed = Pending(record, event_id), answer
-                break
-            wrong = self._send(answer, record, batch)
-            if wrong is not None:
-                failed = Pending(record, event_id), wrong
-                break
+                    pass
+            if out is None:
+                failed = self._conclude(answer, record, batch, outbox)
+                if failed is not None:
+                    break
+            else:
+                put((out, record, at))
+                if now > send_by:
+                    outbox.empty()
+                    send_by = now + SEND_SECONDS
             popleft()
-        self._at_rest()
-        batch.on_stall = None
         self._meter.quick(quick, spent)
-        self._meter.ok += len(records) - before - (failed is not None)
-        return failed
+        if failed is None:
+            return None, at + 1 - started
+        return (Pending(record, event_id), failed), at - started
 
-    def _send(self, answer: list[Emit], record: Record, batch: Batch) -> Failed | None:
+    def _conclude(self, answer: Any, record: Record, batch: Batch, outbox: Outbox) -> Failed | None:
         """Send what an answer asks for that is not one plain emit; or why that may not be."""
-        outs = self._outputs.prepare(answer, record) if answer else []
+        if isinstance(answer, Failed):
+            self._attempts.check_memory(answer, record)
+            return answer
+        outs = self._outputs.prepare([answer] if type(answer) is Emit else answer, record) if answer else []
         if isinstance(outs, Failed):
             return outs
+        outbox.empty()  # what was put there comes first
         for out in outs:
             self._receipts.send(out, batch)
         return None

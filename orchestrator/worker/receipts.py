@@ -29,8 +29,8 @@ class Plan(NamedTuple):
 
 #: By name, or as pairs where a name may occur twice.
 PostHeaders = dict[str, bytes] | list[tuple[str, bytes | None]]
-#: Topic, key, value, headers.
-Post = Callable[[str, str | None, bytes, PostHeaders], None]
+#: Topic, key, value, headers, and the index in the batch of the record that caused it.
+Post = Callable[[str, str | None, bytes, PostHeaders, int], None]
 
 
 class Waiting(NamedTuple):
@@ -119,20 +119,21 @@ class Receipts:
 
     def poster(self, batch: Batch, most: int) -> Post:
         """See `Barrier`: no object is made here for each of them."""
-        produce, part, records = self._producer.produce, batch.part, batch.records
+        produce, part = self._producer.produce, batch.part
         lent = self._lent.get(batch)
         if lent is None:
             lent = self._lent[batch] = self._spare.pop() if self._spare else Reports()
-        reports = lent.of(batch, len(records) + most)
+        reports = lent.of(batch, len(batch.records) + most)
 
-        def post(topic: str, key: str | None, value: bytes, headers: PostHeaders) -> None:
+        def post(topic: str, key: str | None, value: bytes, headers: PostHeaders, index: int) -> None:
             if part.ended:
                 return
             try:
-                produce(topic, value, key, -1, reports[len(records) - 1], None, 0, headers)
+                produce(topic, value, key, -1, reports[index], None, 0, headers)
                 batch.sent += 1
             except NOT_QUEUED:
-                self.send(outgoing_of(topic, key, value, headers), batch)
+                batch.sent += 1
+                self._producer.post(outgoing_of(topic, key, value, headers), reports[index], batch.stalled)
 
         return post
 

@@ -97,8 +97,9 @@ class Transactions:
     def poster(self, batch: Batch, most: int) -> Post:
         """`send`, as records come without an `Outgoing`."""
 
-        def post(topic: str, key: str | None, value: bytes, headers: PostHeaders) -> None:
-            self.send(outgoing_of(topic, key, value, headers), batch)
+        def post(topic: str, key: str | None, value: bytes, headers: PostHeaders, index: int) -> None:
+            batch.sent += 1
+            batch.outs.append((index, outgoing_of(topic, key, value, headers), None))
 
         return post
 

@@ -343,7 +343,7 @@ class SimulatedReceipts(Receipts):
         post = super().poster(batch, most)
 
         def noted(*record: Any) -> None:
-            self._speaking.add((batch, len(batch.records) - 1))
+            self._speaking.add((batch, record[-1]))
             post(*record)
 
         return noted
