@@ -34,7 +34,7 @@ from orchestrator.worker.runner import Runner
 from orchestrator.worker.source import Source
 
 #: What makes an output's headers of the timestamp and the offset of the record that caused it.
-HeadersOf = Callable[[int, int], list[tuple[str, bytes | None]]]
+HeadersOf = Callable[[int, int], dict[str, bytes]]
 
 
 def judge(source: Source, record: Record) -> Any:
@@ -191,11 +191,11 @@ class Attempts:
             self._guard.answered()
         return None
 
-    def conclude_plain(self, answer: list[Emit], post: Post, headers_of: HeadersOf, record: Record) -> bool:
+    def conclude_plain(self, answer: list[Emit], post: Post, headers_of: HeadersOf, record: Record, index: int) -> bool:
         """`conclude` for the first answer to an event, if that asks for nothing or for one plain output.
 
         False: nothing was done, and `conclude` says what it is. `headers_of` makes an output's headers of the
-        record's timestamp and offset.
+        record's timestamp and offset; `index` is the record's in its batch.
         """
         if len(answer) > 1 or self._guard.troubled:
             return False
@@ -203,7 +203,7 @@ class Attempts:
             out = self._outputs.quick(answer[0])
             if out is None:
                 return False
-            post(*out, headers_of(record.timestamp, record.offset))
+            post(*out, headers_of(record.timestamp, record.offset), index)
         self._meter.ok += 1
         return True
 

@@ -300,7 +300,7 @@ class ConcurrentLoop(Loop):
             record = running.pending.record
             if not (record.headers or running.pending.attempts or running.apart) and type(answer) is list:
                 batch.add(record, running.pending.event_id)
-                if self._attempts.conclude_plain(answer, post, headers_of, record):
+                if self._attempts.conclude_plain(answer, post, headers_of, record, len(batch.records) - 1):
                     sent.append(running)
                     continue
                 batch.take_back(running.pending.event_id)

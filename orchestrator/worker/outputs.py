@@ -34,6 +34,13 @@ class Outputs:
             name: writer(topic, contract) for name, (topic, contract) in self._allowed.items()
         }
 
+    def quick(self, emit: Emit) -> tuple[str, str | None, bytes] | None:
+        """Topic, key and value for an emit that is plainly good; None: `prepare` says what it is."""
+        try:
+            return self.writers[emit.topic](emit)
+        except Exception:  # noqa: BLE001 - the topic may be anything: hashing it may raise anything
+            return None
+
     def prepare(self, emits: Sequence[Emit], record: Record, attempt: int = 1) -> list[Outgoing] | Failed:
         """The records for `emits`, or why they may not be sent: then none of them is.
 
