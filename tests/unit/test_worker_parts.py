@@ -94,7 +94,7 @@ def test_a_record_that_is_not_written_is_the_failure_of_its_own_event() -> None:
             for index in range(3):
                 batch.add(record(index))
                 if index == failing - of:
-                    post("out", "k", b"v", [])
+                    post("out", "k", b"v", [], index)
         assert receipts.wait([*waiting(batches[0]), *waiting(batches[1])], lambda: False) == [True, True]
         failed = [{i: f.code for i, f in batch.failures.items()} for batch in batches]
         assert failed == [{failing: "_MSG_TIMED_OUT"}, {failing - 1: "_MSG_TIMED_OUT"} if failing else {}]
@@ -105,12 +105,12 @@ def test_what_is_reported_late_is_not_about_the_next_batch() -> None:
     receipts = Receipts({"bootstrap.servers": "127.0.0.1:1", "log_level": "0"}, Facts())
     first, second = (Batch(Partition(TP, "in", Checkpoint(0), None)) for _ in range(2))
     first.add(record(0))
-    receipts.poster(first, 1)("out", None, b"v", [])
+    receipts.poster(first, 1)("out", None, b"v", [], 0)
     late = receipts._lent[first].of(first, 1)[0]
     assert receipts.wait(waiting(first), lambda: True) == [False]
     first.failures.clear()
     second.add(record(0))
-    receipts.poster(second, 1)("out", None, b"v", [])
+    receipts.poster(second, 1)("out", None, b"v", [], 0)
     late(SendFailure("_MSG_TIMED_OUT", "late"), None)
     assert first.failures and not second.failures
     receipts.close(0)
