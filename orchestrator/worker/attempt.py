@@ -340,7 +340,8 @@ class Attempts:
                 pending.note_failure(refused, time.time())
                 pending.attempts += 1
                 pending.buried = "output"
-        self._facts.send_failed(pending, failure)
+        if not failure.suspect:  # of that the transaction has told, once for all its events
+            self._facts.send_failed(pending, failure)
         pending.waits += 1
         retry = self._handler.retry
         return delay_of(pending.waits, retry.backoff, retry.max_backoff, random.random())

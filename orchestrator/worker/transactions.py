@@ -44,6 +44,16 @@ LAST_SECONDS = 5.0
 AGAIN_SECONDS, MOST_AGAIN_SECONDS = 0.05, 1.0
 #: So many aborts that blame nobody, and each event of the batch gets a transaction of its own.
 ABORTS = 2
+#: What aborts a transaction because a broker was away, whatever was in it.
+_AWAY = frozenset(
+    {
+        "_MSG_TIMED_OUT", "_TIMED_OUT", "_TIMED_OUT_QUEUE", "_TRANSPORT", "_ALL_BROKERS_DOWN", "_OUTDATED",
+        "REQUEST_TIMED_OUT", "NETWORK_EXCEPTION", "BROKER_NOT_AVAILABLE", "LEADER_NOT_AVAILABLE",
+        "NOT_LEADER_FOR_PARTITION", "NOT_ENOUGH_REPLICAS", "NOT_ENOUGH_REPLICAS_AFTER_APPEND",
+        "OUT_OF_ORDER_SEQUENCE_NUMBER", "UNKNOWN_PRODUCER_ID", "KAFKA_STORAGE_ERROR",
+        "COORDINATOR_LOAD_IN_PROGRESS", "COORDINATOR_NOT_AVAILABLE", "NOT_COORDINATOR", "CONCURRENT_TRANSACTIONS",
+    }
+)  # fmt: skip
 
 Sent = tuple[int, Outgoing, Told | None]
 
@@ -130,7 +140,7 @@ class Transactions:
         if guilty:
             return set(), 0
         self._tell_aborted(failed, entered)
-        return set(), _counts(failed)
+        return set(), _counts(failed, entered)
 
     def _commit_alone(self, one: Waiting, aborts: int, stopping: Callable[[], bool], go_on: GoOn) -> bool:
         """Until the batch's own transaction is committed; False when that cannot be any more."""
@@ -148,11 +158,11 @@ class Transactions:
             if failed is None:
                 return True
             if not _blame(share):
-                aborts += _counts(failed)
+                self._tell_aborted(failed, [share])
+                aborts += _counts(failed, [share])
                 if aborts >= ABORTS:
                     _suspect_all(batch, failed)
                     return True
-                self._tell_aborted(failed, [share])
             self._sleep(pause)
             pause = min(2 * pause, MOST_AGAIN_SECONDS)
         return False
@@ -273,9 +283,13 @@ def _tell(outs: Iterable[Sent]) -> None:
             told(None)
 
 
-def _counts(failed: TransactionError | Refused) -> int:
-    """Whether the abort may be an event's doing: not where the group moved on, or the producer was finished."""
-    return int(isinstance(failed, Refused) or not (failed.outrun or failed.fatal))
+def _counts(failed: TransactionError | Refused, shares: Iterable[Share]) -> int:
+    """Whether the abort may be an event's doing: not where the group moved on, the producer was finished, or a broker
+    was away. To run each event alone would not help then, and take long."""
+    if isinstance(failed, TransactionError):
+        return int(not (failed.outrun or failed.fatal or failed.code in _AWAY))
+    refusals = {refused.code for share in shares for refused in share.refused.values()}
+    return int(not refusals or not refusals <= _AWAY)
 
 
 def _note(refused: dict[int, SendFailure], index: int, error: Any, message: Any) -> None:

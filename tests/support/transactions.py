@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tests.support.simulation import World
 
 #: What may become of a transaction: at its offsets, or at its commit, before the broker did it or after.
-FATES = ("ok", "abort", "timeout", "fenced", "unknown-void", "unknown-done", "late-abort")
+FATES = ("ok", "abort", "away", "timeout", "fenced", "unknown-void", "unknown-done", "late-abort")
 
 
 def cause_of(out: Outgoing) -> tuple[int, int]:
@@ -70,6 +70,8 @@ class FakeTransactional:
         if member.group != self.world.generation:
             raise TransactionError(KafkaError(KafkaError.ILLEGAL_GENERATION))
         if self.fate == "abort":
+            raise TransactionError(KafkaError(KafkaError.UNKNOWN))
+        if self.fate == "away":
             raise TransactionError(KafkaError(KafkaError.COORDINATOR_NOT_AVAILABLE))
         self.offsets = list(requests)
 

@@ -16,9 +16,13 @@ from orchestrator.errors import BrokerError, ForbiddenError, UsageError
 from orchestrator.kafka.consumer import Membership
 from orchestrator.kafka.producer import Producer
 from orchestrator.kafka.transactional import GaveUp, TransactionalProducer, TransactionError, transactional
-from orchestrator.records import Permission, TopicPartition
+from orchestrator.records import Outgoing, Permission, Record, TopicPartition
+from orchestrator.worker.batch import Batch
+from orchestrator.worker.facts import Facts
 from orchestrator.worker.instance import instance_id
 from orchestrator.worker.ledger import Ledger
+from orchestrator.worker.receipts import Plan, Waiting
+from orchestrator.worker.transactions import Transactions
 from orchestrator.worker.transactor import Transactor
 
 
@@ -152,6 +156,44 @@ def test_what_changed_is_held_until_it_is_committed() -> None:
     assert part.committing
     ledger.leave_changed(changed, ok=True)
     assert ledger.enter_changed() == ({}, True)
+
+
+# What an abort says about events
+
+
+class Refusing(Scripted):
+    """Refuses the first records that it is given, by these codes."""
+
+    def __init__(self, calls: list[str], codes: list[int]) -> None:
+        super().__init__(calls, {})
+        self.codes = codes
+
+    def post(self, out: Outgoing, on_report: Any, should_stop: object) -> None:
+        if self.codes:
+            on_report(KafkaError(self.codes.pop(0)), None)
+
+
+@pytest.mark.parametrize(
+    ("code", "alone"),
+    [(KafkaError._MSG_TIMED_OUT, False), (KafkaError.NOT_ENOUGH_REPLICAS, False), (KafkaError.UNKNOWN, True)],
+)
+def test_only_what_an_event_may_have_caused_makes_events_run_alone(code: int, alone: bool) -> None:
+    calls: list[str] = []
+    codes = [code] * 5
+    ledger = Ledger()
+    part = partition(ledger)
+    made: Any = lambda: Refusing(calls, codes)  # noqa: E731
+    transactions = Transactions(
+        made, lambda: Membership(None), ledger, Facts(), clock=lambda: 0.0, sleep=lambda _: None
+    )
+    transactions.open(lambda: False)
+    batch = Batch(part)
+    batch.records.append(Record("t", 0, 0, -1, None, b"{}", ()))
+    transactions.send(Outgoing("out", None, b"{}"), batch)
+    plan = Plan((), Checkpoint(1))
+    assert list(transactions.wait([Waiting(batch, lambda: plan)], lambda: False)) == [True]
+    assert [failure.suspect for failure in batch.failures.values()] == [True] * alone
+    assert calls.count("commit") == (not alone)
 
 
 # The producer underneath
