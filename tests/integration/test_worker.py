@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import Consumer
+from confluent_kafka import TopicPartition as RdPartition
 
 from orchestrator.delivery.letters import read_letter
 from orchestrator.records import Outgoing
@@ -289,6 +291,22 @@ def test_settled_ranges_above_the_frontier_survive_a_kill(make: Make) -> None:
         assert worker.accounting["done"] == 40 and worker.accounting["in_flight"] == 1
         assert worker.terminate() == 0
     assert len(outs(project)) == 40, "nothing settled was repeated"
+
+
+def test_what_somebody_else_committed_counts_by_its_offset_alone(make: Make) -> None:
+    project = make()
+    project.send("in", [{"k": f"k{i}", "n": i} for i in range(40)])
+    foreign = ["not ours \u2603 " * 300, '{"v": 99, "s": "AQE=", "n": [7, 7, 7]}']
+    group = project.pipeline.handlers["h"].group
+    other = Consumer({"bootstrap.servers": project.bootstrap, "group.id": group, "enable.auto.commit": False})
+    other.commit(offsets=[RdPartition(project.name("in"), p, 3, foreign[p]) for p in (0, 1)], asynchronous=False)
+    other.close()
+    with project.worker("h") as worker:
+        assert worker.wait_settled(34) == {"in": 34, "done": 34, "dead_lettered": 0, "skipped": 0, "in_flight": 0}
+        assert worker.terminate() == 0
+    skipped = {json.loads(r.value or b"")["n"] for r in project.read("in") if r.offset < 3}
+    assert {n for _, n in outs(project)} == set(range(40)) - skipped
+    assert all(json.loads(metadata)["v"] == 1 for _, metadata in project.committed("h", "in").values())
 
 
 def test_a_new_group_starts_where_it_says_and_commits_that_at_once(make: Make) -> None:
