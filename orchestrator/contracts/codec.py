@@ -73,6 +73,8 @@ def encode_json(value: Any) -> bytes:
     try:
         raw = orjson.dumps(value, default=_extra, option=_OPTIONS)
     except orjson.JSONEncodeError as error:
+        if error.__cause__ is not None and not isinstance(error.__cause__, Exception):
+            raise error.__cause__ from None  # Ctrl-C while `_extra` ran
         raise _blame(value, error) from None
     # orjson writes NaN and infinities as null, silently; only a document with a null in it can hide one.
     if b"null" in raw:

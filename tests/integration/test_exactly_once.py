@@ -118,7 +118,7 @@ def test_outputs_letters_and_offsets_are_there_once(make: Make, concurrency: int
 @pytest.mark.parametrize("concurrency", [1, 10])
 def test_killed_under_load_nothing_is_twice_lost_or_out_of_order(make: Make, concurrency: int) -> None:
     project = make(concurrency)
-    project.send("in", [{"k": f"k{n % 20}", "n": n, "sleep": 0.001} for n in range(3000)])
+    project.send("in", [{"k": f"k{n % 20}", "n": n, "sleep": 0.002 * concurrency} for n in range(3000)])
     for _ in range(2):
         with project.worker("h") as worker:
             before = len(project.read("out"))

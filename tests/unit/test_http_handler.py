@@ -181,7 +181,7 @@ def test_the_deadline_covers_the_whole_exchange(server: Endpoint) -> None:
         return Reply()
 
     server.answer = slow
-    runner = HttpHandler(handler(server.url, timeout=0.1), "shop")
+    runner = HttpHandler(handler(server.url, timeout=0.5), "shop")
     failed = runner.run(event())
     assert isinstance(failed, Failed) and failed.verdict == "timeout"
     ended.set()

@@ -216,7 +216,7 @@ def test_a_fatal_error_is_noted_and_not_raised_out_of_a_wait(problem: Exception)
         def __len__(self) -> int:
             return 3
 
-    producer = Producer({"bootstrap.servers": "127.0.0.1:1"})
+    producer = Producer({"bootstrap.servers": "127.0.0.1:1", "log_level": "0"})
     producer._rd = Rd()  # type: ignore[assignment]
     assert producer.flush(1) == 3
     assert producer.fatal is not None and producer.fatal.fatal()
@@ -237,7 +237,10 @@ class Silent:
 
 
 def silent() -> tuple[TransactionalProducer, Silent]:
-    producer, client = TransactionalProducer({"bootstrap.servers": "127.0.0.1:1", "transactional.id": "x"}), Silent()
+    producer, client = (
+        TransactionalProducer({"bootstrap.servers": "127.0.0.1:1", "log_level": "0", "transactional.id": "x"}),
+        Silent(),
+    )
     producer._rd, producer._longest = client, 0.1  # type: ignore[assignment]
     return producer, client
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from orchestrator.contracts import Undecodable, Unencodable, decode_json, encode_json
+from orchestrator.contracts import Undecodable, Unencodable, codec, decode_json, encode_json
 from orchestrator.contracts.codec import MAX_DEPTH
 
 
@@ -178,3 +178,12 @@ def test_whatever_is_read_can_be_written(raw: bytes) -> None:
 @given(st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**200), max_value=10**200))
 def test_a_decimal_keeps_every_digit(number: Decimal) -> None:
     assert json.loads(encode_json(number), parse_float=Decimal, parse_int=Decimal) == number
+
+
+def test_ctrl_c_while_a_value_is_written_is_no_fault_of_the_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(value: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(codec, "_number", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        codec.encode_json({"amount": Decimal("1.10")})
