@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 _QUICK = BOUNDS[0]
 #: Outputs are sent together unless the first of them may be so old (seconds). No more than megabytes are written in it.
 SEND_SECONDS = 0.002
+#: After a run of `SLOW_SECONDS`, every output is sent at once for `HURRY_SECONDS`: it waits for no slow one behind it.
+SLOW_SECONDS, HURRY_SECONDS = 0.02, 60.0
 new = object.__new__
 
 
@@ -67,6 +69,7 @@ class HappyPath:
         self._receipts = receipts
         self._journal = journal
         self._meter = meter
+        self._hurry_until = 0.0
 
     def run(self, source: Source, batch: Batch, most: int, seconds: float) -> tuple[Pending, Failed] | None:
         """Run up to `most` events from the head of the batch's partition, and start none after `seconds`.
@@ -114,7 +117,7 @@ class HappyPath:
         at = started - 1
         failed: Failed | None = None
         now = monotonic()
-        send_by = now + SEND_SECONDS
+        send_by = now if now < self._hurry_until else now + SEND_SECONDS
         # `Event.deadline` counts from 1970.
         epoch = None if timeout == float("inf") else time.time() - now + timeout
         for record, value, event_id in known:
@@ -154,6 +157,8 @@ class HappyPath:
                 spent += lasted
             else:
                 self._meter.took(lasted)
+                if lasted > SLOW_SECONDS:
+                    self._hurry_until = now + HURRY_SECONDS
             out = None
             if type(answer) is Emit:
                 try:
@@ -166,9 +171,9 @@ class HappyPath:
                     break
             else:
                 put((out, record, at))
-                if now > send_by:
+                if now >= send_by:
                     outbox.empty()
-                    send_by = now + SEND_SECONDS
+                    send_by = now if now < self._hurry_until else now + SEND_SECONDS
             popleft()
         self._meter.quick(quick, spent)
         if failed is None:

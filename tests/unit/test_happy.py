@@ -116,6 +116,22 @@ def test_outputs_do_not_wait_for_slow_events(monkeypatch: pytest.MonkeyPatch) ->
     assert set(waiting) == {0}
 
 
+def test_after_a_slow_event_outputs_wait_for_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(happy, "SLOW_SECONDS", 0.01)
+    monkeypatch.setattr(happy, "SEND_SECONDS", 60.0)
+    sent_before: list[int] = []
+
+    def handle(event: Event) -> Emit:
+        sent_before.append(len(path.sent.all))
+        if event.offset == 0:
+            time.sleep(0.02)
+        return plain(event)
+
+    path = Path(handle)
+    assert path.run() is None
+    assert sent_before == list(range(200)), "each is sent before the next event runs"
+
+
 @pytest.mark.parametrize("stop", ["draining", "time", "most"])
 def test_no_event_starts_when_it_is_time_to_stop(stop: str) -> None:
     def some(event: Event) -> Emit:
