@@ -47,6 +47,7 @@ def main() -> None:
                 os.kill(os.getpid(), signal.SIGSEGV)
             elif user == "hang":
                 child.send_signal(signal.SIGSTOP)
+                os.waitid(os.P_PID, child.pid, os.WSTOPPED)  # until then another thread of it may read on
             with changed:
                 unanswered += 1
             try:
