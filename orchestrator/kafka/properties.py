@@ -36,6 +36,8 @@ _BY_KIND: Mapping[ClientKind, Mapping[str, str]] = {
         "enable.auto.offset.store": "false",
         "enable.partition.eof": "true",
         "fetch.error.backoff.ms": "100",
+        # A full queue is looked at again after a moment, where librdkafka would ask for nothing more in a whole second.
+        "fetch.queue.backoff.ms": "10",
         "heartbeat.interval.ms": "3000",
         "isolation.level": "read_committed",
         "partition.assignment.strategy": "cooperative-sticky",
