@@ -37,6 +37,7 @@ def main(bootstrap: str, source: str, target: str, group: str, pace: str = "pati
         "auto.offset.reset": "earliest",
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
+        "fetch.queue.backoff.ms": 10,  # of 1,000: a queue that was full for a moment would dry up
         "partition.assignment.strategy": "cooperative-sticky",
     })  # fmt: skip
     consumer.subscribe([source])

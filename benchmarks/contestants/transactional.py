@@ -30,6 +30,7 @@ def main(bootstrap: str, source: str, target: str, group: str) -> None:
         "group.id": group,
         "auto.offset.reset": "earliest",
         "enable.auto.commit": False,
+        "fetch.queue.backoff.ms": 10,
         "isolation.level": "read_committed",
     })  # fmt: skip
     consumer.subscribe([source])

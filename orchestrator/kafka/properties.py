@@ -38,11 +38,13 @@ _BY_KIND: Mapping[ClientKind, Mapping[str, str]] = {
         "fetch.error.backoff.ms": "100",
         # A full queue is looked at again after a moment, where librdkafka would ask for nothing more in a whole second.
         "fetch.queue.backoff.ms": "10",
+        "fetch.wait.max.ms": "100",
+        "max.partition.fetch.bytes": "262144",
         "heartbeat.interval.ms": "3000",
         "isolation.level": "read_committed",
         "partition.assignment.strategy": "cooperative-sticky",
         # Of each partition; librdkafka would fetch 100,000 ahead, and of a partition that is paused throws them away.
-        "queued.min.messages": "20000",
+        "queued.min.messages": "10000",
         "session.timeout.ms": "10000",
         # A topic of redriven letters is found within 5 s.
         "topic.metadata.refresh.interval.ms": "5000",

@@ -67,7 +67,7 @@ ABANDON_SECONDS = 3.0
 #: What Python gets to end the process by itself (seconds).
 FINALIZING_SECONDS = 1.0
 #: What is sent is flushed as soon as nothing more is to be run: lingering makes nobody wait who would not wait anyway.
-_PRODUCER = {"linger.ms": "20"}
+_PRODUCER = {"linger.ms": "5"}
 _DEFAULT_MAX_POLL_MS = 300_000
 _DEFAULT_BATCH_SIZE = 1_000_000
 #: Bytes of a batch's header (61 in format version 2, KIP-98) and more.

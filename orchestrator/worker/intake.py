@@ -31,7 +31,10 @@ log = logging.getLogger("kpipe.worker")
 POLL_EVENTS = 2_000
 POLL_SECONDS = 0.1
 COMMIT_SECONDS = 1.0
-#: A handler that is fast gets so long (seconds) to work off what is there before a full partition is paused.
+#: What a partition needs not to run dry before the next poll (events).
+AHEAD_EVENTS = 2_000
+#: With so many waiting everywhere, or a partition full, nothing is polled for so long (seconds) at most: a handler that is
+#: fast works them off. librdkafka throws away what it has fetched of a partition that is paused.
 HOLD_SECONDS = 0.1
 #: While it leaves, the group is listened to so often (seconds), and a refused last commit is repeated for so long.
 FOLLOW_SECONDS = 0.1
@@ -141,11 +144,9 @@ class Intake:
     # -- admission and commits ------------------------------------------------------------------------------------
 
     def _admit(self) -> None:
+        if not self._halted():
+            self._ledger.await_progress(self._hungry, HOLD_SECONDS)
         wanted = self._to_pause()
-        if not (wanted <= self._paused or self._halted()):
-            # librdkafka throws away what it has fetched of a partition that is paused, and fetches it again.
-            self._ledger.await_progress(self._has_room, HOLD_SECONDS)
-            wanted = self._to_pause()
         if wanted != self._paused:
             self._consumer.pause(sorted(wanted - self._paused))
             self._consumer.resume(sorted(self._paused - wanted))
@@ -155,11 +156,21 @@ class Intake:
         loads = self._ledger.loads()
         return frozenset(loads) if self._halted() else paused_partitions(loads, self._paused, self._limits)
 
-    def _has_room(self) -> bool:
-        """Whether all partitions are below their low-water marks, or one has nothing to run and may have to be fed."""
-        loads = self._ledger.loads()
-        starving = any(not part.fresh for part in self._ledger.partitions)
-        return starving or not paused_partitions(loads, frozenset(loads), self._limits)
+    def _hungry(self) -> bool:
+        """Whether to poll now: a partition has run dry, or soon will and none is full; or none has much to do.
+
+        One of which everything is here may be dry: polling brings it nothing.
+        """
+        parts = self._ledger.partitions
+        if self._ledger.commit_wanted or not any(len(part.fresh) >= AHEAD_EVENTS for part in parts):
+            return True
+        low = [part for part in parts if len(part.fresh) < AHEAD_EVENTS and self._has_more(part)]
+        return not all(part.fresh for part in low) or bool(low and self._to_pause() <= self._paused)
+
+    def _has_more(self, part: Partition) -> bool:
+        """Whether there may be events of `part` that have not arrived: the last fetch saw the end of its log."""
+        end = self._consumer.known_end(part.tp)
+        return end is None or end > max(part.received, part.end)
 
     def _commit_on_time(self) -> None:
         now = time.monotonic()
