@@ -172,7 +172,7 @@ class Worker:
         self._loop = (
             Loop(*parts)
             if handler.concurrency == 1 and not hasattr(runner, "pool")
-            else ConcurrentLoop(*parts, pool=lambda: pool_for(runner, handler.concurrency, self._ledger.work.set))
+            else ConcurrentLoop(*parts, pool=lambda: pool_for(runner, handler.concurrency, self._ledger.wake))
         )
         properties = client_properties(pipeline.kafka, "consumer", config.bootstrap) | {"group.id": handler.group}
         budget = _drain_budget(handler, properties)

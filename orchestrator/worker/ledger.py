@@ -47,6 +47,12 @@ class Ledger:
         #: The owned partitions in a stable order; replaced, never changed, so that readers need no lock.
         self.partitions: tuple[Partition, ...] = ()
 
+    def wake(self) -> None:
+        """There is something to look at. Cheap where that was said before and nobody has looked yet: whoever looks
+        clears `work` first, and sees all that was there when it was set."""
+        if not self.work.is_set():
+            self.work.set()
+
     # -- the thread that polls ------------------------------------------------------------------------------------
 
     def open(self, part: Partition, committed: Checkpoint | None) -> None:
