@@ -9,7 +9,7 @@ the question how far it is.
 from __future__ import annotations
 
 import os
-import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -51,6 +51,12 @@ class Result(NamedTuple):
     peak: int
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def script(name: str, *more: str, python: str = sys.executable) -> Callable[[str, str, str, str], list[str]]:
     return lambda *where: [python, str(HERE / "contestants" / name), *where, *more]
 
@@ -59,8 +65,8 @@ def peer(name: str, *more: str) -> Callable[[str, str, str, str], list[str]]:
     return script(name, *more, python=str(PEERS))
 
 
-def kpipe(handler: str) -> Callable[[str, str, str, str], list[str]]:
-    return lambda *where: [*KPIPE, "up", handler]
+def kpipe(*handlers: str) -> Callable[[str, str, str, str], list[str]]:
+    return lambda *where: [*KPIPE, "up", *handlers]
 
 
 LOOP = Contestant("loop", "hand-written loop", script("loop.py", "patient"))
@@ -72,6 +78,8 @@ ALL = (
     ),
     Contestant("exec-node", "kpipe, a program in JavaScript", kpipe("exec-node"), share=0.5, handler="exec-node"),
     Contestant("exec-python", "kpipe, a program in Python", kpipe("exec-python"), share=0.5, handler="exec-python"),
+    Contestant("two", "kpipe, two workers", kpipe("two"), handler="two"),
+    Contestant("http", "kpipe, an HTTP endpoint", kpipe("http", "endpoint"), share=0.1, handler="http"),
     Contestant("transactional", "hand-written loop, transactions", script("transactional.py"), transactional=True),
     Contestant("aiokafka", "aiokafka loop", peer("aiokafka_loop.py"), share=0.5),
     Contestant("quix", "Quix Streams", peer("quix.py"), share=0.25),
@@ -104,6 +112,7 @@ class Stage:
             **os.environ,
             "KAFKA_BOOTSTRAP": self.cluster.bootstrap,
             "BENCH_RUN": self._run,
+            "BENCH_PORT": str(free_port()),
             "PYTHONPATH": str(self._folder),
         }
         return Started(self.contestant.argv(*where), self._folder, env, self._folder / f"{self._run}.log")
@@ -129,15 +138,15 @@ def run(cluster: Cluster, folder: Path, contestant: Contestant, name: str, event
         with stage.start() as started:
             stage.wait(started, WARM_UP, START_SECONDS)
             time.sleep(0.5)
-            worker = started.worker()
-            os.kill(worker, signal.SIGSTOP)
+            workers = started.workers()
+            started.halt()
             cluster.fill(stage.source, events, salt=2)
-            before = usage(worker)
+            before = usage(*workers)
             begun = time.perf_counter()
-            os.kill(worker, signal.SIGCONT)
+            started.go_on()
             stage.wait(started, WARM_UP + events, RUN_SECONDS)
             seconds = time.perf_counter() - begun
-            after = usage(worker)
+            after = usage(*workers)
     return _result(events, seconds, before, after)
 
 

@@ -33,7 +33,7 @@ def held(cluster: Cluster, folder: Path, contestant: Contestant, name: str, even
         with stage.start() as started:
             stage.wait(started, 100, START_SECONDS)
             time.sleep(1.0)  # what is done once a second has been done
-            worker, above = started.worker(), started.process.pid
+            (worker,), above = started.workers(), started.process.pid
             idle = usage(worker).rss
             cluster.fill(stage.source, events, salt=2)
             stage.wait(started, 100 + events, RUN_SECONDS)

@@ -24,11 +24,16 @@ class Usage(NamedTuple):
     peak: int
 
 
-def usage(pid: int) -> Usage:
+def usage(*pids: int) -> Usage:
+    """Of these processes together."""
+    return Usage(*(sum(one) for one in zip(*map(_usage, pids), strict=True)))
+
+
+def _usage(pid: int) -> tuple[float, int, int]:
     times = psutil.Process(pid).cpu_times()
     said = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in line)
     rss, peak = (int(said[name].split()[0]) * 1024 if name in said else 0 for name in ("VmRSS", "VmHWM"))
-    return Usage(times.user + times.system, rss, peak)
+    return times.user + times.system, rss, peak
 
 
 class Started:
@@ -53,13 +58,21 @@ class Started:
             self._signal(signal.SIGKILL)
             self.process.wait()
 
-    def worker(self) -> int:
-        """The process that does the work: the last of the line below the one that was started."""
+    def workers(self) -> list[int]:
+        """The processes that do the work: the last of each line below the one that was started."""
         below = psutil.Process(self.process.pid).children(recursive=True)
         named = [p for p in below if _WORKER in p.cmdline()]
         # Its shim has the same words; a worker may have a program below it, which has not.
         leaves = [p for p in named if not any(_WORKER in child.cmdline() for child in p.children())]
-        return leaves[0].pid if leaves else self.process.pid
+        return [leaf.pid for leaf in leaves] or [self.process.pid]
+
+    def halt(self) -> None:
+        for pid in self.workers():
+            os.kill(pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        for pid in self.workers():
+            os.kill(pid, signal.SIGCONT)
 
     def check(self) -> None:
         """Raises RuntimeError when it has ended."""

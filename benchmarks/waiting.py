@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -29,11 +27,11 @@ def rate(cluster: Cluster, folder: Path, contestant: Contestant, name: str, even
         cluster.fill(stage.source, WARM_UP, salt=1)
         with stage.start() as started:
             stage.wait(started, WARM_UP, START_SECONDS)
-            worker = started.worker()
-            os.kill(worker, signal.SIGSTOP)
+            (worker,) = started.workers()
+            started.halt()
             cluster.fill(stage.source, events, salt=2)
             before, begun = usage(worker), time.perf_counter()
-            os.kill(worker, signal.SIGCONT)
+            started.go_on()
             stage.wait(started, WARM_UP + events, RUN_SECONDS)
             seconds, after = time.perf_counter() - begun, usage(worker)
     return events / seconds, (after.cpu - before.cpu) / events

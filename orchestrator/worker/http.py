@@ -10,6 +10,8 @@ Rules (DESIGN section 6; the tables are in docs/protocol.md):
 from __future__ import annotations
 
 import asyncio
+import logging
+import ssl
 import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -47,14 +49,15 @@ class HttpHandler:
     is_async = True
 
     def __init__(self, handler: Handler, pipeline: str) -> None:
+        # It would log each request; what became of an event is told by its outcome.
+        logging.getLogger("httpx").setLevel(logging.WARNING)
         self._url = httpx.URL(str(handler.target))
         self._source = f"/{pipeline}/"
         self._timeout = None if handler.timeout == float("inf") else handler.timeout
-        self._size = handler.concurrency
         self._headers = dict(handler.headers)
         self._expects_output = bool(handler.produces)
         self._runner: asyncio.Runner | None = None
-        self._client: httpx.AsyncClient | None = None
+        self._clients = Clients(self._url)
 
     def run(self, event: Event) -> list[Emit] | Failed:
         if self._runner is None:
@@ -62,11 +65,10 @@ class HttpHandler:
         return self._runner.run(self.run_async(event))
 
     async def run_async(self, event: Event) -> list[Emit] | Failed:
-        if self._client is None:
-            self._client = client_for(self._url, self._size)
+        client = self._clients.take()
         try:
             async with asyncio.timeout(self._timeout):
-                return await self._post(self._client, event)
+                return await self._post(client, event)
         except TimeoutError:
             return Failed("timeout", f"{self._name}: no answer within {self._timeout:g} s", "Timeout")
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as e:
@@ -75,11 +77,12 @@ class HttpHandler:
             return Failed("retry", f"{self._name}: the connection broke: {e or _type_of(e)}", _type_of(e))
         except Exception as e:  # noqa: BLE001 - what a client library raises is this event's outcome, not the worker's end
             return Failed("retry", f"{self._name}: {e}", _type_of(e))
+        finally:
+            self._clients.give_back(client)
 
     def close(self) -> None:
         if self._runner is not None:
-            if self._client is not None:
-                self._runner.run(self._client.aclose())
+            self._runner.run(self._clients.close())
             self._runner.close()
 
     @property
@@ -153,12 +156,36 @@ class HealthProbe:
         self._done()
 
 
-def client_for(url: httpx.URL, size: int) -> httpx.AsyncClient:
-    """A client with `size` connections that stay open between events."""
-    limits = httpx.Limits(max_connections=size, max_keepalive_connections=size, keepalive_expiry=30.0)
-    timeout = httpx.Timeout(None, connect=CONNECT_SECONDS)
-    # A proxy from the environment knows no way back to this machine.
-    return httpx.AsyncClient(timeout=timeout, limits=limits, trust_env=not is_loopback(url))
+class Clients:
+    """Clients with one connection each, which stays open between events; as many as there ever were events at once.
+
+    One client with all the connections looks at each of them for every request (httpx 0.28): with a hundred that is
+    most of what a request costs.
+    """
+
+    def __init__(self, url: httpx.URL) -> None:
+        self._free: list[httpx.AsyncClient] = []
+        # A proxy from the environment knows no way back to this machine.
+        self._trusts_env = not is_loopback(url)
+        self._ssl: ssl.SSLContext | None = None
+
+    def take(self) -> httpx.AsyncClient:
+        """One that nobody uses: the last that was given back, so that no more connections are open than are needed."""
+        return self._free.pop() if self._free else self._made()
+
+    def give_back(self, client: httpx.AsyncClient) -> None:
+        self._free.append(client)
+
+    async def close(self) -> None:
+        for client in self._free:
+            await client.aclose()
+
+    def _made(self) -> httpx.AsyncClient:
+        # Reading the certificates that are trusted takes 15 ms.
+        self._ssl = self._ssl or httpx.create_ssl_context(trust_env=self._trusts_env)
+        limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=30.0)
+        timeout = httpx.Timeout(None, connect=CONNECT_SECONDS)
+        return httpx.AsyncClient(verify=self._ssl, timeout=timeout, limits=limits, trust_env=self._trusts_env)
 
 
 def is_loopback(url: httpx.URL) -> bool:

@@ -33,8 +33,8 @@ POLL_SECONDS = 0.1
 COMMIT_SECONDS = 1.0
 #: What a partition needs not to run dry before the next poll (events).
 AHEAD_EVENTS = 2_000
-#: With so many waiting everywhere, or a partition full, nothing is polled for so long (seconds) at most: a handler that is
-#: fast works them off. librdkafka throws away what it has fetched of a partition that is paused.
+#: With so many waiting everywhere, or a partition full, nothing is polled for so long (seconds) at most: a handler that
+#: is fast works them off. librdkafka throws away what it has fetched of a partition that is paused.
 HOLD_SECONDS = 0.1
 #: While it leaves, the group is listened to so often (seconds), and a refused last commit is repeated for so long.
 FOLLOW_SECONDS = 0.1

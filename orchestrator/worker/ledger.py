@@ -228,6 +228,7 @@ class Ledger:
                 part.suspects[offset] = part.suspects.get(offset, Strikes())._replace(solo=True)
             self.commits_asked += 1
             mine = self.commits_asked
+            self._calm.notify_all()  # who commits may be waiting for progress
             self._calm.wait_for(
                 lambda: self._commits_made >= mine or part.draining or part.ended or self._drains > 0, patience
             )

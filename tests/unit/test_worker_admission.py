@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import pytest
+
 from orchestrator.delivery.checkpoint import Checkpoint
 from orchestrator.delivery.frontier import Frontier
 from orchestrator.delivery.partition import Partition
 from orchestrator.delivery.tally import Tally
 from orchestrator.records import Record, TopicPartition
+from orchestrator.worker.intake import AHEAD_EVENTS
 from tests.support.simulation import Life, World
 
 FULL = 10_000
@@ -22,6 +25,10 @@ class Pausing:
 
     def __init__(self) -> None:
         self.paused: set[TopicPartition] = set()
+        self.ends: dict[TopicPartition, int] = {}
+
+    def known_end(self, tp: TopicPartition) -> int | None:
+        return self.ends.get(tp)
 
     def pause(self, partitions: Sequence[TopicPartition]) -> None:
         self.paused |= set(partitions)
@@ -30,10 +37,11 @@ class Pausing:
         self.paused -= set(partitions)
 
 
-def member(*arrived: int) -> tuple[Life, list[Partition], Pausing]:
-    """A worker with a partition for each number, and as many events in flight there."""
+def member(*arrived: int, more: int = 1_000) -> tuple[Life, list[Partition], Pausing]:
+    """A worker with a partition for each number, and as many events in flight there; `more` are still to come."""
     life = Life(World())
     consumer: Any = Pausing()
+    consumer.ends = {TopicPartition("in", number): count + more for number, count in enumerate(arrived)}
     life.intake._consumer = consumer
     parts = [Partition(TopicPartition("in", number), "in", Checkpoint(0), None) for number in range(len(arrived))]
     for part, count in zip(parts, arrived, strict=True):
@@ -74,3 +82,74 @@ def test_nobody_waits_where_another_partition_has_nothing_to_run(monkeypatch: An
     life, (full, _), consumer = member(FULL, 0)
     life.intake._admit()
     assert consumer.paused == {full.tp}
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever holds does so until the test times out."""
+    monkeypatch.setattr("orchestrator.worker.intake.HOLD_SECONDS", 60.0)
+
+
+def admitting(life: Life) -> threading.Thread:
+    thread = threading.Thread(target=life.intake._admit)
+    thread.start()
+    return thread
+
+
+@pytest.mark.usefixtures("patient")
+def test_nothing_is_polled_while_enough_waits_everywhere() -> None:
+    life, (low, high), _ = member(AHEAD_EVENTS, 2 * AHEAD_EVENTS)
+    thread = admitting(life)
+    settle(life, high, 10)
+    assert not ended_within(thread, 0.2)
+    settle(life, low, 1)
+    assert ended_within(thread, 5)
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_partition_of_which_everything_is_here_is_not_hungry() -> None:
+    life, (busy, _, _), consumer = member(AHEAD_EVENTS, 0, 10, more=0)
+    consumer.ends[busy.tp] += 1
+    thread = admitting(life)
+    assert not ended_within(thread, 0.2)
+    settle(life, busy, 1)
+    assert ended_within(thread, 5)
+
+
+@pytest.mark.usefixtures("patient")
+def test_one_whose_end_is_not_known_may_have_more() -> None:
+    life, (_, other), consumer = member(AHEAD_EVENTS, 0, more=0)
+    del consumer.ends[other.tp]
+    life.intake._admit()
+
+
+@pytest.mark.usefixtures("patient")
+def test_markers_behind_the_last_event_are_no_more_events() -> None:
+    life, (busy, other), consumer = member(AHEAD_EVENTS, 3, more=0)
+    settle(life, other, 3)
+    consumer.ends[other.tp] += 1  # the marker of a transaction
+    life.ledger.reach_end(other.tp, 4)
+    thread = admitting(life)
+    assert not ended_within(thread, 0.2)
+    consumer.ends[busy.tp] += 1
+    settle(life, busy, 1)
+    assert ended_within(thread, 5)
+
+
+@pytest.mark.usefixtures("patient")
+def test_whoever_waits_for_a_commit_is_not_kept_waiting() -> None:
+    life, (busy,), _ = member(AHEAD_EVENTS)
+    thread = admitting(life)
+    assert not ended_within(thread, 0.2)
+    life.ledger.announce(busy, None, 0.0)
+    assert ended_within(thread, 5)
+
+
+def test_nobody_holds_while_there_is_little_to_do() -> None:
+    life, _, _ = member(10, 0, AHEAD_EVENTS - 1, more=0)
+    assert life.intake._hungry()
+
+
+def ended_within(thread: threading.Thread, seconds: float) -> bool:
+    thread.join(seconds)
+    return not thread.is_alive()
