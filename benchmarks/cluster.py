@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupState, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from benchmarks.process import wait_for
@@ -86,6 +86,12 @@ class Cluster:
         except KafkaException:  # a topic so new that not everybody knows who leads it
             return 0
         return sum(high - low for low, high in ends)
+
+    def shared_by(self, group: str, members: int) -> bool:
+        """Whether so many members of the group have partitions, and no rebalance is under way."""
+        found = self._admin.describe_consumer_groups([group])[group].result(10)
+        own = [member for member in found.members if member.assignment.topic_partitions]
+        return found.state == ConsumerGroupState.STABLE and len(own) == members
 
     def committed(self, group: str, topic: str) -> int:
         """Events of `topic` that `group` has behind it."""

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,8 +39,9 @@ class Contestant:
     argv: Callable[[str, str, str, str], list[str]]
     share: float = 1.0
     transactional: bool = False
-    #: Whose consumer group it is in kpipe's pipeline.
+    #: Whose consumer group it is in kpipe's pipeline, and how many processes share the work.
     handler: str = "kpipe"
+    members: int = 1
 
 
 class Result(NamedTuple):
@@ -78,7 +80,7 @@ ALL = (
     ),
     Contestant("exec-node", "kpipe, a program in JavaScript", kpipe("exec-node"), share=0.5, handler="exec-node"),
     Contestant("exec-python", "kpipe, a program in Python", kpipe("exec-python"), share=0.5, handler="exec-python"),
-    Contestant("two", "kpipe, two workers", kpipe("two"), handler="two"),
+    Contestant("two", "kpipe, two workers", kpipe("two"), handler="two", members=2),
     Contestant("http", "kpipe, an HTTP endpoint", kpipe("http", "endpoint"), share=0.1, handler="http"),
     Contestant("transactional", "hand-written loop, transactions", script("transactional.py"), transactional=True),
     Contestant("aiokafka", "aiokafka loop", peer("aiokafka_loop.py"), share=0.5),
@@ -137,6 +139,9 @@ def run(cluster: Cluster, folder: Path, contestant: Contestant, name: str, event
         cluster.fill(stage.source, WARM_UP, salt=1)
         with stage.start() as started:
             stage.wait(started, WARM_UP, START_SECONDS)
+            if contestant.members > 1:
+                shared = partial(cluster.shared_by, stage.group, contestant.members)
+                wait_for(f"{contestant.members} members of {stage.group}", shared, START_SECONDS)
             time.sleep(0.5)
             workers = started.workers()
             started.halt()
