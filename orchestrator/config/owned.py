@@ -14,6 +14,7 @@ ALIASES: Mapping[str, str] = MappingProxyType(
         "auto.commit.enable": "enable.auto.commit",
         "compression.codec": "compression.type",
         "delivery.timeout.ms": "message.timeout.ms",
+        "max.partition.fetch.bytes": "fetch.message.max.bytes",
         "metadata.broker.list": "bootstrap.servers",
         "queue.buffering.max.ms": "linger.ms",
         "request.required.acks": "acks",

@@ -38,12 +38,15 @@ _BY_KIND: Mapping[ClientKind, Mapping[str, str]] = {
         "fetch.error.backoff.ms": "100",
         # A full queue is looked at again after a moment, where librdkafka would ask for nothing more in a whole second.
         "fetch.queue.backoff.ms": "10",
+        # Of a partition, or one batch if that is larger. What is fetched comes to us one partition after the other: with
+        # librdkafka's 1 MB, the others' events wait behind ten thousand of the first one's.
+        "fetch.message.max.bytes": "262144",
+        # Where one partition has nothing new, the broker lets a fetch wait for it; the others' next events wait, too.
         "fetch.wait.max.ms": "100",
-        "max.partition.fetch.bytes": "262144",
         "heartbeat.interval.ms": "3000",
         "isolation.level": "read_committed",
         "partition.assignment.strategy": "cooperative-sticky",
-        # Of each partition; librdkafka would fetch 100,000 ahead, and of a partition that is paused throws them away.
+        # Of all partitions; librdkafka would fetch 100,000 ahead, and of a partition that is paused throws them away.
         "queued.min.messages": "10000",
         "session.timeout.ms": "10000",
         # A topic of redriven letters is found within 5 s.

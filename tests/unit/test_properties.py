@@ -54,6 +54,11 @@ def test_an_alias_replaces_the_default_of_its_first_name() -> None:
     assert "compression.codec" not in properties
 
 
+@pytest.mark.parametrize("kind", ["consumer", "producer", "admin"])
+def test_defaults_have_first_names_for_an_alias_to_replace(kind: Any) -> None:
+    assert not set(client_properties(KafkaSettings(), kind, "k:1")) & set(ALIASES)
+
+
 @pytest.mark.parametrize("name", [*OWNED, *(alias for alias, first in ALIASES.items() if first in OWNED)])
 def test_owned_properties_are_never_taken_from_the_user(name: str) -> None:
     for kind in ("consumer", "producer", "admin"):
