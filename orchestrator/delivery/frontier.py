@@ -56,9 +56,15 @@ class Frontier:
             self._held.add(offset)
             heappush(self._heap, offset)
 
-    def release(self, offset: int) -> None:
-        """The held `offset` is settled now."""
-        self._held.discard(offset)
+    def hold_next(self, offsets: Sequence[int]) -> None:
+        """These are dispatched and not settled: all that was received from `position` to the last of them, in order."""
+        self._held.update(offsets)
+        self._heap.extend(offsets)  # larger than all others, which leaves it a heap
+        self.advance(offsets[-1] + 1)
+
+    def release(self, *offsets: int) -> None:
+        """These held ones are settled now."""
+        self._held.difference_update(offsets)
         while self._heap and self._heap[0] not in self._held:
             heappop(self._heap)
         if len(self._heap) > 64 and len(self._heap) > 4 * len(self._held):

@@ -10,7 +10,7 @@ Rules (DESIGN section 5, steps 6 and 13):
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from heapq import heappop, heappush
 from itertools import count
 from math import inf
@@ -56,6 +56,22 @@ class Lanes:
     def get(self, key: Hashable) -> Lane | None:
         return self._lanes.get(key)
 
+    def free(self, keys: Sequence[Hashable]) -> int:
+        """How many of these, from the first on, have no lane, and are no repetition."""
+        if len(set(keys)) == len(keys) and self._lanes.keys().isdisjoint(keys):
+            return len(keys)
+        seen: set[Hashable] = set()
+        for number, key in enumerate(keys):
+            if key in seen or key in self._lanes:
+                return number
+            seen.add(key)
+        return len(keys)
+
+    @property
+    def ids(self) -> Mapping[EventId, object]:
+        """The ids of the events in lanes."""
+        return self._in_progress
+
     def lane_in_progress(self, event_id: EventId) -> Lane | None:
         """The lane in which an event of that id is still unsettled."""
         found = self._in_progress.get(event_id)
@@ -79,6 +95,17 @@ class Lanes:
             self._note(lane, pending)
         self.set_due(lane, due)
         return lane
+
+    def begin(self, keys: Sequence[Hashable], pendings: Sequence[Pending]) -> list[Lane]:
+        """Lanes of one event each, which runs. Those of `keys` are `free`, and no id is in progress or there twice."""
+        lanes = list(map(Lane, keys))
+        self._lanes.update(zip(keys, lanes, strict=True))
+        for lane, pending in zip(lanes, pendings, strict=True):
+            lane.queue.append(pending)
+            lane.due = inf
+            if pending.event_id is not None:
+                self._in_progress[pending.event_id] = (lane.key, 1)
+        return lanes
 
     def set_due(self, lane: Lane, due: float) -> None:
         """When the head may run; infinity for a head that runs, which nobody waits for here."""
@@ -104,11 +131,20 @@ class Lanes:
 
     def settle_head(self, lane: Lane) -> Pending:
         """The head is settled: the next one in the lane moves up; an empty lane is gone."""
-        pending = lane.queue.popleft()
-        self._forget(lane, pending)
-        if not lane.queue:
-            self._lanes.pop(lane.key, None)
+        pending = lane.queue[0]
+        self.settle_heads([lane])
         return pending
+
+    def settle_heads(self, lanes: Iterable[Lane]) -> list[Lane]:
+        """The head of each is settled; which of them have another one."""
+        left = []
+        for lane in lanes:
+            self._forget(lane, lane.queue.popleft())
+            if lane.queue:
+                left.append(lane)
+            else:
+                self._lanes.pop(lane.key, None)
+        return left
 
     def _note(self, lane: Lane, pending: Pending) -> None:
         if pending.event_id is not None:
@@ -120,7 +156,8 @@ class Lanes:
         if pending.event_id is None:
             return
         key, copies = self._in_progress.get(pending.event_id, (None, 0))
-        if key == lane.key and copies > 1:
-            self._in_progress[pending.event_id] = (key, copies - 1)
-        elif key == lane.key and copies == 1:
-            del self._in_progress[pending.event_id]
+        if copies and key == lane.key:
+            if copies > 1:
+                self._in_progress[pending.event_id] = (key, copies - 1)
+            else:
+                del self._in_progress[pending.event_id]

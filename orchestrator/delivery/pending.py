@@ -9,6 +9,11 @@ from orchestrator.records import Record
 EventId = str | int
 
 
+def known_as(event_id: EventId | None) -> str | None:
+    """The id as a handler sees it."""
+    return event_id if event_id is None or type(event_id) is str else str(event_id)
+
+
 class Pending:
     """One unsettled event in its lane. Its decoded value is not kept: the handler may have changed it.
 

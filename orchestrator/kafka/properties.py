@@ -38,8 +38,8 @@ _BY_KIND: Mapping[ClientKind, Mapping[str, str]] = {
         "fetch.error.backoff.ms": "100",
         # A full queue is looked at again after a moment, where librdkafka would ask for nothing more in a whole second.
         "fetch.queue.backoff.ms": "10",
-        # Of a partition, or one batch if that is larger. What is fetched comes to us one partition after the other: with
-        # librdkafka's 1 MB, the others' events wait behind ten thousand of the first one's.
+        # Of a partition, or one batch if that is larger. What is fetched comes to us one partition after the other:
+        # with librdkafka's 1 MB, the others' events wait behind ten thousand of the first one's.
         "fetch.message.max.bytes": "262144",
         # Where one partition has nothing new, the broker lets a fetch wait for it; the others' next events wait, too.
         "fetch.wait.max.ms": "100",

@@ -15,7 +15,7 @@ from orchestrator.delivery.dedup import event_id_of
 from orchestrator.delivery.letters import Death, Sender, read_letter, write_letter
 from orchestrator.delivery.outcome import Bury, Failed, Park, decide
 from orchestrator.delivery.partition import Partition
-from orchestrator.delivery.pending import EventId, Pending
+from orchestrator.delivery.pending import EventId, Pending, known_as
 from orchestrator.delivery.strikes import Strikes, after_solo
 from orchestrator.event import Emit, Event
 from orchestrator.kafka.producer import SendFailure
@@ -173,8 +173,8 @@ class Attempts:
             event_id = identify(source, self._handler.dedup, record, value)
         letter = read_letter(record.headers) if source.is_dlq else None
         until = None if timeout == float("inf") else time.time() + timeout
-        known_as = None if event_id is None else str(event_id)
-        return Event(record, value, topic=source.topic, id=known_as, attempt=attempt, deadline=until, letter=letter)
+        id = known_as(event_id)
+        return Event(record, value, topic=source.topic, id=id, attempt=attempt, deadline=until, letter=letter)
 
     def conclude(self, answer: list[Emit] | Failed, record: Record, batch: Batch, attempt: int) -> Failed | None:
         """Send what the handler's answer to this attempt asks for, on behalf of the record that `batch` added last."""

@@ -17,19 +17,17 @@ import random
 import time
 from collections.abc import Callable
 from functools import partial
-from itertools import groupby
 from queue import Empty
 from typing import Any, Literal
 
-from orchestrator.contracts import decode_json
-from orchestrator.delivery.dedup import event_id_of, first_of
-from orchestrator.delivery.lanes import Lane
+from orchestrator.delivery.lanes import Lane, lane_of
 from orchestrator.delivery.lineage import stamper
 from orchestrator.delivery.outcome import Failed
 from orchestrator.delivery.partition import Partition
-from orchestrator.delivery.pending import Pending
+from orchestrator.delivery.pending import Pending, known_as
 from orchestrator.event import Emit, Event
 from orchestrator.records import Record
+from orchestrator.worker.ahead import Ahead
 from orchestrator.worker.attempt import identify, judge
 from orchestrator.worker.batch import Batch
 from orchestrator.worker.loop import COPY_WAIT_SECONDS, SUSPECT_SECONDS, Loop, release
@@ -37,6 +35,10 @@ from orchestrator.worker.pool import Pool
 from orchestrator.worker.receipts import Plan, Waiting
 from orchestrator.worker.running import Apart, Ended, Running, Unrun
 from orchestrator.worker.source import Source
+
+
+def _offset(answered: tuple[Running, Any]) -> int:
+    return answered[0].pending.record.offset
 
 
 class ConcurrentLoop(Loop):
@@ -52,6 +54,7 @@ class ConcurrentLoop(Loop):
         self._apart: Apart | None = None
         self._unrun: list[tuple[Running, Unrun | Failed]] = []
         self._turns = 0
+        self._ahead = Ahead(None if self._handler.dedup is None else self._handler.dedup.by)
 
     def turn(self) -> bool:
         """Settle what has been answered, and start what may run; whether there was anything to do."""
@@ -106,50 +109,38 @@ class ConcurrentLoop(Loop):
         return moved
 
     def _start_plain(self, part: Partition, pool: Pool[Running], most: int) -> int:
-        """Start fresh events as long as each is plainly good, and nobody else of its lane or id is there; how many.
+        """Start the next fresh events, if each is plainly good and nobody else of its lane or id is there; how many.
 
-        The same as `_start_fresh`, without a look at what cannot be.
+        The same as `_start_fresh`, without a look at what cannot be. It may be fewer than could start.
         """
         source, lanes, fresh = self._sources[part.tp.topic], part.lanes, part.fresh
         due = lanes.next_due()
         calm = source.plain and self._attempts.untroubled and not part.suspects
         if not (calm and fresh) or (due is not None and due <= self._clock()):
             return 0
+        records = self._ahead.take(fresh, most)
         valid = None if source.contract is None else source.contract.check
-        by = None if self._handler.dedup is None else self._handler.dedup.by
         tables = () if part.dedup is None else part.dedup.tables()
-        timeout, started = self._handler.timeout, 0
+        values, ids = self._ahead.known(records, valid, tables, lanes.ids)
+        keys = [lane_of(record, self._handler.ordering) for record in records[: len(values)]]
+        count = lanes.free(keys)
+        self._ahead.went(well=count == len(records))
+        if not count or not self._ledger.dispatch_all(part, [record.offset for record in records[:count]]):
+            return 0
+        pendings = list(map(Pending, records[:count], ids))
+        timeout, began = self._handler.timeout, self._clock()
         until = None if timeout == math.inf else time.time() + timeout
-        while fresh and started < most:
-            record = fresh[0]
-            if record.value is None:
-                break
-            try:
-                value = decode_json(record.value)
-                if not (valid is None or valid(value)):
-                    break
-            except ValueError:
-                break
-            key = self._lane_key(record)
-            event_id = None if by is None else event_id_of(value, by)
-            taken = lanes.get(key) is not None
-            if event_id is not None and not taken:
-                first = first_of(event_id)
-                taken = lanes.lane_in_progress(event_id) is not None or any(first in table for table in tables)
-            if taken or not self._ledger.dispatch(part, record.offset, run=True):
-                break
+        begun = lanes.begin(keys[:count], pendings)
+        for record, value, pending, lane in zip(records, values, pendings, begun, strict=False):
             fresh.popleft()
-            started += 1
-            pending = Pending(record, event_id)
-            running = Running(part, source, lanes.block(key, [pending], math.inf), pending, math.inf)
+            running = Running(part, source, lane, pending, math.inf)
+            running.began = began
             self._running.add(running)
-            known_as = event_id if event_id is None or type(event_id) is str else str(event_id)
-            running.began = began = self._clock()
             if not pool.outside:
                 running.deadline = began + timeout
                 running.slot = self._attempts.note_start(part, record, running.deadline)
-            pool.start(Event(record, value, source.topic, known_as, 1, until), running)
-        return started
+            pool.start(Event(record, value, source.topic, known_as(pending.event_id), 1, until), running)
+        return count
 
     def _start_next(
         self, part: Partition, pool: Pool[Running], room: int, *, fresh_first: bool
@@ -245,6 +236,7 @@ class ConcurrentLoop(Loop):
             raise pool.error
         answered: list[tuple[Running, Any]] = list(self._unrun)
         self._unrun.clear()
+        now = self._clock()
         while True:
             try:
                 running, answer = pool.answers.get_nowait()
@@ -255,8 +247,9 @@ class ConcurrentLoop(Loop):
             self._running.discard(running)
             if isinstance(answer, Failed) and not running.apart:
                 self._attempts.check_memory(answer, running.pending.record)
-            self._attempts.note_end(running.slot)
-            self._facts.meter.took(self._clock() - running.began)
+            if running.slot:
+                self._attempts.note_end(running.slot)
+            self._facts.meter.took(now - running.began)
             answered.append((running, answer))
 
     def _conclude(self, answered: list[tuple[Running, Any]]) -> None:
@@ -264,13 +257,13 @@ class ConcurrentLoop(Loop):
 
         An event that has to run alone (its output was refused together with others') gets a barrier to itself.
         """
-        together = [one for one in answered if not one[0].pending.alone]
-        together.sort(key=lambda one: (one[0].part.tp, one[0].pending.record.offset))
-        groups = [list(group) for _, group in groupby(together, key=lambda one: one[0].part.tp)]
-        # Two epochs of one partition may answer together.
-        self._settle_answers([
-            [one for one in group if one[0].part is part] for group in groups for part in {one[0].part for one in group}
-        ])  # fmt: skip
+        groups: dict[Partition, list[tuple[Running, Any]]] = {}
+        for one in answered:
+            if not one[0].pending.alone:
+                groups.setdefault(one[0].part, []).append(one)
+        for group in groups.values():
+            group.sort(key=_offset)
+        self._settle_answers(list(groups.values()))
         for one in answered:
             if one[0].pending.alone:
                 self._settle_answers([[one]])
@@ -350,14 +343,13 @@ class ConcurrentLoop(Loop):
             return
         self._take_ids(part, batch, failed)
         self._guard.passed(ended_as.done)
-        for index, running in enumerate(sent):
-            failure = batch.failures.get(index)
-            if failure is not None:
-                delay = self._attempts.note_send_failure(running.source, running.pending, failure, batch)
-                part.lanes.set_due(running.lane, self._clock() + delay)
-                continue
-            part.lanes.settle_head(running.lane)
-            if running.lane.queue:
-                part.lanes.set_due(running.lane, self._clock())
+        lanes = part.lanes
+        for index in sorted(batch.failures):
+            running = sent[index]
+            delay = self._attempts.note_send_failure(running.source, running.pending, batch.failures[index], batch)
+            lanes.set_due(running.lane, self._clock() + delay)
+        ended = sent if not batch.failures else [one for i, one in enumerate(sent) if i not in batch.failures]
+        for lane in lanes.settle_heads([running.lane for running in ended]):
+            lanes.set_due(lane, self._clock())
         if suspected:
             self._attempts.suspects_settled(part)

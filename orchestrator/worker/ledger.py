@@ -252,6 +252,15 @@ class Ledger:
             part.running += run
             return True
 
+    def dispatch_all(self, part: Partition, offsets: Sequence[int]) -> bool:
+        """The next fresh events of `part` are about to run, as by `dispatch`: all of them or none."""
+        with self._lock:
+            if part.draining or part.ended or part.rebuilding:
+                return False
+            part.frontier.hold_next(offsets)
+            part.running += len(offsets)
+            return True
+
     def preview(self, part: Partition, settled: Sequence[Record], ended_as: Tally, move: Move) -> Checkpoint:
         """What `finish` would lead to."""
         with self._lock:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from itertools import islice
+from operator import itemgetter
 from typing import Any, Literal, NamedTuple
 
 from orchestrator.config.model import Handler
@@ -44,6 +45,9 @@ COPY_WAIT_SECONDS = 0.05
 SUSPECT_SECONDS = 0.5
 #: How long the thread sleeps when there is nothing to do and nothing is due (seconds).
 IDLE_SECONDS = 0.5
+
+
+_OFFSET: Callable[[Record], int] = itemgetter(2)
 
 
 class Ran(NamedTuple):
@@ -445,5 +449,4 @@ def _pass(held: Sequence[int], position: int, frontier: Frontier) -> None:
 
 def release(settled: Sequence[Record], frontier: Frontier) -> None:
     """These were held, and are settled now."""
-    for record in settled:
-        frontier.release(record.offset)
+    frontier.release(*map(_OFFSET, settled))
