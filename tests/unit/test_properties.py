@@ -8,7 +8,7 @@ from confluent_kafka.admin import AdminClient
 
 from orchestrator.config.model import KafkaSettings
 from orchestrator.config.owned import ALIASES, OWNED, owned_reason
-from orchestrator.kafka.properties import client_properties
+from orchestrator.kafka.properties import ClientKind, client_properties
 
 NOWHERE = "127.0.0.1:1"
 
@@ -55,7 +55,7 @@ def test_an_alias_replaces_the_default_of_its_first_name() -> None:
 
 
 @pytest.mark.parametrize("kind", ["consumer", "producer", "admin"])
-def test_defaults_have_first_names_for_an_alias_to_replace(kind: Any) -> None:
+def test_defaults_have_first_names_for_an_alias_to_replace(kind: ClientKind) -> None:
     assert not set(client_properties(KafkaSettings(), kind, "k:1")) & set(ALIASES)
 
 
