@@ -42,8 +42,8 @@ def check(app: App, event: str | None, value: str | None, timeout: float, argv: 
     {"id": "event-1"} and so on. Ends with 0 when nothing failed (warnings are shown), 6 when a check did, 5 when the
     program could not be started.
     """
+    from orchestrator.worker.command import Command
     from orchestrator.worker.conformance import Kit, can_start
-    from orchestrator.worker.exec import Command
 
     values, topic = _values(app, event, value)
     program = Command(argv, Path.cwd(), os.environ)

@@ -343,13 +343,13 @@ class ConcurrentLoop(Loop):
             return
         self._take_ids(part, batch, failed)
         self._guard.passed(ended_as.done)
-        lanes = part.lanes
-        for index in sorted(batch.failures):
-            running = sent[index]
-            delay = self._attempts.note_send_failure(running.source, running.pending, batch.failures[index], batch)
-            lanes.set_due(running.lane, self._clock() + delay)
-        ended = sent if not batch.failures else [one for i, one in enumerate(sent) if i not in batch.failures]
-        for lane in lanes.settle_heads([running.lane for running in ended]):
+        lanes, ended = part.lanes, sent
+        if batch.failures:
+            for running, failure in [(sent[i], why) for i, why in batch.failures.items()]:
+                delay = self._attempts.note_send_failure(running.source, running.pending, failure, batch)
+                lanes.set_due(running.lane, self._clock() + delay)
+            ended = [running for index, running in enumerate(sent) if index not in batch.failures]
+        for lane in lanes.settle_heads(running.lane for running in ended):
             lanes.set_due(lane, self._clock())
         if suspected:
             self._attempts.suspects_settled(part)

@@ -15,7 +15,7 @@ from orchestrator.delivery.outcome import Failed
 from orchestrator.errors import HandlerError
 from orchestrator.event import Event
 from orchestrator.records import Headers, Record
-from orchestrator.worker.exec import Command, Garbage, read_reply
+from orchestrator.worker.command import Command, Garbage, read_reply
 from orchestrator.worker.messages import outcome_of, request_line
 from orchestrator.worker.program import Program
 

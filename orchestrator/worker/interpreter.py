@@ -9,7 +9,8 @@ from pathlib import Path
 
 from orchestrator.config.model import Handler
 from orchestrator.errors import HandlerError
-from orchestrator.worker.exec import Command, ExecHandler, command_of
+from orchestrator.worker.command import Command, command_of
+from orchestrator.worker.exec import ExecHandler
 
 _FOREIGN = Path(__file__).with_name("foreign.py")
 _PROBE = "import sys; sys.exit(0 if sys.version_info >= (3, 11) else 3)"

@@ -42,7 +42,8 @@ def load_runner(handler: Handler, pipeline: Pipeline) -> Runner:
 
         return HttpHandler(handler, pipeline.name)
     if handler.kind == "exec":
-        from orchestrator.worker.exec import ExecHandler, command_of
+        from orchestrator.worker.command import command_of
+        from orchestrator.worker.exec import ExecHandler
 
         return ExecHandler(handler, command_of(handler.target, pipeline.base))
     if handler.interpreter is not None:
