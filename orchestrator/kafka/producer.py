@@ -64,6 +64,11 @@ NOT_QUEUED = (BufferError, KafkaException, TypeError, ValueError)
 #: Called with (an error of librdkafka, a `SendFailure` or None; librdkafka's message or None).
 OnReport = Callable[[Any, Any], None]
 
+#: The headers of a record by name, or where one occurs twice as pairs.
+PostHeaders = dict[str, bytes] | list[tuple[str, bytes | None]]
+#: A record on the path of every event: topic, key, value and headers.
+Parts = tuple[str, str | None, bytes, PostHeaders]
+
 #: With this in its properties a producer reports failures only, and calls no Python for a record that was written. That
 #: all were written is then what `flush` returning 0 without a failure proves.
 ONLY_FAILURES: Mapping[str, Any] = {"delivery.report.only.error": True}
@@ -153,6 +158,14 @@ class Producer:
 
         self.send(out, told, should_stop)
 
+    def post_parts(self, parts: Parts, on_report: OnReport, should_stop: Callable[[], bool]) -> None:
+        """The same without an `Outgoing`."""
+        topic, key, value, headers = parts
+        try:
+            self.produce(topic, value, key, -1, on_report, None, 0, headers)
+        except NOT_QUEUED:
+            self.post(outgoing_of(*parts), on_report, should_stop)
+
     def poll(self, timeout: float = 0) -> None:
         """Serve delivery reports for up to `timeout` seconds."""
         self._serve(self._rd.poll, timeout)
@@ -197,6 +210,12 @@ class Producer:
         except (KafkaException, SystemError) as e:
             self.fatal = raised_by(e)
             return len(self._rd)
+
+
+def outgoing_of(topic: str, key: str | None, value: bytes, headers: PostHeaders) -> Outgoing:
+    """`Parts`, for those who keep them."""
+    pairs = headers.items() if isinstance(headers, dict) else headers
+    return Outgoing(topic, None if key is None else key.encode(), value, tuple(pairs))
 
 
 def raised_by(e: KafkaException | SystemError) -> KafkaError:

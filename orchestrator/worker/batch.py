@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Hashable
 from orchestrator.delivery.partition import Partition
 from orchestrator.delivery.pending import EventId, Pending
 from orchestrator.delivery.tally import Tally
-from orchestrator.kafka.producer import SendFailure
+from orchestrator.kafka.producer import Parts, SendFailure
 from orchestrator.records import Outgoing, Record
 
 #: Hears whether a record was written: None, or why not.
@@ -49,7 +49,7 @@ class Batch:
         self.sent = 0
         #: What is sent at the barrier only (transactions): the index of the record that caused it, and who wants to
         #: know whether it was written.
-        self.outs: list[tuple[int, Outgoing, Told | None]] = []
+        self.outs: list[tuple[int, Outgoing | Parts, Told | None]] = []
         #: Called while an output waits for room: whoever is timed meanwhile does not run.
         self.on_stall: Callable[[], None] | None = None
 

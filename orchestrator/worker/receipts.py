@@ -9,7 +9,16 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from orchestrator.delivery.checkpoint import Checkpoint
-from orchestrator.kafka.producer import NOT_QUEUED, ONLY_FAILURES, OnReport, Producer, SendFailure, failure_of
+from orchestrator.kafka.producer import (
+    NOT_QUEUED,
+    ONLY_FAILURES,
+    OnReport,
+    PostHeaders,
+    Producer,
+    SendFailure,
+    failure_of,
+    outgoing_of,
+)
 from orchestrator.records import Outgoing
 from orchestrator.worker.batch import Batch, Told
 from orchestrator.worker.facts import Facts
@@ -27,8 +36,6 @@ class Plan(NamedTuple):
     checkpoint: Checkpoint
 
 
-#: By name, or as pairs where a name may occur twice.
-PostHeaders = dict[str, bytes] | list[tuple[str, bytes | None]]
 #: Topic, key, value, headers, and the index in the batch of the record that caused it.
 Post = Callable[[str, str | None, bytes, PostHeaders, int], None]
 
@@ -207,12 +214,6 @@ class Reports:
 
     def _failed(self, index: int, error: Any, message: Any) -> None:
         _failed(self._failures, index, error, message)
-
-
-def outgoing_of(topic: str, key: str | None, value: bytes, headers: PostHeaders) -> Outgoing:
-    """What a `Post` is told, for those who keep it."""
-    pairs = headers.items() if isinstance(headers, dict) else headers
-    return Outgoing(topic, None if key is None else key.encode(), value, tuple(pairs))
 
 
 def _purged(batch: Batch) -> bool:

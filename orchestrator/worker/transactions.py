@@ -27,13 +27,13 @@ from typing import Any, NamedTuple
 from orchestrator.delivery.checkpoint import Checkpoint
 from orchestrator.errors import BrokerError
 from orchestrator.kafka.consumer import CommitRequest, Membership
-from orchestrator.kafka.producer import SendFailure, failure_of
+from orchestrator.kafka.producer import Parts, PostHeaders, SendFailure, failure_of
 from orchestrator.kafka.transactional import GaveUp, TransactionalProducer, TransactionError
 from orchestrator.records import Outgoing, TopicPartition
 from orchestrator.worker.batch import Batch, Told
 from orchestrator.worker.facts import Facts
 from orchestrator.worker.ledger import Ledger
-from orchestrator.worker.receipts import ALARM_SECONDS, Post, PostHeaders, Waiting, outgoing_of
+from orchestrator.worker.receipts import ALARM_SECONDS, Post, Waiting
 from orchestrator.worker.transactor import GoOn, Refused, Transactor
 
 #: What settled without sending anything is committed so often (seconds).
@@ -55,7 +55,7 @@ _AWAY = frozenset(
     }
 )  # fmt: skip
 
-Sent = tuple[int, Outgoing, Told | None]
+Sent = tuple[int, Outgoing | Parts, Told | None]
 
 
 class Share(NamedTuple):
@@ -109,7 +109,7 @@ class Transactions:
 
         def post(topic: str, key: str | None, value: bytes, headers: PostHeaders, index: int) -> None:
             batch.sent += 1
-            batch.outs.append((index, outgoing_of(topic, key, value, headers), None))
+            batch.outs.append((index, (topic, key, value, headers), None))
 
         return post
 
@@ -242,7 +242,8 @@ class Transactions:
 
             for share in entered:
                 for index, out, _ in share.outs:
-                    producer.post(out, partial(_note, share.refused, index), give_up)
+                    post: Any = producer.post if type(out) is Outgoing else producer.post_parts
+                    post(out, partial(_note, share.refused, index), give_up)
             if not go_on():
                 raise GaveUp  # an output may have been dropped for want of room
             producer.deliver(go_on)

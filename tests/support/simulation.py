@@ -26,7 +26,7 @@ from orchestrator.delivery.partition import Partition
 from orchestrator.delivery.strikes import WHOLE, Strikes
 from orchestrator.event import Emit, Event
 from orchestrator.kafka.consumer import CommitRequest, Committed, Membership
-from orchestrator.kafka.producer import OnReport, SendFailure
+from orchestrator.kafka.producer import OnReport, SendFailure, outgoing_of
 from orchestrator.records import Outgoing, Record, TopicPartition
 from orchestrator.worker.attempt import Attempts
 from orchestrator.worker.batch import Batch, Told
@@ -39,7 +39,7 @@ from orchestrator.worker.loop import Loop
 from orchestrator.worker.outputs import Outputs
 from orchestrator.worker.quarantine import Quarantine
 from orchestrator.worker.rebuild import register
-from orchestrator.worker.receipts import Post, Receipts, Waiting, outgoing_of
+from orchestrator.worker.receipts import Post, Receipts, Waiting
 from orchestrator.worker.source import sources_of
 from tests.support.transactions import SimulatedTransactions, cause_of
 

@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError
 from orchestrator.delivery.letters import read_letter
 from orchestrator.delivery.lineage import source_of
 from orchestrator.kafka.consumer import CommitRequest, Membership
-from orchestrator.kafka.producer import OnReport
+from orchestrator.kafka.producer import OnReport, Parts, outgoing_of
 from orchestrator.kafka.transactional import TransactionError
 from orchestrator.records import Outgoing
 from orchestrator.worker.receipts import Waiting
@@ -60,6 +60,9 @@ class FakeTransactional:
         if failure is not None:
             on_report(failure, None)
         self.outs.append(out)
+
+    def post_parts(self, parts: Parts, on_report: OnReport, should_stop: object) -> None:
+        self.post(outgoing_of(*parts), on_report, should_stop)
 
     def deliver(self, go_on: object) -> None:
         self._check_epoch()
