@@ -139,13 +139,15 @@ def run(cluster: Cluster, folder: Path, contestant: Contestant, name: str, event
         cluster.fill(stage.source, WARM_UP, salt=1)
         with stage.start() as started:
             stage.wait(started, WARM_UP, START_SECONDS)
+            shared = partial(cluster.shared_by, stage.group, contestant.members)
             if contestant.members > 1:
-                shared = partial(cluster.shared_by, stage.group, contestant.members)
                 wait_for(f"{contestant.members} members of {stage.group}", shared, START_SECONDS)
             time.sleep(0.5)
             workers = started.workers()
             started.halt()
             cluster.fill(stage.source, events, salt=2)
+            if contestant.members > 1 and not shared():
+                raise RuntimeError("the group went on without who was halted")
             before = usage(*workers)
             begun = time.perf_counter()
             started.go_on()

@@ -84,15 +84,14 @@ def client_properties(
     bootstrap: str,
     *,
     message_max_bytes: int | None = None,
-    defaults: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Properties for one confluent_kafka client of `kind` at `bootstrap` ("host:port[,host:port]").
 
-    Later wins: kpipe's defaults, the caller's `defaults`, `message_max_bytes` (producers: the largest record a topic
+    Later wins: kpipe's defaults, `message_max_bytes` (producers: the largest record a topic
     takes), `kafka.client`, `kafka.<kind>`; what kpipe owns is never taken from the user. All values are strings save
     `logger`, which routes librdkafka's log to `LIBRDKAFKA_LOG`. Group and transactional ids are the caller's.
     """
-    defaults = {**_COMMON, **_BY_KIND[kind], **(defaults or {})}
+    defaults = {**_COMMON, **_BY_KIND[kind]}
     if message_max_bytes is not None and kind == "producer":
         defaults["message.max.bytes"] = str(message_max_bytes)
     given = _canonical(settings.client) | _canonical(getattr(settings, kind))

@@ -66,8 +66,6 @@ LEAVING_SECONDS = 3.0
 ABANDON_SECONDS = 3.0
 #: What Python gets to end the process by itself (seconds).
 FINALIZING_SECONDS = 1.0
-#: What is sent is flushed as soon as nothing more is to be run: lingering makes nobody wait who would not wait anyway.
-_PRODUCER = {"linger.ms": "5"}
 _DEFAULT_MAX_POLL_MS = 300_000
 _DEFAULT_BATCH_SIZE = 1_000_000
 #: Bytes of a batch's header (61 in format version 2, KIP-98) and more.
@@ -335,9 +333,7 @@ def _producer_properties(config: WorkerConfig) -> dict[str, Any]:
     """
     limits = [int(t.configs.get("max.message.bytes", 1_048_588)) for t in config.pipeline.topics.values()]
     largest = max(limits) + 4_096
-    properties = client_properties(
-        config.pipeline.kafka, "producer", config.bootstrap, message_max_bytes=largest, defaults=_PRODUCER
-    )
+    properties = client_properties(config.pipeline.kafka, "producer", config.bootstrap, message_max_bytes=largest)
     wanted = int(properties.get("batch.size", _DEFAULT_BATCH_SIZE))
     return properties | {"batch.size": str(max(1, min(wanted, min(limits) - _BATCH_OVERHEAD)))}
 

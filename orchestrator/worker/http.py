@@ -13,7 +13,10 @@ import asyncio
 import logging
 import ssl
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
@@ -34,6 +37,8 @@ RETRIED = frozenset({408, 425})
 LONGEST_ANSWER = 64 * 1024 * 1024
 #: A host that takes no connection for so long is away (seconds).
 CONNECT_SECONDS = 5.0
+#: A connection that nobody uses is closed after so many seconds; closing it may take so many.
+IDLE_SECONDS, CLOSE_SECONDS = 30.0, 1.0
 #: The longest wait that `Retry-After` can ask for (seconds).
 LONGEST_WAIT = 3600.0
 #: How long the health probe waits for its answer (seconds).
@@ -65,10 +70,12 @@ class HttpHandler:
         return self._runner.run(self.run_async(event))
 
     async def run_async(self, event: Event) -> list[Emit] | Failed:
-        client = self._clients.take()
+        client, whole = self._clients.take(), False
         try:
             async with asyncio.timeout(self._timeout):
-                return await self._post(client, event)
+                answer = await self._post(client, event)
+            whole = True
+            return answer
         except TimeoutError:
             return Failed("timeout", f"{self._name}: no answer within {self._timeout:g} s", "Timeout")
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as e:
@@ -78,7 +85,7 @@ class HttpHandler:
         except Exception as e:  # noqa: BLE001 - what a client library raises is this event's outcome, not the worker's end
             return Failed("retry", f"{self._name}: {e}", _type_of(e))
         finally:
-            self._clients.give_back(client)
+            await self._clients.give_back(client, whole=whole)
 
     def close(self) -> None:
         if self._runner is not None:
@@ -157,35 +164,51 @@ class HealthProbe:
 
 
 class Clients:
-    """Clients with one connection each, which stays open between events; as many as there ever were events at once.
+    """Clients with one connection each, which stays open between events; as many as there are events at once.
 
     One client with all the connections looks at each of them for every request (httpx 0.28): with a hundred that is
     most of what a request costs.
     """
 
     def __init__(self, url: httpx.URL) -> None:
-        self._free: list[httpx.AsyncClient] = []
+        #: And since when nobody uses them, those first who have been free for longest.
+        self._free: deque[tuple[float, httpx.AsyncClient]] = deque()
         # A proxy from the environment knows no way back to this machine.
         self._trusts_env = not is_loopback(url)
         self._ssl: ssl.SSLContext | None = None
 
     def take(self) -> httpx.AsyncClient:
-        """One that nobody uses: the last that was given back, so that no more connections are open than are needed."""
-        return self._free.pop() if self._free else self._made()
+        """One that nobody uses: the last that was given back, so that those that are not needed can go."""
+        return self._free.pop()[1] if self._free else self._made()
 
-    def give_back(self, client: httpx.AsyncClient) -> None:
-        self._free.append(client)
+    async def give_back(self, client: httpx.AsyncClient, *, whole: bool) -> None:
+        """`whole`: its answer came to its end. Any other is closed: an exchange that is cancelled at the wrong moment
+        takes its connection's place for ever (httpcore 1.0)."""
+        now = time.monotonic()
+        if whole:
+            self._free.append((now, client))
+        else:
+            await _close(client)
+        while self._free and self._free[0][0] < now - IDLE_SECONDS:
+            await _close(self._free.popleft()[1])
 
     async def close(self) -> None:
-        for client in self._free:
-            await client.aclose()
+        for _, client in self._free:
+            await _close(client)
 
     def _made(self) -> httpx.AsyncClient:
         # Reading the certificates that are trusted takes 15 ms.
         self._ssl = self._ssl or httpx.create_ssl_context(trust_env=self._trusts_env)
-        limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=30.0)
+        limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=IDLE_SECONDS)
         timeout = httpx.Timeout(None, connect=CONNECT_SECONDS)
         return httpx.AsyncClient(verify=self._ssl, timeout=timeout, limits=limits, trust_env=self._trusts_env)
+
+
+async def _close(client: httpx.AsyncClient) -> None:
+    """What cannot be closed in time is forgotten."""
+    with suppress(Exception):
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await client.aclose()
 
 
 def is_loopback(url: httpx.URL) -> bool:

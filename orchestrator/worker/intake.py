@@ -162,10 +162,12 @@ class Intake:
         One of which everything is here may be dry: polling brings it nothing.
         """
         parts = self._ledger.partitions
-        if self._ledger.commit_wanted or not any(len(part.fresh) >= AHEAD_EVENTS for part in parts):
+        full = not self._to_pause() <= self._paused
+        much = full or any(len(part.fresh) >= AHEAD_EVENTS for part in parts)
+        if not much or self._ledger.commit_wanted:
             return True
         low = [part for part in parts if len(part.fresh) < AHEAD_EVENTS and self._has_more(part)]
-        return not all(part.fresh for part in low) or bool(low and self._to_pause() <= self._paused)
+        return not all(part.fresh for part in low) or bool(low and not full)
 
     def _has_more(self, part: Partition) -> bool:
         """Whether there may be events of `part` that have not arrived: the last fetch saw the end of its log."""

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+import time
+import types
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 
 from orchestrator.config.model import Handler
 from orchestrator.delivery.outcome import Failed
 from orchestrator.event import Event, Letter
 from orchestrator.records import Record
-from orchestrator.worker.http import HealthProbe, HttpHandler, retry_after
+from orchestrator.worker.http import IDLE_SECONDS, HealthProbe, HttpHandler, retry_after
 from tests.support.endpoint import Endpoint, Reply, endpoint
 from tests.support.worker import until
 
@@ -212,6 +217,87 @@ def test_those_that_come_later_use_the_connections_that_are_there(server: Endpoi
 
     assert asyncio.run(all_of_them()) == [[]] * 24
     assert len(threads) == 8
+
+
+@types.coroutine
+def due_at(number: int, run: Any, limits: list[asyncio.Timeout], passed: list[int]) -> Any:
+    """`run` to its end; at its suspension of that `number` its deadline passes. `passed` is how many there were."""
+    step: Callable[[], Any] = partial(run.send, None)
+    while True:
+        try:
+            awaited = step()
+        except StopIteration as e:
+            return e.value
+        passed[0] += 1
+        if passed[0] == number:
+            limits[0].reschedule(asyncio.get_running_loop().time())
+        try:
+            yield awaited
+            step = partial(run.send, None)
+        except BaseException as e:
+            step = partial(run.throw, e)
+
+
+@pytest.mark.parametrize("connected", [False, True])
+def test_whenever_the_deadline_passes_the_next_event_has_a_connection(
+    server: Endpoint, monkeypatch: pytest.MonkeyPatch, connected: bool
+) -> None:
+    limits: list[asyncio.Timeout] = []
+
+    class Watched:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(asyncio, name)
+
+        def timeout(self, seconds: float) -> asyncio.Timeout:
+            limits.append(asyncio.timeout(seconds))
+            return limits[-1]
+
+    monkeypatch.setattr("orchestrator.worker.http.asyncio", Watched())
+
+    async def cut_short(number: int) -> bool:
+        """Whether it came to its end before that."""
+        runner = HttpHandler(handler(server.url, timeout=2.0), "shop")
+        if connected:
+            assert await runner.run_async(event()) == []
+        limits.clear()
+        passed = [0]
+        answer = await due_at(number, runner.run_async(event()), limits, passed)
+        assert answer == [] or answer.verdict == "timeout"
+        assert [await runner.run_async(event()) for _ in range(2)] == [[], []]
+        return passed[0] < number
+
+    number = 1
+    while not asyncio.run(cut_short(number)):
+        number += 1
+    assert number > 4
+
+
+def test_connections_that_nobody_uses_are_closed(server: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    together = threading.Barrier(8, timeout=5)
+
+    def answer(_: object) -> Reply:
+        together.wait()
+        return Reply()
+
+    server.answer = answer
+    runner = HttpHandler(handler(server.url, concurrency=8), "shop")
+
+    async def a_burst_and_then_one_at_a_time() -> None:
+        assert await asyncio.gather(*(runner.run_async(event()) for _ in range(8))) == [[]] * 8
+        server.answer = lambda _: Reply()
+        assert await runner.run_async(event()) == []
+        assert len(connections(server.port)) == 8
+        now = time.monotonic()
+        monkeypatch.setattr("orchestrator.worker.http.time", SimpleNamespace(monotonic=lambda: now + IDLE_SECONDS + 1))
+        assert [await runner.run_async(event()) for _ in range(2)] == [[], []]
+        assert len(connections(server.port)) == 1
+
+    asyncio.run(a_burst_and_then_one_at_a_time())
+
+
+def connections(port: int) -> list[Any]:
+    """This process's connections to that port, as their client."""
+    return [c for c in psutil.Process().net_connections() if c.raddr and c.raddr[1] == port and c.status != "TIME_WAIT"]
 
 
 def test_the_health_probe(server: Endpoint) -> None:

@@ -44,8 +44,6 @@ def test_users_properties_win_and_the_kind_wins_over_client() -> None:
     assert (properties["client.id"], properties["linger.ms"]) == ("mine", "1")
     assert properties["message.max.bytes"] == "5"
     assert client_properties(settings, "consumer", NOWHERE)["client.id"] == "all"
-    assert client_properties(settings, "producer", NOWHERE, defaults={"linger.ms": "20"})["linger.ms"] == "1"
-    assert client_properties(KafkaSettings(), "producer", NOWHERE, defaults={"linger.ms": "20"})["linger.ms"] == "20"
 
 
 def test_an_alias_replaces_the_default_of_its_first_name() -> None:

@@ -37,7 +37,7 @@ class Pausing:
         self.paused -= set(partitions)
 
 
-def member(*arrived: int, more: int = 1_000) -> tuple[Life, list[Partition], Pausing]:
+def member(*arrived: int, more: int = 1_000, value: bytes = b"{}") -> tuple[Life, list[Partition], Pausing]:
     """A worker with a partition for each number, and as many events in flight there; `more` are still to come."""
     life = Life(World())
     consumer: Any = Pausing()
@@ -46,7 +46,7 @@ def member(*arrived: int, more: int = 1_000) -> tuple[Life, list[Partition], Pau
     parts = [Partition(TopicPartition("in", number), "in", Checkpoint(0), None) for number in range(len(arrived))]
     for part, count in zip(parts, arrived, strict=True):
         life.ledger.open(part, None)
-        life.ledger.receive([Record("in", part.tp.partition, n, 0, None, b"{}", ()) for n in range(count)])
+        life.ledger.receive([Record("in", part.tp.partition, n, 0, None, value, ()) for n in range(count)])
     return life, parts, consumer
 
 
@@ -63,6 +63,15 @@ def test_a_full_partition_that_is_worked_off_at_once_is_not_paused() -> None:
     life.intake._admit()
     hand.join()
     assert consumer.paused == set() and full.in_flight < FULL // 2 and other.in_flight == 10
+
+
+@pytest.mark.usefixtures("patient")
+def test_one_that_is_full_by_bytes_gets_the_same_time() -> None:
+    life, (full, _), consumer = member(AHEAD_EVENTS - 1, 1, value=b"x" * 20_000)
+    thread = admitting(life)
+    assert not ended_within(thread, 0.2)
+    settle(life, full, AHEAD_EVENTS // 2)
+    assert ended_within(thread, 5) and consumer.paused == set()
 
 
 def test_one_that_is_not_is_paused_until_half_of_it_is_done() -> None:
