@@ -9,7 +9,6 @@ the question how far it is.
 from __future__ import annotations
 
 import os
-import socket
 import sys
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from typing import NamedTuple
 from benchmarks.cluster import KPIPE, Cluster
 from benchmarks.process import Started, Usage, usage, wait_for
 from benchmarks.project.workload import event
+from orchestrator.brokers.ports import free_ports
 
 HERE = Path(__file__).parent
 PROJECT = HERE / "project"
@@ -51,12 +51,6 @@ class Result(NamedTuple):
     cpu: float
     rss: int
     peak: int
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def script(name: str, *more: str, python: str = sys.executable) -> Callable[[str, str, str, str], list[str]]:
@@ -114,7 +108,7 @@ class Stage:
             **os.environ,
             "KAFKA_BOOTSTRAP": self.cluster.bootstrap,
             "BENCH_RUN": self._run,
-            "BENCH_PORT": str(free_port()),
+            "BENCH_PORT": str(free_ports(1)[0]),
             "PYTHONPATH": str(self._folder),
         }
         return Started(self.contestant.argv(*where), self._folder, env, self._folder / f"{self._run}.log")

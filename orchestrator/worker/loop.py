@@ -45,8 +45,6 @@ COPY_WAIT_SECONDS = 0.05
 SUSPECT_SECONDS = 0.5
 #: How long the thread sleeps when there is nothing to do and nothing is due (seconds).
 IDLE_SECONDS = 0.5
-
-
 _OFFSET: Callable[[Record], int] = itemgetter(2)
 
 

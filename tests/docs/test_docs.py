@@ -21,6 +21,7 @@ from orchestrator.delivery.outcome import Failed, Reason
 from orchestrator.event import Emit, Event, Letter
 from orchestrator.records import Record
 from orchestrator.worker.entry import HUNG_GRACE, LEAVING_SECONDS
+from orchestrator.worker.intake import AHEAD_EVENTS, HOLD_SECONDS
 from orchestrator.worker.loop import BATCH_EVENTS, BATCH_SECONDS
 from tests.support.worker import Project
 
@@ -102,6 +103,8 @@ def test_the_numbers_are_those_of_the_code() -> None:
     ids = inspect.signature(Dedup).parameters["limit"].default
     for said in (
         f"Up to {BATCH_EVENTS:,} events of each partition run in a turn, for {BATCH_SECONDS} s in all",
+        f"While {AHEAD_EVENTS:,} events of each partition that has some wait",
+        f"no more are taken, for {HOLD_SECONDS} s at most",
         f"paused at {limits.partition_events:,} events or {limits.partition_bytes // 1_000_000} MB",
         f"at most {limits.worker_bytes // 1_000_000} MB",
         f"up to {MOST_RANGES} settled ranges",

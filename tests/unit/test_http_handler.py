@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 import types
@@ -192,6 +193,12 @@ def test_the_deadline_covers_the_whole_exchange(server: Endpoint) -> None:
     server.answer = lambda _: Reply()
     assert runner.run(event()) == []  # the late answer belongs to nobody
     runner.close()
+
+
+def test_a_request_is_no_line_of_the_log(run: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        assert run(event()) == []
+    assert not caplog.records
 
 
 def test_those_that_come_later_use_the_connections_that_are_there(server: Endpoint) -> None:

@@ -56,6 +56,23 @@ def settle(life: Life, part: Partition, count: int) -> None:
     life.ledger.finish(part, settled, Tally(count), partial(Frontier.advance, position=settled[-1].offset + 1))
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever holds does so until the test times out."""
+    monkeypatch.setattr("orchestrator.worker.intake.HOLD_SECONDS", 60.0)
+
+
+def admitting(life: Life) -> threading.Thread:
+    thread = threading.Thread(target=life.intake._admit)
+    thread.start()
+    return thread
+
+
+def ended_within(thread: threading.Thread, seconds: float) -> bool:
+    thread.join(seconds)
+    return not thread.is_alive()
+
+
 def test_a_full_partition_that_is_worked_off_at_once_is_not_paused() -> None:
     life, (full, other), consumer = member(FULL, 10)
     hand = threading.Timer(0.01, settle, (life, full, FULL // 2 + 1))
@@ -91,18 +108,6 @@ def test_nobody_waits_where_another_partition_has_nothing_to_run(monkeypatch: An
     life, (full, _), consumer = member(FULL, 0)
     life.intake._admit()
     assert consumer.paused == {full.tp}
-
-
-@pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever holds does so until the test times out."""
-    monkeypatch.setattr("orchestrator.worker.intake.HOLD_SECONDS", 60.0)
-
-
-def admitting(life: Life) -> threading.Thread:
-    thread = threading.Thread(target=life.intake._admit)
-    thread.start()
-    return thread
 
 
 @pytest.mark.usefixtures("patient")
@@ -157,8 +162,3 @@ def test_whoever_waits_for_a_commit_is_not_kept_waiting() -> None:
 def test_nobody_holds_while_there_is_little_to_do() -> None:
     life, _, _ = member(10, 0, AHEAD_EVENTS - 1, more=0)
     assert life.intake._hungry()
-
-
-def ended_within(thread: threading.Thread, seconds: float) -> bool:
-    thread.join(seconds)
-    return not thread.is_alive()
