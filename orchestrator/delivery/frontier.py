@@ -83,6 +83,10 @@ class Frontier:
         """How many dispatched events are not settled."""
         return len(self._held)
 
+    def held_offsets(self) -> frozenset[int]:
+        """The dispatched offsets that are not settled."""
+        return frozenset(self._held)
+
     @property
     def committable(self) -> int:
         return self._heap[0] if self._heap else self.position

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from operator import itemgetter
 
 from orchestrator.delivery.admission import Load
+from orchestrator.delivery.arrivals import Arrivals
 from orchestrator.delivery.checkpoint import MOST_RANGES, Checkpoint
 from orchestrator.delivery.dedup import Dedup
-from orchestrator.delivery.frontier import Frontier
+from orchestrator.delivery.frontier import Frontier, Ranges
 from orchestrator.delivery.lanes import Lanes
 from orchestrator.delivery.strikes import Strikes
 from orchestrator.delivery.tally import Tally
@@ -33,6 +35,12 @@ class Partition:
         self.lanes = Lanes()
         self.dedup = dedup
         self.tally = start.tally
+        #: The id of the topic that all of this is about ("" when it is not known), and the group's birth.
+        self.topic_id = start.topic_id
+        self.birth = start.birth
+        #: A leader epoch of what was received; written by the thread that polls.
+        self.epoch = start.epoch
+        self.arrivals = Arrivals()
         #: Events that may have killed or hung a process, by offset: they run alone until they settle. Changed under the
         #: ledger's lock, looked up without it by the thread that runs handlers.
         self.suspects: dict[int, Strikes] = {at: strikes.found() for at, strikes in start.strikes}
@@ -62,6 +70,7 @@ class Partition:
         """Take arrivals, in order; returns how many are new. What a former life settled is left out."""
         if records:
             self.received = records[-1].offset + 1
+            self.arrivals.add(records)
         if self.frontier.has_restored:
             records = [r for r in records if not self.frontier.settled_before(r.offset)]
         self.received_events += len(records)
@@ -94,8 +103,7 @@ class Partition:
         return max(0, min(most, MOST_RANGES - len(self.frontier.settled_above())))
 
     def checkpoint(self) -> Checkpoint:
-        settled_above = self.frontier.settled_above()
-        return Checkpoint(self.frontier.committable, settled_above, self.tally, self._held_against())
+        return self._checkpoint(self.frontier, self.tally, self._held_against())
 
     def preview(self, settled: Sequence[Record], ended_as: Tally, move: Callable[[Frontier], None]) -> Checkpoint:
         """The checkpoint as it will be once `move` is done and `settled` counted."""
@@ -103,8 +111,17 @@ class Partition:
         move(frontier)
         if not self.fresh:
             frontier.advance(self.end)
-        tally = self.tally.plus(ended_as)
-        return Checkpoint(frontier.committable, frontier.settled_above(), tally, self._held_against(settled))
+        return self._checkpoint(frontier, self.tally.plus(ended_as), self._held_against(settled))
+
+    def _checkpoint(self, frontier: Frontier, tally: Tally, strikes: tuple[tuple[int, Strikes], ...]) -> Checkpoint:
+        settled = frontier.settled_above()
+        return Checkpoint(frontier.committable, settled, tally, strikes, self.topic_id, self.epoch, self.birth)
+
+    def settled_from(self, first: int) -> Ranges:
+        """The ranges of settled offsets from `first` on, of all that was dispatched in this epoch."""
+        held = sorted(offset for offset in self.frontier.held_offsets() if offset >= first)
+        edges = [first - 1, *held, self.frontier.position]
+        return tuple((at + 1, following) for at, following in pairwise(edges) if following > at + 1)
 
     def _held_against(self, settled: Sequence[Record] = ()) -> tuple[tuple[int, Strikes], ...]:
         """The strikes of all events under suspicion but those that are `settled` now."""

@@ -25,6 +25,7 @@ from confluent_kafka.admin import (
 
 from orchestrator.kafka.asking import WRITE_TIMEOUT, Results
 from orchestrator.kafka.offsets import Offsets
+from orchestrator.kafka.topic_ids import topic_id_text
 from orchestrator.kafka.trouble import cannot_use, reason_of
 from orchestrator.kafka.usage import UsageAdmin
 from orchestrator.records import ClusterState, Refusal, TopicPartition, TopicSpec, TopicState
@@ -178,7 +179,7 @@ def _topic_state(name: str, topic: Any, configs: Any) -> TopicState:
         overrides=None if isinstance(configs, KafkaError) else own,
         defaults={e.name: e.value for e in entries if e.name not in own} | below,
         leaderless=sum(1 for p in topic.partitions if p.leader is None or p.leader.id < 0),
-        topic_id=_text(topic.topic_id),
+        topic_id=topic_id_text(topic.topic_id),
         internal=bool(topic.is_internal),
     )
 
@@ -190,9 +191,3 @@ def _below(entry: Any) -> str | None:
         return None
     value: str | None = same.value
     return value
-
-
-def _text(topic_id: Any) -> str:
-    """Base64 as Kafka's tools print it; brokers without ids answer with zeros."""
-    text = "" if topic_id is None else str(topic_id)
-    return "" if text.strip("A") == "" else text

@@ -35,17 +35,26 @@ _ASK_DEADLINE = 30.0
 
 
 class Committed(NamedTuple):
-    """A group's committed offset of one partition (None: it never committed) with its metadata."""
+    """A group's committed offset of one partition (None: there is none), its metadata and leader epoch (-1: none)."""
 
     tp: TopicPartition
     offset: int | None
     metadata: str | None
+    epoch: int = -1
 
 
 class CommitRequest(NamedTuple):
+    """An offset to be committed; `epoch` is the leader epoch of the record before it or of a later one, -1 for none."""
+
     tp: TopicPartition
     offset: int
     metadata: str
+    epoch: int = -1
+
+    def as_rd(self) -> RdPartition:
+        if self.epoch < 0:
+            return RdPartition(self.tp.topic, self.tp.partition, self.offset, self.metadata)
+        return RdPartition(self.tp.topic, self.tp.partition, self.offset, self.metadata, self.epoch)
 
 
 class Membership(NamedTuple):
@@ -62,10 +71,14 @@ class EndOfLog(NamedTuple):
 
 
 class OffsetLost(NamedTuple):
-    """The offset to read next does not exist: retention removed it, or the topic was made anew."""
+    """The offset to read next does not exist: retention removed it, the topic was made anew, or the log was cut.
+
+    `parted`: the log has other records than those that were read before that offset (KIP-320).
+    """
 
     tp: TopicPartition
     message: str
+    parted: bool = False
 
 
 class Trouble(NamedTuple):
@@ -202,6 +215,21 @@ class GroupConsumer:
             return None
         return int(high) if high >= 0 else None
 
+    def committed(self, partitions: Sequence[TopicPartition]) -> list[Committed]:
+        """What the group has committed in these partitions, whoever has them; asked again for 30 s."""
+        wanted = _rd(partitions)
+        answers = self._ask(lambda: [_committed(a) for a in self._rd.committed(wanted, timeout=_ASK_TIMEOUT)])
+        return list(answers)
+
+    def epochs(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        """The leader epoch of the newest record that was polled of each, where it is known. Asks nobody."""
+        positions = self._rd.position(_rd(partitions))
+        return {
+            TopicPartition(p.topic, p.partition): int(p.leader_epoch)
+            for p in positions
+            if p.error is None and p.leader_epoch is not None
+        }
+
     def commit(self, requests: Sequence[CommitRequest], *, wait: bool) -> None:
         """Commit exactly these offsets. Without `wait` a failure is told to `on_commit_failure` in a later poll.
 
@@ -210,7 +238,7 @@ class GroupConsumer:
         """
         if not requests:
             return
-        offsets = [RdPartition(r.tp.topic, r.tp.partition, r.offset, r.metadata) for r in requests]
+        offsets = [request.as_rd() for request in requests]
         try:
             if not wait:
                 self.committing = True
@@ -246,11 +274,24 @@ class GroupConsumer:
     def alone(self) -> bool:
         """Whether every partition is ours: then nobody else can have called for a rebalance."""
         try:
-            there = self._rd.list_topics(timeout=_ASK_TIMEOUT).topics
+            there = self._there()
         except KafkaException:
             return True  # nobody would hear us
-        found = sum(len(there[topic].partitions) for topic in self._topics if topic in there)
-        return len(self._rd.assignment()) >= found
+        return len(self._rd.assignment()) >= len(there)
+
+    def partitions(self) -> list[TopicPartition]:
+        """All partitions of the subscribed topics that exist; asked again for 30 s."""
+        there: list[TopicPartition] = self._ask(self._there)
+        return there
+
+    def _there(self) -> list[TopicPartition]:
+        topics = self._rd.list_topics(timeout=_ASK_TIMEOUT).topics
+        return [
+            TopicPartition(name, number)
+            for name in self._topics
+            if name in topics
+            for number in topics[name].partitions
+        ]
 
     def close(self) -> None:
         """Leave the group. `revoked` runs first, for all that is still assigned."""
@@ -271,7 +312,7 @@ class GroupConsumer:
         tps = _ours(partitions)
         committed: Sequence[Committed] = ()
         if partitions:
-            committed = self._ask(lambda: [_committed(a) for a in self._rd.committed(partitions, timeout=_ASK_TIMEOUT)])
+            committed = self.committed(tps)
         starts = self._assignments.assigned(committed)
         chosen = [RdPartition(tp.topic, tp.partition, starts[tp]) for tp in tps]
         if self._incremental:
@@ -360,6 +401,8 @@ def _sort_error(message: Any, polled: Polled, group: str) -> None:
         polled.ends.append(EndOfLog(tp, message.offset()))
     elif code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
         polled.lost.append(OffsetLost(tp, error.str()))
+    elif code == KafkaError._LOG_TRUNCATION:
+        polled.lost.append(OffsetLost(tp, error.str(), parted=True))
     elif code == KafkaError.TOPIC_AUTHORIZATION_FAILED and tp.topic:
         raise ForbiddenError(on_topics("READ", [tp.topic]))
     elif code == KafkaError.GROUP_AUTHORIZATION_FAILED:
@@ -374,7 +417,8 @@ def _committed(answer: RdPartition) -> Committed:
     if answer.error is not None:
         raise KafkaException(answer.error)
     offset = None if answer.offset == OFFSET_INVALID else answer.offset
-    return Committed(TopicPartition(answer.topic, answer.partition), offset, answer.metadata)
+    epoch = -1 if answer.leader_epoch is None else int(answer.leader_epoch)
+    return Committed(TopicPartition(answer.topic, answer.partition), offset, answer.metadata, epoch)
 
 
 def _rd(partitions: Sequence[TopicPartition]) -> list[RdPartition]:

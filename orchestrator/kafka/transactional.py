@@ -19,7 +19,6 @@ from queue import SimpleQueue
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka import TopicPartition as RdPartition
 
 from orchestrator.errors import ForbiddenError
 from orchestrator.kafka.consumer import CommitRequest, Membership
@@ -119,7 +118,7 @@ class TransactionalProducer(Producer):
 
         The broker refuses them when `member` is of a former generation of its group.
         """
-        offsets = [RdPartition(r.tp.topic, r.tp.partition, r.offset, r.metadata) for r in requests]
+        offsets = [request.as_rd() for request in requests]
         ends = time.monotonic() + self._longest
         answer = self._aside.call(lambda: self._rd.send_offsets_to_transaction(offsets, member.group))
         while not answer.wait(_SLICE):

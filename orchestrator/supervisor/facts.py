@@ -82,6 +82,16 @@ class Crashed:
 
 
 @dataclass(frozen=True, slots=True)
+class Renewed:
+    """A worker ended because one of its topics was made anew, and is started again at once."""
+
+    name: str
+
+    def text(self) -> str:
+        return f"{self.name}: one of its topics was deleted and made anew; starting again"
+
+
+@dataclass(frozen=True, slots=True)
 class GaveUp:
     """It is not started again: `failures` times it ended within `window` seconds, or it is not to be restarted."""
 
@@ -198,6 +208,7 @@ Fact = (
     | Slow
     | Overdue
     | Crashed
+    | Renewed
     | GaveUp
     | CouldNotStart
     | Finished

@@ -21,7 +21,7 @@ from orchestrator.supervisor.policy import RUNNING, Action, Life, Rules, State, 
 from orchestrator.supervisor.probe import watch
 from orchestrator.supervisor.rates import Rates
 from orchestrator.supervisor.reports import Status, parse
-from orchestrator.supervisor.spec import ChildSpec, Exit, Refusal
+from orchestrator.supervisor.spec import EXIT_RENEWED, ChildSpec, Exit, Refusal
 
 #: A child that is still not ready after so many seconds is worth a word.
 SLOW_AFTER = 30.0
@@ -60,7 +60,7 @@ class Keeper:
         self.pid: int | None = None
         self.last_error: str | None = None
         self.output = Output(spec.name, logs, hear, show)
-        self._rules = replace(rules, restart=spec.restart, must_start=spec.must_start, stop_timeout=spec.stop_timeout)
+        self._rules = _rules_of(rules, spec)
         self._hear, self._changed, self._broken = hear, changed, broken
         self._chance = chance
         self._loop = asyncio.get_running_loop()
@@ -83,9 +83,7 @@ class Keeper:
     def respecify(self, spec: ChildSpec) -> None:
         """Start it as `spec` says from the next time on. Its name stays."""
         self.spec = spec
-        self._rules = replace(
-            self._rules, restart=spec.restart, must_start=spec.must_start, stop_timeout=spec.stop_timeout
-        )
+        self._rules = _rules_of(self._rules, spec)
 
     def launch(self) -> None:
         """Start it for the first time."""
@@ -268,6 +266,8 @@ class Keeper:
                 )
             case State.NOT_READY:
                 return facts.NotReady(name)
+            case State.BACKING_OFF if self.spec.reports and exit.code == EXIT_RENEWED:
+                return facts.Renewed(name)
             case State.BACKING_OFF:
                 return facts.Crashed(name, exit, self.output.last_words, (life.due or self.now) - self.now)
             case State.CRASH_LOOP | State.FAILED:
@@ -283,6 +283,16 @@ class Keeper:
             case State.STOPPED if life.exit is not None and before.state in RUNNING:
                 return facts.Finished(name)
         return None
+
+
+def _rules_of(rules: Rules, spec: ChildSpec) -> Rules:
+    return replace(
+        rules,
+        restart=spec.restart,
+        renews=spec.reports,
+        must_start=spec.must_start,
+        stop_timeout=spec.stop_timeout,
+    )
 
 
 def _port_taken(spec: ChildSpec, port: int) -> Refusal:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from orchestrator.observe.measured import Measured, Place
 from orchestrator.observe.totals import Totals, Where
 from orchestrator.supervisor.reports import Places
-from orchestrator.supervisor.spec import EXIT_HUNG, EXIT_MEMORY, Exit
+from orchestrator.supervisor.spec import EXIT_HUNG, EXIT_MEMORY, EXIT_RENEWED, Exit
 
 
 class Metering:
@@ -43,4 +43,4 @@ def cause_of(exit: Exit) -> str:
     """Why a process had to be started again: the label of `kpipe_handler_restarts_total`."""
     if exit.signal is not None:
         return "killed"
-    return {EXIT_HUNG: "hung", EXIT_MEMORY: "memory"}.get(exit.code or 0, "crashed")
+    return {EXIT_HUNG: "hung", EXIT_MEMORY: "memory", EXIT_RENEWED: "renewed"}.get(exit.code or 0, "crashed")

@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from orchestrator.delivery.backoff import delay_of
-from orchestrator.supervisor.spec import EXIT_COULD_NOT_START, Exit, Refusal
+from orchestrator.supervisor.spec import EXIT_COULD_NOT_START, EXIT_RENEWED, Exit, Refusal
 
 
 class State(StrEnum):
@@ -105,9 +105,11 @@ class Action(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Rules:
     """The numbers, in seconds. Without `restart` a child is never started again; with `must_start` an end before it
-    was ready for the first time means that it could not start."""
+    was ready for the first time means that it could not start. One that `renews` may end with EXIT_RENEWED to be
+    started again at once."""
 
     restart: bool = True
+    renews: bool = False
     must_start: bool = False
     stop_timeout: float = 30.0
     first_delay: float = 0.5
@@ -187,6 +189,8 @@ def ended(life: Life, exit: Exit, now: float, chance: float, rules: Rules, *, bl
     """
     if life.state is State.STOPPING and life.again:
         return _afresh(life, now)
+    if rules.renews and exit.code == EXIT_RENEWED and life.state is not State.STOPPING:
+        return Step(replace(_moved(life, Move.RETRY, now), exit=exit, due=now))
     healthy = life.ready_at is not None and now - life.ready_at >= rules.healthy_after
     streak = 1 if healthy or blamed else life.streak + 1
     failures = tuple(at for at in life.failures if now - at < rules.loop_window)

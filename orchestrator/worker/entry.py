@@ -2,7 +2,8 @@
 
 Configuration: one JSON document on the pipe that `KPIPE_CONFIG_FD` names. Exit codes: 0 after an orderly stop, 78
 when it could not start (never retried), 75 when a handler did not return and could not be cancelled, 76 when it used
-more memory than it may, 1 for anything else. The main thread polls Kafka; a second one runs the handler.
+more memory than it may, 77 when one of its topics was made anew (it is started again at once), 1 for anything else.
+The main thread polls Kafka; a second one runs the handler.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +29,10 @@ from orchestrator.delivery.letters import Sender
 from orchestrator.delivery.partition import Partition
 from orchestrator.errors import FindingsError, HandlerError, KpipeError
 from orchestrator.kafka.consumer import GroupConsumer
+from orchestrator.kafka.epochs import first_above
 from orchestrator.kafka.properties import LIBRDKAFKA_LOG, client_properties
 from orchestrator.kafka.reader import Reader
+from orchestrator.kafka.topic_ids import TopicIds
 from orchestrator.kafka.transactional import TransactionalProducer
 from orchestrator.records import Record, TopicPartition
 from orchestrator.worker.attempt import Attempts
@@ -50,12 +54,14 @@ from orchestrator.worker.report import Report
 from orchestrator.worker.runner import load_runner, probe_of
 from orchestrator.worker.source import Source, sources_of
 from orchestrator.worker.suspicion import Suspicion
+from orchestrator.worker.topics import Topics
 from orchestrator.worker.transactions import Transactions
 
 log = logging.getLogger("kpipe.worker")
 
 EXIT_HUNG = 75
 EXIT_MEMORY = 76
+EXIT_RENEWED = 77
 EXIT_COULD_NOT_START = 78
 #: A sync handler may overrun its timeout by this much before the worker gives it up for hung (seconds).
 HUNG_GRACE = 5.0
@@ -188,6 +194,7 @@ class Worker:
             suspects=suspicion.suspect,
             on_drained=self._send_status,
             transactions=self._receipts if isinstance(self._receipts, Transactions) else None,
+            topics=_topics(config, sources, properties),
         )
         self._measures = Measures(self._facts.meter, self._ledger, self._guard, lambda: self._loop.overdue(0.0)[0])
         self._sources = sources
@@ -224,7 +231,7 @@ class Worker:
         if error is not None:
             log.error("the worker failed", exc_info=error)
             return 1
-        return 0
+        return EXIT_RENEWED if self._intake.renewing and not self._signals else 0
 
     def close(self) -> None:
         """An end of its own will: nothing that runs is to be blamed for it."""
@@ -324,6 +331,19 @@ class Worker:
 def _redriven(sources: Mapping[str, Source]) -> list[str]:
     """The topic that exists only once letters were sent back."""
     return [name for name, source in sources.items() if source.origins is not None]
+
+
+def _topics(config: WorkerConfig, sources: Mapping[str, Source], consumer: Mapping[str, Any]) -> Topics:
+    """Every topic that this worker reads or writes."""
+    pipeline, handler = config.pipeline, config.handler
+    dlqs = [dlq.name for source in sources.values() for dlq in (source.dlq, source.contract_dlq) if dlq is not None]
+    outputs = [pipeline.topics[name].kafka_name for name in handler.produces]
+    return Topics(
+        list(dict.fromkeys([*sources, *outputs, *dlqs])),
+        TopicIds(client_properties(pipeline.kafka, "admin", config.bootstrap)),
+        lambda: Reader(consumer),
+        partial(first_above, consumer),
+    )
 
 
 def _producer_properties(config: WorkerConfig) -> dict[str, Any]:

@@ -9,9 +9,11 @@ import base64
 import json
 import logging
 import time
+from collections.abc import Callable
 
 from orchestrator.delivery.outcome import Park
 from orchestrator.delivery.pending import Pending
+from orchestrator.delivery.start import Cause, Jump
 from orchestrator.delivery.strikes import WHOLE, Strikes
 from orchestrator.kafka.producer import SendFailure
 from orchestrator.observe.meter import Meter
@@ -23,6 +25,26 @@ log = logging.getLogger("kpipe.worker")
 MOST_CHARS = 2_000
 #: The same trouble is told again after so long (seconds).
 QUIET_SECONDS = 10.0
+
+
+#: What each kind of jump means, for a person who can do something about it.
+_JUMPS: dict[Cause, Callable[[Jump], str]] = {
+    Cause.REMADE: lambda jump: f"the topic was deleted and made anew: starting at its beginning, offset {jump.at}",
+    Cause.REMOVED: lambda jump: (
+        f"offset {jump.wanted} does not exist any more: up to {jump.at - (jump.wanted or 0)} event(s) were removed"
+        f" unread by retention; going on at {jump.at}"
+    ),
+    Cause.TRUNCATED: lambda jump: (
+        f"the log lost its end (an unclean leader election?): offsets {jump.at} to {(jump.wanted or 0) - 1} are in"
+        f" doubt: what was handled there is not in the log any more; going on at {jump.at}"
+    ),
+    Cause.BEYOND: lambda jump: (
+        f"the group's offset {jump.wanted} is beyond the log's end {jump.high} and was not committed by this version"
+        f" of kpipe (was it reset by another tool?): going on at the end; offsets {jump.at} to"
+        f" {(jump.wanted or 0) - 1} are in doubt"
+    ),
+    Cause.EXPIRED: lambda jump: f"the group's offset has expired: going on at the first one that exists, {jump.at}",
+}
 
 
 def where(record: Record) -> str:
@@ -89,11 +111,16 @@ class Facts:
             logging.WARNING, f"{where(record)}: id {event_id} was taken by an event with another payload; skipped"
         )
 
-    def offset_lost(self, tp: TopicPartition, wanted: int, low: int, high: int) -> None:
-        """The group's offset does not exist any more: retention outran the handler, or the topic was made anew."""
+    def jumped(self, tp: TopicPartition, jump: Jump) -> None:
+        """The partition is not read on where its group had committed."""
         self.meter.offsets_lost += 1
-        gone = f"up to {low - wanted} event(s) were removed unread" if low > wanted else "the topic was made anew"
-        self.alarm(f"{tp.topic}[{tp.partition}]: offset {wanted} does not exist ({low} to {high} do): {gone}")
+        self.alarm(f"{tp.topic}[{tp.partition}]: {_JUMPS[jump.cause](jump)}")
+
+    def remade(self, topic: str, topic_id: str, waiting: int) -> None:
+        """The topic was deleted and made anew while this worker ran."""
+        self.meter.offsets_lost += 1
+        lost = f"; {waiting} event(s) of the deleted topic were received and not handled" if waiting else ""
+        self.alarm(f"{topic} was deleted and made anew (its id is {topic_id} now): starting at its beginning{lost}")
 
     def recovered(self) -> None:
         """The breaker closed: the flow goes on."""

@@ -5,6 +5,7 @@ Rules (DESIGN section 5, steps 1, 2, 11 and 12):
   within a budget.
 - Commits name explicit offsets, taken from the ledger under its lock, only for partitions that are owned.
 - Revoked: drain within the budget, commit, let go. Lost: let go, commit nothing.
+- A topic that was made anew ends the worker: it commits where the new topic starts, and its successor goes on there.
 """
 
 from __future__ import annotations
@@ -12,18 +13,32 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from orchestrator.config.model import Handler
 from orchestrator.delivery.admission import Limits, paused_partitions
-from orchestrator.delivery.checkpoint import Checkpoint, read_checkpoint
+from orchestrator.delivery.checkpoint import Birth, Checkpoint, read_checkpoint
 from orchestrator.delivery.dedup import Dedup
 from orchestrator.delivery.partition import Partition
+from orchestrator.delivery.start import (
+    Cause,
+    Group,
+    Jump,
+    Log,
+    Start,
+    birth_of,
+    cut,
+    is_remade,
+    start_from,
+    start_without_commit,
+)
 from orchestrator.errors import BrokerError
 from orchestrator.kafka.consumer import CommitRequest, Committed, GroupConsumer, Membership, OffsetLost
 from orchestrator.records import TopicPartition
 from orchestrator.worker.facts import Facts
 from orchestrator.worker.ledger import Ledger
 from orchestrator.worker.source import Source
+from orchestrator.worker.topics import Topics
 from orchestrator.worker.transactions import Transactions
 
 log = logging.getLogger("kpipe.worker")
@@ -62,6 +77,7 @@ class Intake:
         rebuild: Callable[[Sequence[Partition]], None] = lambda parts: None,
         on_drained: Callable[[], None] = lambda: None,
         transactions: Transactions | None = None,
+        topics: Topics | None = None,
         limits: Limits = Limits(),  # noqa: B008 - a frozen value
     ) -> None:
         """`connect` makes the consumer, given this object as its `Assignments`. `rebuild` gets the partitions of each
@@ -71,7 +87,8 @@ class Intake:
         `suspects` is told of each new epoch before it begins, and may put events under suspicion. `on_tick`
         runs about ten times a second and may end the process; `on_drained` runs once, when the worker stops, while
         it still owns its partitions. While `halted()` (the breaker is open) every partition is paused. `drain_budget`
-        is in seconds. With `transactions` offsets are committed in those, and by whom is said there.
+        is in seconds. With `transactions` offsets are committed in those, and by whom is said there. `topics` knows the
+        ids of the handler's topics; without it none is known.
         """
         self._handler = handler
         self._sources = sources
@@ -86,6 +103,9 @@ class Intake:
         self._on_drained = on_drained
         self._limits = limits
         self._transactions = transactions
+        self._topics = topics or Topics()
+        #: A topic was made anew: this worker ends, to be started again.
+        self.renewing = False
         self._paused: frozenset[TopicPartition] = frozenset()
         self._commit_due = 0.0
         self._stopping = False
@@ -124,6 +144,7 @@ class Intake:
             self._ledger.reach_end(end.tp, end.offset)
         for lost in polled.lost:
             self._offset_lost(lost)
+        self._check_topics()
         for trouble in polled.troubles:
             self._facts.trouble(f"Kafka: {trouble.code}: {trouble.message}")
         self._admit()
@@ -178,6 +199,7 @@ class Intake:
         now = time.monotonic()
         if now >= self._commit_due:
             self._commit_due = now + COMMIT_SECONDS
+            self._note_epochs()
             self.commit()
 
     def _commit_wanted(self) -> None:
@@ -213,8 +235,17 @@ class Intake:
 
     def _close(self, tps: Sequence[TopicPartition]) -> Mapping[TopicPartition, Checkpoint]:
         """End the epochs; what is left to be committed for them. A transaction that holds one gets time to end."""
+        ending = [part for part in self._ledger.partitions if part.tp in tps]
         patience = 0.0 if self._transactions is None else min(TRANSACTION_SECONDS, self._drain_budget)
-        return self._ledger.close(tps, patience)
+        ended = self._ledger.close(tps, patience)
+        for part in ending:
+            if self._is_stale(part):
+                # Its offsets are of the former topic. Without another one, the successor finds its id in the commit.
+                ended.pop(part.tp, None)
+                checkpoint = None if part.committing else self._topics.recount(part)
+                if checkpoint is not None:
+                    ended[part.tp] = checkpoint
+        return ended
 
     def _commit_now(self, checkpoints: Mapping[TopicPartition, Checkpoint]) -> None:
         if self._transactions is None:
@@ -237,11 +268,16 @@ class Intake:
         starts = {}
         begun = {}
         opened = []
+        self._topics.look()
+        latest = self._latest(committed)
         for one in committed:
-            found = self._start(one)
-            starts[one.tp] = found.offset
-            known = found if one.offset is not None else None
-            opened.append(self._open(one.tp, found, known))
+            start = self._start(one, latest)
+            starts[one.tp] = start.checkpoint.offset
+            known = read_checkpoint(one.offset, one.metadata, one.epoch) if one.offset is not None else None
+            if start.jump is not None:
+                known = None
+                self._facts.jumped(one.tp, start.jump)
+            opened.append(self._open(one.tp, start.checkpoint, known, rebuild=one.offset is not None))
             if known is None or opened[-1].suspects:
                 # Who is under suspicion is told nobody else: it has to outlive this process from the start.
                 begun[one.tp] = self._ledger.checkpoint(opened[-1])
@@ -259,26 +295,47 @@ class Intake:
         except BrokerError as e:
             self._facts.trouble(f"where an epoch starts was not committed: {e.message}")
 
-    def _start(self, one: Committed) -> Checkpoint:
-        """Where an epoch starts. An offset that does not exist any more is told, and the first that exists is next."""
+    def _start(self, one: Committed, latest: tuple[Group, Birth | None] | None) -> Start:
+        """Where an epoch starts."""
+        topic = one.tp.topic
         low, high = self._consumer.ends_of(one.tp)
-        if one.offset is None:
-            # Letters that were sent back before anybody looked were sent back to be handled, whatever `from` says.
-            redriven = self._sources[one.tp.topic].origins is not None
-            return Checkpoint(low if redriven or self._handler.start_from == "earliest" else high)
-        found = read_checkpoint(one.offset, one.metadata)
-        if low <= one.offset <= high:
-            return found
-        self._facts.offset_lost(one.tp, one.offset, low, high)
-        return Checkpoint(low, tally=found.tally)
+        log_now = Log(one.tp, low, high, self._topics.id_of(topic), self._topics.first_id_of(topic))
+        if one.offset is not None:
+            committed = read_checkpoint(one.offset, one.metadata, one.epoch)
+            beyond = committed.offset > high and not is_remade(log_now.topic_id, committed.topic_id)
+            return start_from(committed, log_now, self._topics.parted(one.tp, low, high, one.epoch) if beyond else None)
+        # Letters that were sent back before anybody looked were sent back to be handled, whatever `from` says.
+        if latest is None or self._sources[topic].origins is not None:
+            return start_without_commit(log_now)
+        group, birth = latest
+        start = start_without_commit(log_now, latest=group, now=time.time())
+        return start._replace(checkpoint=replace(start.checkpoint, birth=birth))
 
-    def _open(self, tp: TopicPartition, start: Checkpoint, committed: Checkpoint | None) -> Partition:
+    def _latest(self, committed: Sequence[Committed]) -> tuple[Group, Birth | None] | None:
+        """With `from: latest`, what the group's commits say of it, and its birth: now, if it has none.
+
+        None where no partition needs that.
+        """
+        if self._handler.start_from != "latest" or all(one.offset is not None for one in committed):
+            return None
+        there = [tp for tp in self._consumer.partitions() if self._sources[tp.topic].origins is None]
+        made = [one for one in self._consumer.committed(there) if one.offset is not None]
+        births = [b for one in made if (b := read_checkpoint(one.offset or 0, one.metadata).birth) is not None]
+        if made:
+            return Group(len(made), births), min(births, key=lambda birth: birth.at, default=None)
+        counts: dict[str, int] = {}
+        for tp in there:
+            counts[tp.topic] = counts.get(tp.topic, 0) + 1
+        return Group(), birth_of(counts, time.time())
+
+    def _open(self, tp: TopicPartition, start: Checkpoint, committed: Checkpoint | None, *, rebuild: bool) -> Partition:
+        """An epoch begins with `start`; `committed` is what the group has of that. `rebuild`: ids may be taken."""
         source = self._sources[tp.topic]
         policy = self._handler.dedup if source.origins is None else None
         dedup = None if policy is None else Dedup(window=int(min(policy.window, 1e9) * 1000))
         part = Partition(tp, source.topic, start, dedup)
         # A group that never committed anything has settled nothing: there is nothing to learn.
-        part.rebuilding = dedup is not None and committed is not None
+        part.rebuilding = dedup is not None and rebuild
         part.draining = self._leaving
         self._suspects(part)
         self._ledger.open(part, committed)
@@ -303,20 +360,71 @@ class Intake:
         self._on_assignment(None)
 
     def _offset_lost(self, lost: OffsetLost) -> None:
-        """The offset to read next is gone: say so, count it, and go on at the first one that exists.
+        """The offset to read next is gone: find out why, say so, and go on where that leads.
 
-        What had arrived before retention passed is still here and still runs; of a topic that was made anew nothing is.
+        What had arrived before retention passed is still here and still runs. What had arrived of a log that was cut
+        runs again where it is still there.
         """
         part = next((p for p in self._ledger.partitions if p.tp == lost.tp), None)
         if part is None:
             return
+        self._topics.look()
+        if self._renew_if_remade():
+            return
         low, high = self._consumer.ends_of(lost.tp)
-        self._facts.offset_lost(lost.tp, part.received, low, high)
-        if part.received > low:
-            self._close([lost.tp])
-            was = self._ledger.checkpoint(part)
-            self._open(lost.tp, Checkpoint(low, tally=was.tally), None)
-        self._consumer.go_on_at(lost.tp, low)
+        if part.received < low:
+            self._facts.jumped(lost.tp, Jump(Cause.REMOVED, part.received, low, low, high))
+            self._consumer.go_on_at(lost.tp, low)
+        elif part.received > high or lost.parted:
+            self._go_on_after_cut(part, low, high)
+        else:  # it exists again: the log has grown since
+            self._consumer.go_on_at(lost.tp, part.received)
+
+    def _go_on_after_cut(self, part: Partition, low: int, high: int) -> None:
+        """The log lost its end (an unclean leader election), and may have grown again since."""
+        wanted = part.received
+        parting = self._topics.parted(part.tp, low, high, part.epoch)
+        at = max(low, min(wanted, high if parting is None else parting))
+        self._facts.jumped(part.tp, Jump(Cause.TRUNCATED, wanted, at, low, high))
+        self._close([part.tp])
+        start = cut(self._ledger.checkpoint(part), at)
+        self._rebuild([p for p in [self._open(part.tp, start, None, rebuild=True)] if p.rebuilding])
+        self._consumer.go_on_at(part.tp, start.offset)
+
+    # -- topics that were made anew -------------------------------------------------------------------------------
+
+    def _check_topics(self) -> None:
+        """Once a second: are these still the topics that this worker began with?"""
+        if self._topics.ask_in_time():
+            for part in self._ledger.partitions:
+                part.arrivals.ask()
+            return
+        answered = self._topics.answered()
+        if answered is None or self._renew_if_remade():
+            return
+        for part in self._ledger.partitions:
+            if part.tp.topic in answered:
+                part.topic_id = part.topic_id or self._topics.id_of(part.tp.topic)
+                part.arrivals.verify()
+
+    def _renew_if_remade(self) -> bool:
+        """Whether a topic was made anew: then this worker is about to end."""
+        stale = [part for part in self._ledger.partitions if self._is_stale(part)]
+        topics = sorted({part.tp.topic for part in stale} | set(self._topics.remade()))
+        if topics and not self.renewing:
+            self.renewing = self._stopping = True
+            for topic in topics:
+                waiting = sum(part.in_flight for part in stale if part.tp.topic == topic)
+                self._facts.remade(topic, self._topics.id_of(topic), waiting)
+        return bool(topics)
+
+    def _is_stale(self, part: Partition) -> bool:
+        return is_remade(self._topics.id_of(part.tp.topic), part.topic_id)
+
+    def _note_epochs(self) -> None:
+        epochs = self._consumer.epochs([part.tp for part in self._ledger.partitions])
+        for part in self._ledger.partitions:
+            part.epoch = max(part.epoch, epochs.get(part.tp, -1))
 
     def abandon(self) -> None:
         """Give up what runs, commit what is settled, leave the group: the process is about to be ended."""
@@ -353,9 +461,9 @@ class Intake:
         """The last commit; a rebalance refuses it for a moment, until the group's new generation is known here."""
         deadline = time.monotonic() + LAST_COMMIT_SECONDS
         owned = [part.tp for part in self._ledger.partitions]
-        # A transaction may still hold one: then the epochs have to end first. While it is listened to the group may
-        # take partitions away: then their next owner commits, and nothing of ours may follow.
-        self._last = {} if self._transactions is None else dict(self._close(owned))
+        # A transaction may still hold one, or an offset is of a former topic: then the epochs have to end first. While
+        # it is listened to, the group may take partitions away: their next owner commits, and nothing of ours follows.
+        self._last = {} if self._transactions is None and not self.renewing else dict(self._close(owned))
         while changed := dict(self._last) or self._ledger.uncommitted():
             try:
                 self._commit_now(changed)
@@ -369,4 +477,4 @@ class Intake:
 
 
 def _requests(checkpoints: Mapping[TopicPartition, Checkpoint]) -> list[CommitRequest]:
-    return [CommitRequest(tp, c.offset, c.metadata()) for tp, c in checkpoints.items()]
+    return [CommitRequest(tp, c.offset, c.metadata(), c.epoch) for tp, c in checkpoints.items()]

@@ -332,4 +332,4 @@ def _offsets_only(
 
 
 def _requests(checkpoints: Mapping[TopicPartition, Checkpoint]) -> list[CommitRequest]:
-    return [CommitRequest(tp, c.offset, c.metadata()) for tp, c in checkpoints.items()]
+    return [CommitRequest(tp, c.offset, c.metadata(), c.epoch) for tp, c in checkpoints.items()]

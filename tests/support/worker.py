@@ -98,6 +98,10 @@ class Project:
         assert self._producer.flush(30) == 0
         assert not failures, failures
 
+    def reconnect(self) -> None:
+        """The next `produce` has a producer that sees the topics as they are now."""
+        self._producer = None
+
     def read(self, topic: str) -> list[Record]:
         """Everything in the topic now, per partition in order."""
         with Reader(client_properties(self.pipeline.kafka, "consumer", self.bootstrap)) as reader:

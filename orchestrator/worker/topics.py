@@ -1,0 +1,143 @@
+"""Whether a worker's topics are still those that it began with. DESIGN section 5, "Identity".
+
+A topic that is deleted and made anew keeps its name, and librdkafka goes on as if nothing had happened: a consumer at
+its old offset, and both clients with the old leader epochs, so that they may never find a new leader (librdkafka 2.16,
+rd_kafka_toppar_leader_update ignores a lower epoch). So a worker lives with one set of topic ids. When one changes it
+commits where the new topic starts, and ends; its successor has clients that know nothing of the former topic.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from orchestrator.delivery.arrivals import mark_of
+from orchestrator.delivery.checkpoint import Checkpoint
+from orchestrator.delivery.partition import Partition
+from orchestrator.delivery.start import is_remade, remade
+from orchestrator.errors import BrokerError
+from orchestrator.kafka.reader import Reader
+from orchestrator.kafka.topic_ids import TopicIdentity
+from orchestrator.records import TopicPartition
+
+log = logging.getLogger("kpipe.worker")
+
+#: Seconds between two questions about the topics' ids.
+ASK_SECONDS = 1.0
+
+
+class Ids(Protocol):
+    """Questions to the cluster about topic ids (`kafka.topic_ids.TopicIds`)."""
+
+    def of(self, names: Sequence[str], /) -> dict[str, TopicIdentity]: ...
+
+    def ask(self, names: Sequence[str], /) -> None: ...
+
+    def answer(self) -> dict[str, TopicIdentity] | None: ...
+
+
+class Topics:
+    """The ids of the topics `names`, as they were when each was seen first, and as they are now.
+
+    For the thread that polls. Without `ids` nothing is known of any topic.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str] = (),
+        ids: Ids | None = None,
+        reader: Callable[[], Reader] | None = None,
+        parting: Callable[[TopicPartition, int, int, int], int] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`reader` connects to read a log again. `parting(tp, low, high, epoch)` is `kafka.epochs.first_above`."""
+        self._names = list(names)
+        self._ids = ids
+        self._reader = reader
+        self._parting = parting
+        self._clock = clock
+        self._due = 0.0
+        self._first: dict[str, str] = {}
+        self._now: dict[str, str] = {}
+
+    def id_of(self, topic: str) -> str:
+        """The topic's id as the cluster told it last; "" when it is not known."""
+        return self._now.get(topic, "")
+
+    def first_id_of(self, topic: str) -> str:
+        """The id that the topic had when this worker saw it first; "" when it is not known."""
+        return self._first.get(topic, "")
+
+    def remade(self) -> list[str]:
+        """The topics that were made anew since this worker saw them first."""
+        return [topic for topic, now in self._now.items() if is_remade(now, self._first[topic])]
+
+    def look(self) -> None:
+        """Ask now, and wait for the answer; without one what was known stays."""
+        if self._ids is None:
+            return
+        try:
+            self._note(self._ids.of(self._names))
+        except BrokerError as e:
+            log.warning("which topics these are was not answered: %s", e.message)
+
+    def ask_in_time(self) -> bool:
+        """Ask once a second, without waiting; whether that was done now."""
+        now = self._clock()
+        if self._ids is None or now < self._due:
+            return False
+        self._due = now + ASK_SECONDS
+        self._ids.ask(self._names)
+        return True
+
+    def answered(self) -> frozenset[str] | None:
+        """The topics that the answer to the question is about, once; None while there is none."""
+        answer = None if self._ids is None else self._ids.answer()
+        if answer is None:
+            return None
+        self._note(answer)
+        return frozenset(answer)
+
+    def recount(self, part: Partition) -> Checkpoint | None:
+        """Where the new topic starts in place of `part`, whose epoch is over, and what of it ran already.
+
+        None when that cannot be found out: then the successor starts at the beginning.
+        """
+        topic, topic_id = part.tp.topic, self.id_of(part.tp.topic)
+        if self._reader is None:
+            return None
+        try:
+            with self._reader() as reader:
+                low, high = reader.beginnings([part.tp])[part.tp], reader.ends([part.tp])[part.tp]
+                settled = part.settled_from(first) if (first := _ran_from(reader, part, low, high)) is not None else ()
+        except BrokerError as e:
+            log.warning("%s[%d]: the new topic's log was not read: %s", *part.tp, e.message)
+            return None
+        return remade(part.checkpoint(), topic, topic_id, low, settled)
+
+    def parted(self, tp: TopicPartition, low: int, high: int, epoch: int) -> int | None:
+        """Where the log has other records than those up to leader epoch `epoch`; None when that is not known."""
+        if self._parting is None or epoch < 0:
+            return None
+        try:
+            return self._parting(tp, low, high, epoch)
+        except BrokerError as e:
+            log.warning("%s[%d]: where its log was cut is not known: %s", *tp, e.message)
+            return None
+
+    def _note(self, answer: dict[str, TopicIdentity]) -> None:
+        for topic, identity in answer.items():
+            if identity.topic_id:
+                self._first.setdefault(topic, identity.topic_id)
+                self._now[topic] = identity.topic_id
+
+
+def _ran_from(reader: Reader, part: Partition, low: int, high: int) -> int | None:
+    """The first offset of the new log whose record arrived here under the former topic's epoch."""
+    first = part.arrivals.first
+    if first is None:
+        return None
+    starts, stops = {part.tp: max(low, first)}, {part.tp: min(part.received, high)}
+    return part.arrivals.part({r.offset: mark_of(r) for records in reader.read(starts, stops) for r in records})
