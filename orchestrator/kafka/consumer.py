@@ -16,7 +16,7 @@ from functools import partial
 from operator import itemgetter
 from typing import Any, NamedTuple, Protocol
 
-from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import OFFSET_END, OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as RdPartition
 
 from orchestrator.errors import BrokerError, ForbiddenError
@@ -218,16 +218,30 @@ class GroupConsumer:
     def committed(self, partitions: Sequence[TopicPartition]) -> list[Committed]:
         """What the group has committed in these partitions, whoever has them; asked again for 30 s."""
         wanted = _rd(partitions)
+        if not wanted:
+            return []
         answers = self._ask(lambda: [_committed(a) for a in self._rd.committed(wanted, timeout=_ASK_TIMEOUT)])
         return list(answers)
 
     def epochs(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         """The leader epoch of the newest record that was polled of each, where it is known. Asks nobody."""
-        positions = self._rd.position(_rd(partitions))
+        positions = self._rd.position(_rd(partitions)) if partitions else []
         return {
             TopicPartition(p.topic, p.partition): int(p.leader_epoch)
             for p in positions
             if p.error is None and p.leader_epoch is not None
+        }
+
+    def end_epochs(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        """The leader epoch at the end of each log, where the cluster says it; asked again for 30 s."""
+        wanted = [RdPartition(*tp, OFFSET_END) for tp in partitions]
+        if not wanted:
+            return {}
+        answers = self._ask(lambda: self._rd.offsets_for_times(wanted, timeout=_ASK_TIMEOUT))
+        return {
+            TopicPartition(a.topic, a.partition): int(a.leader_epoch)
+            for a in answers
+            if a.error is None and a.leader_epoch is not None
         }
 
     def commit(self, requests: Sequence[CommitRequest], *, wait: bool) -> None:

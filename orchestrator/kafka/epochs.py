@@ -35,13 +35,14 @@ def first_above(
         raise wrong_property(problem) from problem
     deadline = time.monotonic() + timeout
     try:
+        middle = high - 1  # mostly nothing was cut: the last record says so
         while low < high:
-            middle = (low + high) // 2
-            offset, found = _at(consumer, properties, RdPartition(tp.topic, tp.partition, middle), deadline)
-            if offset >= high or found > epoch:
+            offset, record_epoch = _at(consumer, properties, RdPartition(tp.topic, tp.partition, middle), deadline)
+            if offset >= high or record_epoch > epoch:
                 high = middle
             else:
                 low = offset + 1
+            middle = (low + high) // 2
         return high
     finally:
         consumer.close()

@@ -270,8 +270,11 @@ class Intake:
         opened = []
         self._topics.look()
         latest = self._latest(committed)
+        # Since such a commit there was another leader, who may not have had all of the log.
+        epochs = self._consumer.end_epochs([one.tp for one in committed if one.epoch >= 0])
+        led = {one.tp for one in committed if epochs.get(one.tp, -1) > one.epoch >= 0}
         for one in committed:
-            start = self._start(one, latest)
+            start = self._start(one, latest, led_anew=one.tp in led)
             starts[one.tp] = start.checkpoint.offset
             known = read_checkpoint(one.offset, one.metadata, one.epoch) if one.offset is not None else None
             if start.jump is not None:
@@ -295,15 +298,19 @@ class Intake:
         except BrokerError as e:
             self._facts.trouble(f"where an epoch starts was not committed: {e.message}")
 
-    def _start(self, one: Committed, latest: tuple[Group, Birth | None] | None) -> Start:
-        """Where an epoch starts."""
+    def _start(self, one: Committed, latest: tuple[Group, Birth | None] | None, *, led_anew: bool) -> Start:
+        """Where an epoch starts. `led_anew`: the partition's leader has changed since the commit."""
         topic = one.tp.topic
         low, high = self._consumer.ends_of(one.tp)
         log_now = Log(one.tp, low, high, self._topics.id_of(topic), self._topics.first_id_of(topic))
         if one.offset is not None:
             committed = read_checkpoint(one.offset, one.metadata, one.epoch)
-            beyond = committed.offset > high and not is_remade(log_now.topic_id, committed.topic_id)
-            return start_from(committed, log_now, self._topics.parted(one.tp, low, high, one.epoch) if beyond else None)
+            doubtful = committed.offset > high or (led_anew and committed.offset > low)
+            if not doubtful or is_remade(log_now.topic_id, committed.topic_id):
+                return start_from(committed, log_now)
+            known = min(committed.offset, high)
+            parting = self._topics.parted(one.tp, low, known, one.epoch)
+            return start_from(committed, log_now, None if parting == committed.offset else parting)
         # Letters that were sent back before anybody looked were sent back to be handled, whatever `from` says.
         if latest is None or self._sources[topic].origins is not None:
             return start_without_commit(log_now)
@@ -383,7 +390,7 @@ class Intake:
     def _go_on_after_cut(self, part: Partition, low: int, high: int) -> None:
         """The log lost its end (an unclean leader election), and may have grown again since."""
         wanted = part.received
-        parting = self._topics.parted(part.tp, low, high, part.epoch)
+        parting = self._topics.parted(part.tp, low, min(wanted, high), part.epoch)
         at = max(low, min(wanted, high if parting is None else parting))
         self._facts.jumped(part.tp, Jump(Cause.TRUNCATED, wanted, at, low, high))
         self._close([part.tp])

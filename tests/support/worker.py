@@ -202,8 +202,8 @@ class Worker:
         changes = [s["type"] for s in self.said if s["type"] in ("ready", "not-ready")]
         return bool(changes) and changes[-1] == "ready"
 
-    def wait_ready(self) -> Worker:
-        until(f"{self.handler} ready: {self.log}", lambda: self.is_ready or self.process.poll() is not None)
+    def wait_ready(self, seconds: float = 30.0) -> Worker:
+        until(f"{self.handler} ready: {self.log}", lambda: self.is_ready or self.process.poll() is not None, seconds)
         assert self.is_ready, self.log
         return self
 
