@@ -11,12 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from orchestrator.cli.standing import Standings
 from orchestrator.cli.waiting import Deadline, Handlers, look, refuse_failed, wanted
 from orchestrator.config.model import Handler, Pipeline
+from orchestrator.delivery.checkpoint import Checkpoint
+from orchestrator.delivery.start import Cause
 from orchestrator.errors import BrokerError, ForbiddenError
 from orchestrator.kafka.admin import ClusterAdmin
 from orchestrator.kafka.admin import Offsets as Ends
-from orchestrator.kafka.committed import committed
 from orchestrator.kafka.properties import client_properties
 from orchestrator.records import Permission, TopicPartition
 from orchestrator.supervisor.policy import State
@@ -61,7 +63,9 @@ class Cluster:
 
     def __init__(self, pipeline: Pipeline, bootstrap: str) -> None:
         self._admin = ClusterAdmin(client_properties(pipeline.kafka, "admin", bootstrap))
-        self._consumer = client_properties(pipeline.kafka, "consumer", bootstrap)
+        self.standings = Standings(pipeline, bootstrap)
+        #: The ids of the topics that `partitions` was asked about last.
+        self.ids: dict[str, str] = {}
 
     def partitions(self, topics: Sequence[str]) -> list[TopicPartition]:
         """Raises `BrokerError` when a topic cannot be seen; one that does not exist has no partitions."""
@@ -70,10 +74,8 @@ class Cluster:
             if topic in state.forbidden:
                 raise ForbiddenError([Permission("DESCRIBE", "topic", topic)])
             raise BrokerError(f"{topic} cannot be seen: {why}")
+        self.ids = {topic.name: topic.topic_id for topic in state.topics.values()}
         return [TopicPartition(t.name, number) for t in state.topics.values() for number in range(t.partitions)]
-
-    def committed(self, group: str, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
-        return committed(self._consumer, group, partitions)
 
     def ends(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Ends]:
         found = self._admin.offsets(partitions)
@@ -94,8 +96,8 @@ def _look(cluster: Cluster, pipeline: Pipeline, running: Handlers) -> Look:
         read = {name for _, handler in consuming for name in _read(pipeline, handler)}
         partitions = cluster.partitions(sorted(read | {topic.kafka_name for topic in pipeline.topics.values()}))
         settled = {
-            handler.name: cluster.committed(
-                handler.group, [tp for tp in partitions if tp.topic in _read(pipeline, handler)]
+            handler.name: cluster.standings.commits(
+                handler, [tp for tp in partitions if tp.topic in _read(pipeline, handler)]
             )
             for _, handler in consuming
         }
@@ -105,7 +107,9 @@ def _look(cluster: Cluster, pipeline: Pipeline, running: Handlers) -> Look:
     except BrokerError as away:
         return Look([away.message], {})
     held = [said for entry, handler in consuming for said in _unheld(entry, _read(pipeline, handler), partitions)]
-    behind = [said for _, handler in consuming for said in _behind(pipeline, handler, settled[handler.name], ends)]
+    behind = [
+        words for _, handler in consuming for words in _behind(cluster, pipeline, handler, settled[handler.name], ends)
+    ]
     return Look(held + behind, {tp: at.end for tp, at in ends.items()})
 
 
@@ -136,10 +140,23 @@ def _read(pipeline: Pipeline, handler: Handler) -> frozenset[str]:
 
 
 def _behind(
-    pipeline: Pipeline, handler: Handler, committed: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, Ends]
+    cluster: Cluster,
+    pipeline: Pipeline,
+    handler: Handler,
+    made: Mapping[TopicPartition, Checkpoint],
+    ends: Mapping[TopicPartition, Ends],
 ) -> Iterator[str]:
-    topics = _read(pipeline, handler)
+    mine = {tp: at for tp, at in ends.items() if tp.topic in _read(pipeline, handler)}
+    begins, highs = {tp: at.begin for tp, at in mine.items()}, {tp: at.end for tp, at in mine.items()}
+    standings = cluster.standings.of(handler, made, cluster.ids, begins, highs)
     # Where retention removed everything, nothing is left to do below the first offset.
-    left = sum(max(0, at.end - max(committed.get(tp, 0), at.begin)) for tp, at in ends.items() if tp.topic in topics)
+    left = sum(highs[tp] - standing.position for tp, standing in standings.items())
+    moved = [tp for tp, standing in standings.items() if standing.jump and standing.jump.cause in _NOTICED]
     if left:
         yield f"{handler.name} is {left} behind"
+    elif moved:
+        yield f"{handler.name} has not noticed yet what became of {moved[0].topic}[{moved[0].partition}]"
+
+
+#: What a worker notices within moments, and commits.
+_NOTICED = frozenset({Cause.REMADE, Cause.TRUNCATED, Cause.BEYOND})

@@ -16,6 +16,7 @@ from orchestrator.records import TopicPartition
 
 if TYPE_CHECKING:
     from orchestrator.config.model import Handler, Pipeline
+    from orchestrator.delivery.start import Jump
     from orchestrator.kafka.reader import Reader
 
 #: Seconds for finding out how old the oldest waiting events are; what is not known by then is not shown.
@@ -24,12 +25,16 @@ _LOOK_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a handler stands in one partition. `committed` None: it has never committed there."""
+    """Where a handler stands in one partition. `committed` None: it has never committed there.
+
+    `jump` is why it would not go on there.
+    """
 
     topic: str
     committed: int | None
     position: int
     end: int
+    jump: Jump | None
 
     @property
     def lag(self) -> int:
@@ -43,7 +48,8 @@ def command(app: App, handlers: tuple[str, ...]) -> None:
     """Show how far handlers are behind: the events between what they have committed and the end.
 
     BEHIND is how long the oldest of those events has been waiting. It asks Kafka and not the running pipeline, so
-    it works without one, too.
+    it works without one, too. An offset that a handler could not go on at is named below the table: one of a topic
+    that was deleted and made anew, or one that the log does not have.
     """
     pipeline = app.load()
     wanted = _wanted(pipeline, handlers)
@@ -73,20 +79,19 @@ def _wanted(pipeline: Pipeline, names: tuple[str, ...]) -> list[Handler]:
 
 def _places(app: App, pipeline: Pipeline, handler: Handler, reader: Reader) -> dict[TopicPartition, Place]:
     """Every partition that the handler reads: of its topics, and of its redriven letters where there are any."""
-    from orchestrator.kafka.committed import committed
-    from orchestrator.kafka.properties import client_properties
+    from orchestrator.cli.standing import Standings
 
     names = {pipeline.topics[name].kafka_name: name for name in handler.consumes}
     partitions = _partitions(pipeline, handler, reader)
-    properties = client_properties(pipeline.kafka, "consumer", app.bootstrap(pipeline))
-    settled = committed(properties, handler.group, partitions)
+    asked = Standings(pipeline, app.bootstrap(pipeline))
+    made, ids = asked.commits(handler, partitions), asked.topic_ids(partitions)
     begins, ends = reader.beginnings(partitions), reader.ends(partitions)
+    standings = asked.of(handler, made, ids, begins, ends)
 
     def place(tp: TopicPartition) -> Place:
-        start = begins[tp] if handler.start_from == "earliest" else ends[tp]
-        # What retention has removed is not waiting any more.
-        position = max(settled.get(tp, start), begins[tp])
-        return Place(names.get(tp.topic, tp.topic), settled.get(tp), position, ends[tp])
+        committed, position, jump = standings[tp]
+        offset = None if committed is None else committed.offset
+        return Place(names.get(tp.topic, tp.topic), offset, position, ends[tp], jump)
 
     return {tp: place(tp) for tp in partitions}
 
@@ -133,6 +138,7 @@ def _told(
             "end": place.end,
             "lag": place.lag,
             "lag_seconds": seconds,
+            "jump": None if place.jump is None else place.jump.cause.value,
         }
         for (tp, place), seconds in zip(places.items(), behind, strict=True)
     ]
@@ -169,3 +175,17 @@ def _show(handlers: list[dict[str, Any]]) -> None:
         for part in handler["partitions"]
     ]
     present.table(("HANDLER", "TOPIC", "PARTITION", "COMMITTED", "END", "LAG", "BEHIND"), rows)
+    for handler in handlers:
+        for part in handler["partitions"]:
+            if part["jump"] is not None:
+                present.say(f"{handler['name']}: {part['topic']}[{part['partition']}]: {_JUMPS[part['jump']]}")
+
+
+#: Why a handler would not go on where it committed, by `delivery.start.Cause`.
+_JUMPS = {
+    "remade": "the committed offset is of a topic that was deleted and made anew since: all of the new one is waiting",
+    "removed": "the committed offset does not exist any more: events were removed unread by retention",
+    "truncated": "the committed offset is beyond the end of the log, which has lost records",
+    "beyond": "the committed offset is beyond the end of the log, and was not committed by this version of kpipe",
+    "expired": "the committed offset has expired: the handler will start at the first event that exists",
+}

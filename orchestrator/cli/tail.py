@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,19 +13,21 @@ import click
 
 from orchestrator.cli import present
 from orchestrator.cli.context import App
-from orchestrator.errors import ExpectationError, UsageError
+from orchestrator.errors import BrokerError, ExpectationError, UsageError
 
 if TYPE_CHECKING:
     from orchestrator.cli.filters import Filter
     from orchestrator.cli.positions import Position
     from orchestrator.cli.scan import Scan
-    from orchestrator.config.model import Topic
+    from orchestrator.config.model import Pipeline, Topic
     from orchestrator.kafka.reader import Reader
     from orchestrator.records import Record, TopicPartition
 
     _Printer = Callable[[Sequence[Record], Mapping[str, str]], None]
 
 DEFAULT_COUNT = 10
+#: While it follows it asks so often (seconds) whether the topics are the same.
+_ASK_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,8 @@ def command(app: App, /, topics: tuple[str, ...], template: str | None, **option
         names = {topic.kafka_name: topic.name for topic in targets}
         logs = [_partitions(reader, topic, request) for topic in targets]
         scan = Scan(reader, request.timeout, filtered=request.filter.given)
-        batches = _first(_records(reader, scan, logs, request, names), request.limit)
+        same = _same(app, pipeline, list(names)) if request.follow else lambda: None
+        batches = _first(_records(reader, scan, logs, request, names, same), request.limit)
         _show(batches, scan, request, lambda records: show(records, names))
     _judge(scan.shown, request)
 
@@ -223,9 +227,17 @@ def _partitions(reader: Reader, topic: Topic, request: _Request) -> list[TopicPa
 
 
 def _records(
-    reader: Reader, scan: Scan, logs: list[list[TopicPartition]], request: _Request, names: Mapping[str, str]
+    reader: Reader,
+    scan: Scan,
+    logs: list[list[TopicPartition]],
+    request: _Request,
+    names: Mapping[str, str],
+    same: Callable[[], None],
 ) -> Iterator[Iterable[Record]]:
-    """What was asked for, in batches, topic by topic merged by time where an end is known, else as it comes."""
+    """What was asked for, in batches, topic by topic merged by time where an end is known, else as it comes.
+
+    `same` is called while it follows, and raises when a topic is not the same any more.
+    """
     from orchestrator.cli.latest import latest, newest
     from orchestrator.cli.positions import starts
 
@@ -239,19 +251,23 @@ def _records(
     else:
         at = starts(request.position, reader, begins, ends)
     if request.follow:
-        yield from _streamed(scan, scan.read(at), wants)
+        yield from _streamed(scan, scan.read(at), wants, same)
     elif request.position is not None:
         yield from _streamed(scan, scan.read(at, ends), wants)
 
 
 def _streamed(
-    scan: Scan, batches: Iterator[list[Record]], wants: Callable[[Record], bool] | None
+    scan: Scan,
+    batches: Iterator[list[Record]],
+    wants: Callable[[Record], bool] | None,
+    same: Callable[[], None] = lambda: None,
 ) -> Iterator[Iterable[Record]]:
     """Those of the batches' records that are wanted; while none come, what was printed is flushed and an outage is
     told once."""
     told = False
     present.flush()
     for batch in batches:
+        same()
         yield batch if wants is None else filter(wants, batch)
         if not batch:
             present.flush()
@@ -259,3 +275,25 @@ def _streamed(
         if scan.away and not told:
             present.say("Kafka is away; waiting for it to come back")
         told = scan.away
+
+
+def _same(app: App, pipeline: Pipeline, topics: list[str]) -> Callable[[], None]:
+    """What raises BrokerError once one of the topics was deleted and made anew: a reader would go on at old offsets."""
+    from orchestrator.delivery.start import is_remade
+    from orchestrator.kafka.properties import client_properties
+    from orchestrator.kafka.topic_ids import TopicIds
+
+    asked = TopicIds(client_properties(pipeline.kafka, "admin", app.bootstrap(pipeline)))
+    first = asked.of(topics)
+    due = 0.0
+
+    def same() -> None:
+        nonlocal due
+        if time.monotonic() >= due:
+            due = time.monotonic() + _ASK_SECONDS
+            asked.ask(topics)
+        for name, identity in (asked.answer() or {}).items():
+            if is_remade(identity.topic_id, first[name].topic_id if name in first else ""):
+                raise BrokerError(f"{name} was deleted and made anew", "the same command follows the new topic")
+
+    return same

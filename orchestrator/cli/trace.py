@@ -90,25 +90,20 @@ def outcomes_of(
 
 
 def _settled(pipeline: Pipeline, bootstrap: str, reading: Reading, nodes: Sequence[Node]) -> set[tuple[str, Place]]:
-    """The records that handlers have settled, as far as they have committed."""
-    from orchestrator.delivery.checkpoint import read_checkpoint
-    from orchestrator.kafka.committed import commits
-    from orchestrator.kafka.properties import client_properties
+    """The records that handlers have settled, as far as they have committed that for the topics as they are now."""
+    from orchestrator.cli.standing import Standings, settled_by
 
     places: dict[str, list[Place]] = {}
     for node in nodes:
         for handler in reading.consumers(pipeline, node):
             places.setdefault(handler.name, []).append(node.place)
-    found = set()
-    properties = client_properties(pipeline.kafka, "consumer", bootstrap)
+    settled = set()
+    asked = Standings(pipeline, bootstrap)
+    ids = asked.topic_ids(node.place.tp for node in nodes)
     for name, wanted in places.items():
-        known = commits(properties, pipeline.handlers[name].group, {place.tp for place in wanted})
-        states = {tp: read_checkpoint(*said) for tp, said in known.items()}
-        for place in wanted:
-            state = states.get(place.tp)
-            if state and (place.offset < state.offset or any(a <= place.offset < b for a, b in state.settled)):
-                found.add((name, place))
-    return found
+        made = asked.commits(pipeline.handlers[name], {place.tp for place in wanted})
+        settled |= {(name, place) for place in wanted if settled_by(made.get(place.tp), place, ids)}
+    return settled
 
 
 def _find(scout: Scout, pipeline: Pipeline, event: str, most: int) -> tuple[list[Record], int]:
