@@ -122,8 +122,8 @@ def start_from(committed: Checkpoint, log: Log, parting: int | None = None) -> S
         return Start(fresh, Jump(Cause.REMADE, offset, log.low, log.low, log.high))
     if offset < log.low:
         return Start(replace(same, offset=log.low), Jump(Cause.REMOVED, offset, log.low, log.low, log.high))
-    if offset > log.high or parting is not None:
-        at = max(log.low, min(offset, log.high if parting is None else parting))
+    at = max(log.low, min(offset, log.high, offset if parting is None else parting))
+    if at < offset:
         # Without an id no kpipe that knows of ids has committed: it may have been anybody, for any log.
         cause = Cause.TRUNCATED if committed.topic_id or parting is not None else Cause.BEYOND
         return Start(cut(same, at), Jump(cause, offset, at, log.low, log.high))

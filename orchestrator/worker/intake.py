@@ -308,9 +308,8 @@ class Intake:
             doubtful = committed.offset > high or (led_anew and committed.offset > low)
             if not doubtful or is_remade(log_now.topic_id, committed.topic_id):
                 return start_from(committed, log_now)
-            known = min(committed.offset, high)
-            parting = self._topics.parted(one.tp, low, known, one.epoch)
-            return start_from(committed, log_now, None if parting == committed.offset else parting)
+            parting = self._topics.parted(one.tp, low, min(committed.offset, high), one.epoch)
+            return start_from(committed, log_now, parting)
         # Letters that were sent back before anybody looked were sent back to be handled, whatever `from` says.
         if latest is None or self._sources[topic].origins is not None:
             return start_without_commit(log_now)

@@ -243,6 +243,9 @@ class FakeConsumer:
         log = self.world.log[tp.partition]
         return (0, log[-1].offset + 1 if log else 0)
 
+    def end_epochs(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        return {}
+
 
 class FakeProducer:
     """Takes records in order for each topic, as many at a time as the script says, and tells of failures only.
