@@ -54,12 +54,13 @@ def make(tmp_path: Path, kafka: str) -> Make:
     return build
 
 
-def make_anew(project: Project, topic: str, replicas: int = 1) -> None:
-    """Delete the topic and make it again as soon as Kafka lets us."""
+def make_anew(project: Project, topic: str, replicas: int = 1, seen_gone: Callable[[], bool] = lambda: True) -> None:
+    """Delete the topic and make it again: as soon as Kafka lets us, and once it is `seen_gone`."""
     admin = AdminClient({"bootstrap.servers": project.bootstrap})
     name = project.name(topic)
     partitions = project.pipeline.topics[topic].partitions
     admin.delete_topics([name])[name].result(10)
+    until("it is seen to be gone", seen_gone, 60)
 
     def made() -> bool:
         try:
@@ -179,6 +180,21 @@ def test_dlq_and_output_made_anew(make: Make, guarantee: str) -> None:
         until("letters in the new DLQ", lambda: len(project.read("h.dlq")) == 2, 60)
         assert worker.terminate() == 0
     assert handled(project) == Counter(more)
+
+
+@pytest.mark.parametrize("guarantee", BOTH)
+def test_a_topic_that_is_seen_to_be_gone_and_comes_back(make: Make, guarantee: str) -> None:
+    """The group takes the partitions away, and gives those of the new topic."""
+    project = make(guarantee)
+    with kept(project, "h") as worker:
+        worker.worker.wait_ready()
+        old = fill(project, "in", 0, [4, 4, 4])
+        wait_handled(project, old, worker)
+        make_anew(project, "in", seen_gone=lambda: any(s["type"] == "not-ready" for s in worker.worker.said))
+        new = fill(project, "in", 100, [2, 4, 9])
+        wait_handled(project, new, worker)
+        assert worker.terminate() == 0
+    assert handled(project) == Counter(old + new)
 
 
 def test_from_latest_loses_nothing_of_a_topic_made_anew(make: Make) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -343,32 +342,6 @@ def test_an_offset_that_does_not_exist_any_more_is_told_and_the_first_that_does_
         assert "up to 3 event(s) were removed unread" in worker.log
     assert counts["done"] == 7
     assert [n for _, n in outs(project)] == [0, 1, 2, 3, 4, 8, 9]
-
-
-@pytest.mark.parametrize("seen", [False, True])
-def test_a_topic_that_is_made_anew_under_a_running_worker_is_read_from_its_beginning(make: Make, seen: bool) -> None:
-    """The worker may have `seen` that it was gone: then the group took the partition away, and gives it anew."""
-    from confluent_kafka.admin import AdminClient, NewTopic
-
-    project = make(YAML.replace("partitions: 2", "partitions: 1"))
-    name = project.name("in")
-    with project.worker("h") as worker:
-        worker.wait_ready()
-        project.send("in", [{"k": "a", "n": n} for n in range(5)])
-        worker.wait_settled(5)
-        admin = AdminClient({"bootstrap.servers": project.bootstrap})
-        if not seen:
-            worker.process.send_signal(signal.SIGSTOP)
-        admin.delete_topics([name])[name].result(10)
-        until("it is gone", lambda: name not in admin.list_topics(timeout=5).topics)
-        if seen:
-            until("it is taken away", lambda: any(s["type"] == "not-ready" for s in worker.said), 60)
-        admin.create_topics([NewTopic(name, 1, 1)])[name].result(10)
-        worker.process.send_signal(signal.SIGCONT)
-        project.send("in", [{"k": "b", "n": 7}])
-        until("the new one is read", lambda: ("b", 7) in outs(project), 60)
-        assert worker.terminate() == 0
-    assert seen or "the topic was made anew" in worker.log
 
 
 def test_the_event_knows_its_id(make: Make) -> None:

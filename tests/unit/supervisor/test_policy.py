@@ -108,6 +108,27 @@ HISTORIES = [
         ],
     ),
     (
+        "a worker whose topics were made anew is started again at once, however often, and nothing has failed",
+        Rules(restart=False, renews=True, loop_failures=2),
+        [
+            (0, "launch", "starting", [LAUNCH]),
+            (1, "ready", "ready", []),
+            (2, Exit(code=77), "backing-off", []),
+            (2, "tick", "starting", [LAUNCH]),
+            (2.5, Exit(code=77), "backing-off", []),
+            (2.5, "tick", "starting", [LAUNCH]),
+            (3, Exit(code=77), "backing-off", []),
+            (3, "tick", "starting", [LAUNCH]),
+            (4, "stop", "stopping", [TERM]),
+            (5, Exit(code=77), "stopped", []),
+        ],
+    ),
+    (
+        "of anything else, 77 is a code like others",
+        Rules(),
+        [(0, "launch", "starting", [LAUNCH]), (2, Exit(code=77), "backing-off", []), (2, "tick", "backing-off", [])],
+    ),
+    (
         "without restart an end with 0 is fine",
         Rules(restart=False),
         [(0, "launch", "starting", [LAUNCH]), (1, "ready", "ready", []), (2, DONE, "stopped", [])],
@@ -388,6 +409,7 @@ EVENTS = st.sampled_from(
         CRASH,
         DONE,
         SEGV,
+        Exit(code=77),
         Exit(code=78),
         Exit(),
         NO_MODULE,
@@ -396,7 +418,7 @@ EVENTS = st.sampled_from(
 
 
 @given(
-    rules=st.builds(Rules, restart=st.booleans(), must_start=st.booleans()),
+    rules=st.builds(Rules, restart=st.booleans(), renews=st.booleans(), must_start=st.booleans()),
     events=st.lists(st.tuples(st.floats(0, 100), EVENTS), max_size=40),
 )
 def test_any_history_keeps_the_promises(rules: Rules, events: list[tuple[float, object]]) -> None:
