@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from orchestrator.cli.story import Node, Place, Reading, connect, place_of
+from orchestrator.cli.story import SKEW, Node, Place, Reading, connect, place_of
 from orchestrator.delivery.lineage import TRACEPARENT
 from orchestrator.records import Record, TopicPartition
 
@@ -25,8 +25,6 @@ Offsets = Mapping[TopicPartition, int]
 MOST = 2_000
 #: More passes find nothing but what each has found: handlers that begin new traces one after the other.
 _PASSES = 8
-#: Clocks of machines differ: an effect may look older than its cause by so much (milliseconds).
-_SKEW = 10_000
 
 
 @dataclass
@@ -145,7 +143,7 @@ class Scout:
         times = [node.record.timestamp for node in self.nodes.values() if node.record.timestamp >= 0]
         if not times:
             return self.window.starts
-        starts = self.at_time(list(self.window.ends), min(times) - _SKEW)
+        starts = self.at_time(list(self.window.ends), min(times) - SKEW)
         return {tp: min(starts[tp], end) for tp, end in self.window.ends.items()}
 
 

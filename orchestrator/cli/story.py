@@ -11,9 +11,12 @@ from orchestrator.contracts import Undecodable, decode_json
 from orchestrator.delivery.dedup import event_id_of
 from orchestrator.delivery.letters import read_letter
 from orchestrator.delivery.lineage import derived_trace, source_of, trace_of
-from orchestrator.delivery.redrive import read_redriven
+from orchestrator.delivery.redrive import read_redriven, time_of
 from orchestrator.event import Letter
 from orchestrator.records import Record, TopicPartition
+
+#: Clocks of machines differ: an effect may look older than its cause by so much (milliseconds).
+SKEW = 10_000
 
 
 class Place(NamedTuple):
@@ -158,7 +161,21 @@ def _parent(node: Node, nodes: Mapping[Place, Node], letters: Mapping[Place, lis
             of = [n for n in of if n.letter and n.letter.redrive_count == times]
         if of:
             return max(of, key=_when)
-    return nodes.get(node.cause)
+    cause = nodes.get(node.cause)
+    return cause if cause is not None and _may_cause(cause, node) else None
+
+
+def _may_cause(cause: Node, effect: Node) -> bool:
+    """Whether `effect` can be of the record that stands at its cause's place now.
+
+    In a topic that was deleted and made anew another record may stand there. A letter names its event's time. Anything
+    else is of it if both share a trace, or if it is not older, by more than clocks differ.
+    """
+    if effect.letter is not None:
+        timestamp = time_of(effect.letter)
+        return timestamp < 0 or timestamp == cause.record.timestamp
+    since = effect.since(cause)
+    return effect.trace == cause.trace or since is None or since > -SKEW
 
 
 def _letters(nodes: Iterable[Node]) -> dict[Place, list[Node]]:

@@ -154,3 +154,14 @@ def test_nothing_of_a_record_reaches_the_terminal_as_it_is() -> None:
     text = storytelling.as_text([root], outcomes, colored=False)
     assert "\x1b" not in text and "\u202e" not in text and "\\x1b[31m\\u202e\\n" in text
     assert len(text.splitlines()) == 4
+
+
+def test_what_a_deleted_topic_caused_is_no_effect_of_the_record_at_its_place_in_the_new_one() -> None:
+    former = record("in", 5, 1_000)
+    output = record("out", 9, 1_040, stamp("ns.p.pay", former, 1, 7))
+    letter = letter_of(former, "rejected", 3, 1_050, by="see")
+    now = record("in", 5, 90_000, event_id="e2")
+    roots, nodes = story(now, output, letter)
+    assert len(roots) == 3
+    assert outcome_of(PAY, nodes[place_of(now)], True, []).outcome == "done"
+    assert outcome_of(SEE, nodes[place_of(now)], True, []).outcome == "done"
