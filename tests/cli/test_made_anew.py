@@ -12,7 +12,16 @@ from typing import Any
 import pytest
 
 from tests.docs.test_json_docs import check
-from tests.integration.test_made_anew import CODE, YAML, commit, fill, handled, make_anew, wait_handled
+from tests.integration.test_made_anew import (
+    CODE,
+    YAML,
+    commit,
+    fill,
+    handled,
+    make_anew,
+    make_topic_anew,
+    wait_handled,
+)
 from tests.support.kept import kept
 from tests.support.shell import KPIPE, environment, kpipe
 from tests.support.worker import Project, until
@@ -105,3 +114,36 @@ def test_following_a_topic_that_is_made_anew_ends_and_says_so(make: Make) -> Non
         fill(project, "in", 100, [9, 9, 9])
         until("it has ended", lambda: tail.poll() is not None)
         assert (tail.returncode, "deleted" in tail.stderr.read()) == (4, True)
+
+
+def test_a_redrive_topic_that_is_made_anew_gives_its_handler_every_letter_once(make: Make) -> None:
+    project = make()
+    (project.folder / "code.py").write_text(
+        "import pathlib\nfrom orchestrator import Emit, Reject\n\ndef handle(event):\n"
+        "    if not pathlib.Path('fixed').exists():\n        raise Reject('not yet')\n"
+        "    return Emit('out', {'k': event.value['k'], 'n': event.value['n']})\n"
+    )
+    redriven = project.pipeline.redrive_topic(project.pipeline.handlers["h"])
+    assert redriven is not None
+    with kept(project, "h") as worker:
+        numbers = fill(project, "in", 0, [4, 4, 4])
+        until("all are letters", lambda: len(project.read("h.dlq")) == len(numbers))
+        (project.folder / "fixed").touch()
+        first = kpipe(project.folder, "dlq", "redrive", "h.dlq", "-y", "--max", "7")
+        assert first.code == 0, first.err
+        until("they are handled", lambda: sum(handled(project).values()) == 7)
+        make_topic_anew(project, redriven, 3)
+        # The redrive topic is the memory of what was sent back: without it, all letters go again.
+        second = kpipe(project.folder, "dlq", "redrive", "h.dlq", "-y")
+        assert second.code == 0, second.err
+        until("all are handled", lambda: sum(handled(project).values()) >= 7 + len(numbers), 60)
+        idle = until("its lag is 0", lambda: _no_lag(project), 60)
+        worker.check()
+        assert idle and worker.terminate() == 0
+    counts = handled(project)
+    assert set(counts) == set(numbers) and sum(counts.values()) == 7 + len(numbers)
+
+
+def _no_lag(project: Project) -> bool:
+    answer = json.loads(kpipe(project.folder, "lag", "--json").out)
+    return all(part["lag"] == 0 and part["jump"] is None for part in answer["handlers"][0]["partitions"])

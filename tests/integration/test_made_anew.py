@@ -56,9 +56,14 @@ def make(tmp_path: Path, kafka: str) -> Make:
 
 def make_anew(project: Project, topic: str, replicas: int = 1, seen_gone: Callable[[], bool] = lambda: True) -> None:
     """Delete the topic and make it again: as soon as Kafka lets us, and once it is `seen_gone`."""
+    make_topic_anew(project, project.name(topic), project.pipeline.topics[topic].partitions, replicas, seen_gone)
+
+
+def make_topic_anew(
+    project: Project, name: str, partitions: int, replicas: int = 1, seen_gone: Callable[[], bool] = lambda: True
+) -> None:
+    """The same of any topic, by the cluster's name."""
     admin = AdminClient({"bootstrap.servers": project.bootstrap})
-    name = project.name(topic)
-    partitions = project.pipeline.topics[topic].partitions
     admin.delete_topics([name])[name].result(10)
     until("it is seen to be gone", seen_gone, 60)
 
