@@ -54,6 +54,15 @@ class FindingsError(KpipeError):
         super().__init__(message or f"{errors} error{'s' if errors != 1 else ''} in the pipeline file", hint)
         self.findings = tuple(findings)
 
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """The findings without the warnings."""
+        return tuple(finding for finding in self.findings if finding.severity == "error")
+
+    def __str__(self) -> str:
+        """The errors on one line, each with its place: for logs, where nobody prints the findings."""
+        return "; ".join(f"{finding.place}: {finding.message}" for finding in self.errors) or self.message
+
 
 class ContractError(KpipeError):
     """A value breaks its topic's contract; `violations` are `(json_path, reason)` pairs."""

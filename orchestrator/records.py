@@ -167,3 +167,10 @@ class Finding:
     column: int
     message: str
     hint: str = ""
+
+    @property
+    def place(self) -> str:
+        """`file:line:column`, as far as it is known."""
+        if not self.line:
+            return self.file
+        return f"{self.file}:{self.line}" + (f":{self.column}" if self.column else "")

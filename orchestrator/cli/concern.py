@@ -79,4 +79,5 @@ def _essence(pipeline: Pipeline, name: str) -> object:
     topics += [dlq for topic in handler.consumes if (dlq := pipeline.topics[topic].dlq) is not None]
     # Of several handlers of a topic the first in the file writes the letters of what breaks its contract.
     first = [pipeline.handlers_of(topic)[0].name for topic in handler.consumes]
-    return replace(handler, replicas=1), [pipeline.topics[topic] for topic in topics], first
+    contracts = [(pipeline.schemas or {}).get(str(pipeline.topics[topic].schema)) for topic in topics]
+    return replace(handler, replicas=1), [pipeline.topics[topic] for topic in topics], contracts, first

@@ -1,4 +1,8 @@
-"""The handlers of one `kpipe up`: which run, how many replicas of each, and how that changes while it runs."""
+"""The handlers of one `kpipe up`: which run, how many replicas of each, and how that changes while it runs.
+
+Each handler has the pipeline that it was last started with: its options and its contracts. A crash and `scale` start
+processes with just that; only `restart` and `--watch` bring another one.
+"""
 
 from __future__ import annotations
 
@@ -60,6 +64,8 @@ class Fleet:
         self._supervisor = supervisor
         self._fatal = fatal
         self._around: launch.Surroundings | None = None
+        #: What each handler's processes are started with.
+        self._settings: dict[str, launch.Surroundings] = {}
 
     @property
     def started(self) -> bool:
@@ -68,6 +74,7 @@ class Fleet:
     def start(self, around: launch.Surroundings) -> None:
         """Start all of them, what stands later in the flow first."""
         self._around = around
+        self._settings = dict.fromkeys(self.handlers, around)
         self._supervisor.start(self._specs(list(self.handlers.values())))
 
     def restart(self, names: Iterable[str]) -> None:
@@ -92,23 +99,45 @@ class Fleet:
 
         How many replicas there are stays as `scale` left it, unless the file says something new about it.
         """
-        assert self._around is not None
-        before = self._pipeline.handlers
         self._pipeline = pipeline
-        self._around = replace(self._around, pipeline=pipeline)
         wanted = {handler.name: handler for handler in handlers}
         for name in [name for name in self.handlers if name not in wanted]:
             self._supervisor.retire([k.spec.name for k in self._keepers() if k.spec.handler == name])
-            del self.handlers[name]
-        for name, handler in wanted.items():
-            known, was = self.handlers.get(name), before.get(name)
-            kept = known is not None and was is not None and was.replicas == handler.replicas
-            count = known.replicas if known is not None and kept else handler.replicas
-            self.handlers[name] = replace(handler, replicas=count)
-            self._respecify(name)
+            del self.handlers[name], self._settings[name]
+        self._take(pipeline, wanted.values())
         self.restart(name for name in changed if name in wanted)
         for name, handler in list(self.handlers.items()):
             self.scale(name, handler.replicas)
+
+    def renew(self, pipeline: Pipeline, names: Collection[str]) -> None:
+        """Restart these handlers as `pipeline` has them; all others stay as they are. Raises `UsageError`."""
+        self._take(pipeline, [pipeline.handlers[name] for name in names])
+        self.restart(names)
+        for name in names:
+            self.scale(name, self.handlers[name].replicas)
+
+    def settings(self, name: str) -> launch.Surroundings | None:
+        """What the processes of this handler are started with; None before they are."""
+        return self._settings.get(name)
+
+    def _take(self, pipeline: Pipeline, handlers: Iterable[Handler]) -> None:
+        """Have these handlers be of this pipeline from their next start on."""
+        assert self._around is not None
+        settings = replace(self._around, pipeline=pipeline)
+        taken = [replace(handler, replicas=self._replicas(handler)) for handler in handlers]
+        for handler in taken:
+            check_scale(handler, handler.replicas)
+        for handler in taken:
+            self.handlers[handler.name] = handler
+            self._settings[handler.name] = settings
+            self._respecify(handler.name)
+
+    def _replicas(self, handler: Handler) -> int:
+        """How many of it are to run: what `scale` said, unless the file says something new."""
+        if handler.name not in self.handlers:
+            return handler.replicas
+        was = self._settings[handler.name].pipeline.handlers[handler.name].replicas
+        return self.handlers[handler.name].replicas if was == handler.replicas else handler.replicas
 
     def _respecify(self, name: str) -> None:
         """What its processes are started with from now on."""
@@ -149,6 +178,8 @@ class Fleet:
         return [keeper for keeper in self._supervisor.keepers if keeper.spec.stage != GROUND]
 
     def _specs(self, handlers: Sequence[Handler]) -> list[ChildSpec]:
-        assert self._around is not None
-        specs = launch.children(handlers, self._around)
-        return [replace(spec, essential=True) for spec in specs] if self._fatal else list(specs)
+        groups: dict[int, list[Handler]] = {}
+        for handler in handlers:
+            groups.setdefault(id(self._settings[handler.name]), []).append(handler)
+        specs = [spec for group in groups.values() for spec in launch.children(group, self._settings[group[0].name])]
+        return [replace(spec, essential=True) for spec in specs] if self._fatal else specs

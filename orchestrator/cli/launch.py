@@ -7,11 +7,15 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from os import pathsep
 from pathlib import Path
 
+import orjson
+
 from orchestrator.cli.publishing import Publishing
 from orchestrator.cli.shared import did_you_mean
+from orchestrator.config import portable
 from orchestrator.config.model import NO_DLQ, Handler, Pipeline
 from orchestrator.errors import HandlerError, UsageError
 from orchestrator.supervisor import ports
@@ -22,10 +26,10 @@ WORKER = (sys.executable, "-m", "orchestrator.worker.entry")
 _PYTHONS = ("python", "python3")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Surroundings:
-    """What all children share: the pipeline's files (absolute), Kafka's address, our own environment, the endpoint at
-    which services publish.
+    """What children share: the pipeline with its schemas, its files (absolute), Kafka's address, our own environment,
+    the endpoint at which services publish, and our control socket.
     """
 
     pipeline: Pipeline
@@ -33,6 +37,12 @@ class Surroundings:
     bootstrap: str
     environ: Mapping[str, str]
     publishing: Publishing | None = None
+    control: Path | None = None
+
+    @cached_property
+    def packed(self) -> bytes:
+        """The pipeline for other processes, as JSON: encoded once, since schemas can have megabytes."""
+        return json.dumps(portable(self.pipeline)).encode()
 
 
 def chosen(pipeline: Pipeline, names: Sequence[str]) -> tuple[Handler, ...]:
@@ -106,17 +116,15 @@ def names(handler: Handler) -> list[str]:
 
 
 def _worker(handler: Handler, around: Surroundings, name: str, slot: int, stage: int) -> ChildSpec:
-    pipeline = around.pipeline
     config = {
-        "tree": pipeline.tree,
-        "base": str(pipeline.base),
+        "pipeline": orjson.Fragment(around.packed),
         "bootstrap": around.bootstrap,
         "handler": handler.name,
         "slot": slot,
     }
     return ChildSpec(
-        name, WORKER, pipeline.base, _environment(handler, around), group=handler.name, slot=slot,
-        config=json.dumps(config).encode(), reports=True, stage=stage, stop_timeout=handler.stop_timeout,
+        name, WORKER, around.pipeline.base, _environment(handler, around), group=handler.name, slot=slot,
+        config=orjson.dumps(config), reports=True, stage=stage, stop_timeout=handler.stop_timeout,
         # A worker drains with whatever it started still alive.
         signal_group=False, restart=handler.restart, essential=handler.essential,
     )  # fmt: skip
@@ -140,6 +148,8 @@ def _service(handler: Handler, around: Surroundings, name: str, slot: int, stage
 def _environment(handler: Handler, around: Surroundings) -> dict[str, str]:
     """Ours, what `orchestrator.Publisher` looks for, and the handler's own `env` on top."""
     env = dict(around.environ)
+    if around.control is not None:
+        env["KPIPE_CONTROL_SOCKET"] = str(around.control)
     if sys.prefix != sys.base_prefix:
         # kpipe in a virtual environment that nobody activated: its programs are those of the handlers, too.
         env["PATH"] = pathsep.join([str(Path(sys.executable).parent), env.get("PATH", "")])

@@ -166,11 +166,8 @@ def error(problem: KpipeError) -> None:
 
 def finding_text(finding: Finding, *, stream: IO[str] | None = None) -> str:
     """`file:line:column: error: message`, and its hint on a line of its own."""
-    place = finding.file
-    if finding.line:
-        place += f":{finding.line}" + (f":{finding.column}" if finding.column else "")
     word = paint(f"{finding.severity}:", "red" if finding.severity == "error" else "yellow", stream=stream)
-    text = f"{safe(place)}: {word} {safe(finding.message)}"
+    text = f"{safe(finding.place)}: {word} {safe(finding.message)}"
     return text + (f"\n  hint: {safe(finding.hint)}" if finding.hint else "")
 
 

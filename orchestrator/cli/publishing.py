@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from orchestrator.config import portable
 from orchestrator.config.model import Handler, Pipeline
 from orchestrator.supervisor.ending import GROUND
 from orchestrator.supervisor.spec import ChildSpec, Probe
@@ -65,8 +66,7 @@ class Publishing:
     def spec(self, pipeline: Pipeline, bootstrap: str, environ: Mapping[str, str]) -> ChildSpec:
         """The process that answers."""
         config = {
-            "tree": pipeline.tree,
-            "base": str(pipeline.base),
+            "pipeline": portable(pipeline),
             "bootstrap": bootstrap,
             "tokens": {token: name for name, token in self._tokens.items()},
         }

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 
 from orchestrator import __version__
+from orchestrator.cli import present
 from orchestrator.cli.fleet import Fleet, check_scale, find
-from orchestrator.errors import EXIT_OK, UsageError
+from orchestrator.errors import EXIT_OK, FindingsError, KpipeError, UsageError
 from orchestrator.supervisor.control import Answer, Page, Query, Refused, Routes
 from orchestrator.supervisor.ending import GROUND, Ending
 from orchestrator.supervisor.loop import Supervisor
@@ -22,23 +24,29 @@ API_VERSION = 1
 _STOP_MARGIN = 15.0
 #: The longest time to stop that may be asked for (seconds): a day.
 _LONGEST_STOP = 86_400.0
+_NOT_RESTARTED = "nothing was restarted: the handlers go on as they were; mend the file and restart them again"
 
 
 @dataclass(frozen=True)
 class Requests:
-    """The routes of one `up`. `facts` gives the members of `ps` that are not handlers; `now` is the lives' clock."""
+    """The routes of one `up`. `facts` gives the members of `ps` that are not handlers; `now` is the lives' clock.
+
+    `renew` restarts handlers with their files read again; it may raise `KpipeError`, and then none is touched.
+    """
 
     fleet: Fleet
     supervisor: Supervisor
     since: datetime
     facts: Callable[[], dict[str, Any]]
     now: Callable[[], float]
+    renew: Callable[[list[str]], Awaitable[None]]
 
     @property
     def routes(self) -> Routes:
         return {
             ("GET", "/v1"): self._version,
             ("GET", "/v1/ps"): self._ps,
+            ("GET", "/v1/pipeline"): self._pipeline,
             ("POST", "/v1/down"): self._down,
             ("POST", "/v1/restart"): self._restart,
             ("POST", "/v1/scale"): self._scale,
@@ -80,14 +88,31 @@ class Requests:
         stages = {k.spec.stage: max(o.patience for o in running if o.spec.stage == k.spec.stage) for k in running}
         return Answer(HTTPStatus.ACCEPTED, {"stopping": True, "within": sum(stages.values()) + _STOP_MARGIN})
 
-    def _restart(self, query: Query) -> Answer:
+    def _pipeline(self, query: Query) -> Page:
         _only(query, "handler")
         names = query.get("handler", [])
+        self._must_know(names)
+        settings = self.fleet.settings(names[0]) if len(names) == 1 else None
+        if settings is None:
+            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "one handler that was started has to be named")
+        files = json.dumps([str(path) for path in settings.files])
+        text = f'{{"files": {files}, "pipeline": {settings.packed.decode()}}}\n'
+        return Page(HTTPStatus.OK, text, "application/json")
+
+    async def _restart(self, query: Query) -> Answer:
+        _only(query, "handler")
+        names = list(dict.fromkeys(query.get("handler", [])))
         self._must_run()
         self._must_know(names)
         if not names:
             raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "no handler is named", "POST /v1/restart?handler=NAME")
-        self.fleet.restart(names)
+        try:
+            await self.renew(names)
+        except FindingsError as wrong:
+            findings = [present.finding_json(finding) for finding in wrong.errors]
+            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, wrong.message, _NOT_RESTARTED, findings) from wrong
+        except KpipeError as wrong:
+            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, wrong.message, wrong.hint) from wrong
         return Answer(HTTPStatus.ACCEPTED, {"restarting": names})
 
     def _scale(self, query: Query) -> Answer:

@@ -9,7 +9,7 @@ from typing import Any
 from orchestrator.cli.context import App
 from orchestrator.config.model import state_dir_of
 from orchestrator.errors import KpipeError, UsageError
-from orchestrator.supervisor.client import NoAnswer, ask
+from orchestrator.supervisor.client import PATIENCE, NoAnswer, ask
 from orchestrator.supervisor.place import Holder, find_socket, holder
 
 #: A running `up` has its socket from the first second on, save while it fetches Kafka.
@@ -27,12 +27,12 @@ def running(folder: Path) -> Holder | None:
     return holder(folder)
 
 
-def ask_it(folder: Path, method: str, target: str) -> Any:
-    """What the running `up` answers; None when it ends meanwhile. Raises `NoAnswer`."""
+def ask_it(folder: Path, method: str, target: str, patience: float = PATIENCE) -> Any:
+    """What the running `up` answers within `patience` seconds; None when it ends meanwhile. Raises `NoAnswer`."""
     deadline = time.monotonic() + _STARTING_SECONDS
     while True:
         try:
-            return ask(find_socket(folder), method, target)
+            return ask(find_socket(folder), method, target, patience)
         except NoAnswer:
             if holder(folder) is None:
                 return None
@@ -41,9 +41,9 @@ def ask_it(folder: Path, method: str, target: str) -> Any:
         time.sleep(_LOOK_EVERY)
 
 
-def ask_running(folder: Path, method: str, target: str) -> Any:
+def ask_running(folder: Path, method: str, target: str, patience: float = PATIENCE) -> Any:
     """As `ask_it`, for what only a running pipeline can do. Raises `UsageError` when none runs."""
-    answer = ask_it(folder, method, target) if holder(folder) is not None else None
+    answer = ask_it(folder, method, target, patience) if holder(folder) is not None else None
     if answer is None:
         raise UsageError(f"nothing runs in {folder.parent}", "`kpipe up` starts it")
     return answer

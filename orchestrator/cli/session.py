@@ -20,12 +20,13 @@ from typing import Any
 
 from orchestrator.cli import launch, report
 from orchestrator.cli.detach import SETTLING, Handover
-from orchestrator.cli.fleet import Fleet
+from orchestrator.cli.fleet import Fleet, find
 from orchestrator.cli.ground import Ground
 from orchestrator.cli.main import EXIT_CLOSED_OUTPUT
 from orchestrator.cli.publishing import NAME as PUBLISHING
 from orchestrator.cli.publishing import Publishing
 from orchestrator.cli.requests import Requests
+from orchestrator.cli.rereading import find_in_file, read_again
 from orchestrator.cli.voice import Voice
 from orchestrator.config.model import Handler, Pipeline
 from orchestrator.errors import EXIT_BROKER, EXIT_UNEXPECTED, BrokerError, HandlerError, KpipeError, UsageError
@@ -92,9 +93,10 @@ class Session:
         self._bootstrap = ""
         self._trouble: BaseException | None = None
         self._watching: asyncio.Task[None] | None = None
-        #: What runs: that of the order, until --watch finds another one.
+        #: What the publish endpoint goes by: that of the order, until --watch or a restart brings another one.
         self._pipeline = order.pipeline
         self._state_dir = order.pipeline.state_dir
+        self._renewing = asyncio.Lock()
 
     async def run(self) -> int:
         """Until everything has stopped."""
@@ -109,7 +111,7 @@ class Session:
         for number in _heeded():
             self._loop.add_signal_handler(number, self._signalled, number)
         try:
-            path = claim_socket(self._state_dir)
+            path = self._socket = claim_socket(self._state_dir)
             try:
                 requests = self._requests()
                 async with await serve(path, requests.routes), self._metrics(requests):
@@ -187,7 +189,7 @@ class Session:
         # What was compiled and changed within a second, Python would take for the same as before.
         environ = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"} if self._order.watch else os.environ
         around = launch.Surroundings(
-            self._order.pipeline, self._order.files, self._bootstrap, environ, self._publishing
+            self._order.pipeline, self._order.files, self._bootstrap, environ, self._publishing, self._socket
         )
         self._publishing.when_wanted(lambda: self._serve_publishing(self._bootstrap), self._loop)
         self._fleet.start(around)
@@ -223,12 +225,33 @@ class Session:
 
     async def _adopt(self, old: Pipeline, new: Pipeline) -> None:
         """The topics and the publish endpoint of another pipeline."""
+        await self._sync_changed(old, new)
+        self._publish_by(new)
+
+    async def _renew(self, names: list[str]) -> None:
+        """Restart these handlers with the files read again. Raises `KpipeError`, and then leaves all as it is."""
+        async with self._renewing:
+            new = await in_background(lambda: read_again(self._order.files, self._pipeline))
+            handlers = [find_in_file(new, name) for name in names]
+            await self._sync_changed(self._pipeline, new)
+            if self._supervisor.stopping is not None:
+                raise UsageError("the pipeline is stopping")
+            for name in names:  # --watch may have removed one meanwhile
+                find(self._fleet.handlers.values(), name)
+            self._fleet.renew(new, names)
+            if any(handler.kind == "service" and handler.produces for handler in handlers):
+                self._publish_by(new)
+
+    async def _sync_changed(self, old: Pipeline, new: Pipeline) -> None:
         if self._order.sync and new.topics != old.topics:
             await in_background(lambda: self._sync(new))
+
+    def _publish_by(self, new: Pipeline) -> None:
+        old, self._pipeline = self._pipeline, new
         self._publishing.adopt(new.handlers.values())
-        self._pipeline = new
+        same = (new.topics, new.handlers, new.schemas) == (old.topics, old.handlers, old.schemas)
         for keeper in self._supervisor.keepers:
-            if keeper.spec.name == PUBLISHING and (new.topics != old.topics or new.handlers != old.handlers):
+            if keeper.spec.name == PUBLISHING and not same:
                 keeper.respecify(self._publishing.spec(new, self._bootstrap, os.environ))
                 keeper.restart()
         self._publishing.when_wanted(lambda: self._serve_publishing(self._bootstrap), self._loop)
@@ -292,6 +315,7 @@ class Session:
             self._began,
             lambda: {"pipeline": self._order.pipeline.name, "bootstrap": self._bootstrap},
             self._loop.time,
+            self._renew,
         )
 
 

@@ -120,13 +120,12 @@ def _follow(app: App, started: Detached, wait: bool, seconds: float) -> int:
 
 
 def _load(app: App) -> Pipeline:
-    """The pipeline, with its warnings shown. Raises `FindingsError` for it and for its schemas."""
-    from orchestrator.contracts import load_contracts
+    """The pipeline with its schemas; its warnings are shown. Raises `FindingsError` for it and for its schemas."""
+    from orchestrator.contracts import with_schemas
 
     loaded = app.read()
     if loaded.pipeline is None:
         raise FindingsError(loaded.findings)
     for finding in loaded.findings:
         present.say(present.finding_text(finding))
-    load_contracts(loaded.pipeline)
-    return loaded.pipeline
+    return with_schemas(loaded.pipeline)

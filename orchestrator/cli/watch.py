@@ -11,9 +11,8 @@ from pathlib import Path
 from orchestrator.cli import launch, present
 from orchestrator.cli.concern import SOURCES, Concern, changed_handlers
 from orchestrator.cli.fleet import Fleet
-from orchestrator.config import load
+from orchestrator.cli.rereading import read_again
 from orchestrator.config.model import Pipeline
-from orchestrator.contracts import load_contracts
 from orchestrator.errors import FindingsError, KpipeError
 from orchestrator.supervisor import facts
 from orchestrator.supervisor.background import in_background
@@ -74,14 +73,7 @@ class Watch:
         return new, now
 
     def _read(self, old: Pipeline) -> tuple[Pipeline, Concern]:
-        """The files as they are now. Raises `KpipeError` when they cannot be put into effect."""
-        loaded = load(self.files, os.environ)
-        if loaded.pipeline is None:
-            raise FindingsError(loaded.findings)
-        load_contracts(loaded.pipeline)
-        new = loaded.pipeline
-        if (new.name, new.namespace, new.kafka) != (old.name, old.namespace, old.kafka):
-            raise KpipeError("pipeline, namespace and kafka stay as they are while it runs", "start `kpipe up` again")
+        new = read_again(self.files, old)
         return new, Concern(new, self.files)
 
 
@@ -105,7 +97,7 @@ def _compile(path: Path) -> None:
 
 def _why(error: KpipeError) -> str:
     if isinstance(error, FindingsError):
-        return "\n".join(present.finding_text(finding) for finding in error.findings)
+        return "\n".join(present.finding_text(finding) for finding in error.errors)
     return f"{error.message}{f' ({error.hint})' if error.hint else ''}"
 
 

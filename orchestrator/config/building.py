@@ -1,9 +1,14 @@
-"""A plain tree to a pipeline. Needs no YAML: workers get the tree from the process that read the files."""
+"""A plain tree to a pipeline. Needs no YAML: workers get the tree from the process that read the files.
+
+What travels is all of it: the merged tree with the values of `${NAME}` and `${file:…}` in it, and the schemas. The
+process that gets it reads none of the files again: they may have changed, be half saved, or be gone.
+"""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +21,35 @@ from orchestrator.config.topics import config_text, resolve_topics
 from orchestrator.errors import FindingsError
 
 
-def build(tree: Mapping[str, Any], base: Path) -> Pipeline:
+def build(tree: Mapping[str, Any], base: Path, schemas: Mapping[str, Any] | None = None) -> Pipeline:
     """The pipeline of a merged, interpolated document (`Pipeline.tree`); `base` is where its paths begin.
 
-    Raises FindingsError; its findings have no positions and show no values, since some may be secrets.
+    Reads no file. Raises FindingsError; its findings have no positions and show no values, since some may be secrets.
     """
     doc = Document(copy.deepcopy(dict(tree)), None, "pipeline.yaml")
-    pipeline = checked(doc, base)
+    pipeline = checked(doc, base, read=False)
     if pipeline is None:
         raise FindingsError(doc.findings)
-    return pipeline
+    return replace(pipeline, schemas=schemas)
 
 
-def checked(doc: Document, base: Path) -> Pipeline | None:
-    """Checks all of the document, noting findings in it; the pipeline when none of them is an error."""
+def portable(pipeline: Pipeline) -> dict[str, Any]:
+    """The pipeline as JSON values, for another process. They may hold secrets."""
+    return {"tree": pipeline.tree, "base": str(pipeline.base), "schemas": pipeline.schemas}
+
+
+def restored(document: Mapping[str, Any]) -> Pipeline:
+    """The pipeline that `portable` was given. Raises FindingsError, and KeyError for another document."""
+    return build(document["tree"], Path(document["base"]), document["schemas"])
+
+
+def checked(doc: Document, base: Path, *, read: bool) -> Pipeline | None:
+    """Checks all of the document, noting findings in it; the pipeline when none of them is an error.
+
+    `read`: with the schemas and examples that it names.
+    """
     check_shape(doc)
-    check_meaning(doc, base)
+    check_meaning(doc, base, read=read)
     if any(finding.severity == "error" for finding in doc.findings):
         return None
     tree = doc.tree

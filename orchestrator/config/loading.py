@@ -54,7 +54,7 @@ def load(files: Sequence[Path], environ: Mapping[str, str]) -> Loaded:
     merged, found = interpolate(merged, environ)
     findings += found
     doc = Document(plain(merged, grammar.branches(grammar.schema())), merged, str(files[0]))
-    pipeline = checked(doc, files[0].absolute().parent)
+    pipeline = checked(doc, files[0].absolute().parent, read=True)
     findings += _without_echoes(doc.findings, findings)
     failed = any(finding.severity == "error" for finding in findings)
     return Loaded(None if failed else pipeline, _sorted(findings, files), doc)

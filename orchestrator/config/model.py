@@ -154,8 +154,9 @@ def state_dir_of(base: Path) -> Path:
 class Pipeline:
     """The whole file. `base` is its folder; `tree` is the merged, interpolated document as plain JSON values.
 
-    `tree` and `base` are enough to build the same `Pipeline` in another process (`config.build`); workers get them
-    over a pipe. They may hold secrets: never print them.
+    `schemas` has each schema without references, by the text of `Topic.schema`, as its file was when it was read; None:
+    they are not read yet (`contracts.with_schemas`). These three are enough to build the same `Pipeline` in another
+    process (`config.building`); workers get them over a pipe. They may hold secrets: never print them.
     """
 
     name: str
@@ -166,6 +167,7 @@ class Pipeline:
     events: Mapping[str, EventTemplate]
     handlers: Mapping[str, Handler]
     tree: Mapping[str, Any] = field(repr=False, default_factory=dict)
+    schemas: Mapping[str, Any] | None = field(repr=False, default=None)
 
     def handlers_of(self, topic: str) -> tuple[Handler, ...]:
         """The handlers that consume `topic`, in the file's order."""

@@ -9,7 +9,7 @@ Nothing in here knows Kafka, a clock or chance.
 
 from orchestrator.contracts.codec import Undecodable, Unencodable, decode_json, encode_json
 from orchestrator.contracts.contract import Contract, Violation
-from orchestrator.contracts.load import load_contracts
+from orchestrator.contracts.load import load_contracts, with_schemas
 from orchestrator.contracts.outgoing import outgoing
 
 __all__ = [
@@ -21,4 +21,5 @@ __all__ = [
     "encode_json",
     "load_contracts",
     "outgoing",
+    "with_schemas",
 ]

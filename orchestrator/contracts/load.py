@@ -1,5 +1,8 @@
 """Schemas from the pipeline's files: read and compiled once, every mistake reported at once.
 
+The process that loads a pipeline reads them (`with_schemas`); where it hands the pipeline on, they go along, so that
+another process compiles what was checked and not what the files hold by then.
+
 A `$ref` may name a file relative to the schema's own, or a `$id` that a schema in the same folder carries.
 Nothing is ever fetched over the network: what a contract means must not depend on a server's mood.
 """
@@ -7,6 +10,7 @@ Nothing is ever fetched over the network: what a contract means must not depend 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +28,44 @@ from orchestrator.records import Finding
 def load_contracts(pipeline: Pipeline) -> Mapping[str, Contract]:
     """The contract of every topic, by the topic's name. Raises FindingsError with all that is wrong at once.
 
-    A topic without a schema gets a contract that every JSON value keeps.
+    A topic without a schema gets a contract that every JSON value keeps. Reads files only where `pipeline.schemas` is
+    None.
     """
-    compiled: dict[Path | None, tuple[jsonschema_rs.Validator | None, int | None]] = {None: (None, None)}
+    if pipeline.schemas is None:
+        compiled = _from_files(pipeline)
+    else:
+        compiled = {path: (_validator(schema), schema) for path, schema in pipeline.schemas.items()}
+    members = {path: scalar_members(schema) for path, (_, schema) in compiled.items()}
+    contracts = {}
+    for name, topic in pipeline.topics.items():
+        path = str(topic.schema)
+        validator = compiled[path][0] if topic.schema else None
+        contracts[name] = Contract(name, validator, topic.schema, members.get(path))
+    return contracts
+
+
+def with_schemas(pipeline: Pipeline) -> Pipeline:
+    """The pipeline with its schemas as the files are now, each of which compiles; as it is if it has them already.
+
+    Raises FindingsError with all that is wrong at once.
+    """
+    if pipeline.schemas is not None:
+        return pipeline
+    return replace(pipeline, schemas={path: schema for path, (_, schema) in _from_files(pipeline).items()})
+
+
+def _from_files(pipeline: Pipeline) -> dict[str, tuple[jsonschema_rs.Validator, Any]]:
+    """Each schema of the pipeline, compiled, by the text of `Topic.schema`. Raises FindingsError."""
+    compiled: dict[str, tuple[jsonschema_rs.Validator, Any]] = {}
     findings: list[Finding] = []
     for path in dict.fromkeys(t.schema for t in pipeline.topics.values() if t.schema):
         try:
-            validator, schema = _compiled(pipeline.base / path)
-            compiled[path] = validator, scalar_members(schema)
+            compiled[str(path)] = _compiled(pipeline.base / path)
         except FindingsError as error:
             findings.extend(error.findings)
     if findings:
         raise FindingsError(findings, hint="Correct the schema; `kpipe validate` checks all of them.")
-    found = {name: (topic.schema, *compiled[topic.schema or None]) for name, topic in pipeline.topics.items()}
-    return {name: Contract(name, validator, path, members) for name, (path, validator, members) in found.items()}
+    return compiled
 
 
 def compile_schema(path: Path) -> jsonschema_rs.Validator:
@@ -56,9 +84,13 @@ def _compiled(path: Path) -> tuple[jsonschema_rs.Validator, Any]:
         # Compiled without references to other files: jsonschema-rs 0.61 panics, now and then, on an anchor in a
         # file that is known by two addresses.
         schema = resolved(path)
-        return jsonschema_rs.validator_for(schema, validate_formats=True, ignore_unknown_formats=False), schema
+        return _validator(schema), schema
     except (ValueError, jsonschema_rs.ReferencingError) as error:
         raise _finding(path, _explained(error)) from None
+
+
+def _validator(schema: Any) -> jsonschema_rs.Validator:
+    return jsonschema_rs.validator_for(schema, validate_formats=True, ignore_unknown_formats=False)
 
 
 def _read(path: Path) -> Any:

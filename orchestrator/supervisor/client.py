@@ -10,9 +10,11 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from orchestrator.errors import KpipeError, UsageError
+from orchestrator.errors import FindingsError, KpipeError, UsageError
+from orchestrator.records import Finding
 
-_PATIENCE = 5.0
+#: How long an answer may take unless the caller says otherwise (seconds).
+PATIENCE = 5.0
 
 
 class NoAnswer(KpipeError):
@@ -20,8 +22,8 @@ class NoAnswer(KpipeError):
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("kpipe", timeout=_PATIENCE)
+    def __init__(self, path: Path, patience: float) -> None:
+        super().__init__("kpipe", timeout=patience)
         self._path = path
 
     def connect(self) -> None:
@@ -30,9 +32,13 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(os.fspath(self._path))
 
 
-def ask(path: Path, method: str, target: str) -> Any:
-    """The JSON body of the answer. Raises `NoAnswer`, or `UsageError` when what is asked for cannot be done."""
-    connection = _UnixConnection(path)
+def ask(path: Path, method: str, target: str, patience: float = PATIENCE) -> Any:
+    """The JSON body of the answer, for which it waits `patience` seconds.
+
+    Raises `NoAnswer`, `FindingsError` when the pipeline's files are wrong, or `UsageError` when what is asked for
+    cannot be done.
+    """
+    connection = _UnixConnection(path, patience)
     try:
         connection.request(method, target)
         response = connection.getresponse()
@@ -42,6 +48,8 @@ def ask(path: Path, method: str, target: str) -> Any:
     finally:
         connection.close()
     if response.status in (HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY):
+        if findings := body.get("findings"):
+            raise FindingsError([Finding(**finding) for finding in findings], body["error"], body.get("hint", ""))
         raise UsageError(body["error"], body.get("hint", ""))
     if response.status >= 400:
         raise NoAnswer(f"the running pipeline refused {target}: {body.get('error', response.reason)}")

@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,15 +38,19 @@ class Page(NamedTuple):
 
 #: The parameters of a request, each with its values in their order.
 Query = Mapping[str, list[str]]
-Routes = Mapping[tuple[str, str], Callable[[Query], Answer | Page]]
+Routes = Mapping[tuple[str, str], Callable[[Query], Answer | Page | Awaitable[Answer]]]
 
 
 class Refused(Exception):
-    """A route's way to say no: 422 for parameters that make no sense, 409 for what cannot be done now."""
+    """A route's way to say no: 422 for what makes no sense, 409 for what cannot be done now.
 
-    def __init__(self, code: int, error: str, hint: str = "") -> None:
+    `findings` are what is wrong in the pipeline's files, in the shape of docs/json.md.
+    """
+
+    def __init__(self, code: int, error: str, hint: str = "", findings: Sequence[Mapping[str, Any]] = ()) -> None:
         super().__init__(error)
-        self.answer = Answer(code, {"error": error, "hint": hint})
+        body = {"error": error, "hint": hint}
+        self.answer = Answer(code, {**body, "findings": list(findings)} if findings else body)
 
 
 async def serve(path: Path, routes: Routes) -> asyncio.Server:
@@ -66,23 +70,32 @@ def _talker(routes: Routes) -> Callable[[asyncio.StreamReader, asyncio.StreamWri
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # A client that goes away or says nothing is no trouble of ours.
         with contextlib.suppress(OSError, TimeoutError):
-            writer.write(_response(await asyncio.wait_for(_answer(reader, routes), _PATIENCE)))
+            head = await asyncio.wait_for(_head(reader), _PATIENCE)
+            writer.write(_response(await _answer(head, routes)))
             await asyncio.wait_for(writer.drain(), _PATIENCE)
         writer.close()
 
     return talk
 
 
-async def _answer(reader: asyncio.StreamReader, routes: Routes) -> Answer | Page:
+async def _head(reader: asyncio.StreamReader) -> bytes:
+    """The request up to its body; nothing when it is none."""
     try:
-        head = await reader.readuntil(b"\r\n\r\n")
+        return await reader.readuntil(b"\r\n\r\n")
+    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        return b""
+
+
+async def _answer(head: bytes, routes: Routes) -> Answer | Page:
+    try:
         method, target, _version = head.split(b"\r\n", 1)[0].decode("ascii").split(" ")
-    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
+    except ValueError:
         return Answer(HTTPStatus.BAD_REQUEST, {"error": "this is no HTTP request"})
     path, _, query = target.partition("?")
     if (method, path) in routes:
         try:
-            return routes[method, path](parse_qs(query, keep_blank_values=True))
+            answer = routes[method, path](parse_qs(query, keep_blank_values=True))
+            return await answer if isinstance(answer, Awaitable) else answer
         except Refused as refused:
             return refused.answer
     if any(path == known for _, known in routes):

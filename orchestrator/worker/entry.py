@@ -1,7 +1,8 @@
 """`python -m orchestrator.worker.entry`: one worker process, from its configuration to its exit code.
 
-Configuration: one JSON document on the pipe that `KPIPE_CONFIG_FD` names. Exit codes: 0 after an orderly stop, 78
-when it could not start (never retried), 75 when a handler did not return and could not be cancelled, 76 when it used
+Configuration: one JSON document on the pipe that `KPIPE_CONFIG_FD` names: the pipeline with its schemas, as `kpipe up`
+has checked them. Of the files that they name only the handler's code is read here. Exit codes: 0 after an orderly stop,
+78 when it could not start (never retried), 75 when a handler did not return and could not be cancelled, 76 when it used
 more memory than it may, 77 when one of its topics was made anew (it is started again at once), 1 for anything else.
 The main thread polls Kafka; a second one runs the handler.
 """
@@ -19,10 +20,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from orchestrator.config import build
+from orchestrator.config import restored
 from orchestrator.config.model import Handler, Pipeline
 from orchestrator.contracts import load_contracts
 from orchestrator.delivery.letters import Sender
@@ -86,7 +86,6 @@ class WorkerConfig:
     handler: Handler
     bootstrap: str
     slot: int
-    raw: bytes = b""
 
 
 def main() -> int:
@@ -97,7 +96,7 @@ def main() -> int:
     try:
         worker = Worker(read_config(), report)
     except FindingsError as e:
-        return _could_not_start(report, "; ".join(f.message for f in e.findings) or e.message, e.hint)
+        return _could_not_start(report, str(e), e.hint)
     except KpipeError as e:
         return _could_not_start(report, e.message, e.hint)
     signal.signal(signal.SIGTERM, worker.on_signal)
@@ -137,8 +136,8 @@ def read_config() -> WorkerConfig:
     with os.fdopen(fd, "rb") as pipe:
         raw = pipe.read()
     said: dict[str, Any] = json.loads(raw)
-    pipeline = build(said["tree"], Path(said["base"]))
-    return WorkerConfig(pipeline, pipeline.handlers[said["handler"]], said["bootstrap"], int(said["slot"]), raw)
+    pipeline = restored(said["pipeline"])
+    return WorkerConfig(pipeline, pipeline.handlers[said["handler"]], said["bootstrap"], int(said["slot"]))
 
 
 class Worker:
@@ -166,7 +165,7 @@ class Worker:
         self._journal = suspicion.journal
         if self._journal.path is not None:
             report.journal(self._journal.path)
-        apart = PythonChild(handler, pipeline.base, config.raw) if self._inside else isolated(runner)
+        apart = PythonChild(handler, pipeline.base) if self._inside else isolated(runner)
         quarantine = self._quarantine = Quarantine(apart, suspicion.announce, suspicion.wary)
         self._attempts = Attempts(
             handler, runner, outputs, self._receipts, sender, self._facts, self._guard, quarantine, self._journal,

@@ -20,11 +20,10 @@ import threading
 from collections.abc import Mapping
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from orchestrator.config import build
+from orchestrator.config import restored
 from orchestrator.config.model import Pipeline
 from orchestrator.contracts import Undecodable, decode_json
 from orchestrator.errors import BrokerError, ContractError, KpipeError, UsageError
@@ -217,7 +216,7 @@ def main() -> int:
         with os.fdopen(int(os.environ.pop("KPIPE_CONFIG_FD")), "rb") as pipe:
             said = json.loads(pipe.read())
         listening = socket.socket(fileno=int(os.environ.pop("KPIPE_LISTEN_FD")))
-        gate = Gate(build(said["tree"], Path(said["base"])), said["bootstrap"], said["tokens"])
+        gate = Gate(restored(said["pipeline"]), said["bootstrap"], said["tokens"])
     except (KeyError, ValueError, KpipeError) as e:
         log.error("could not start: %s", e)
         return EXIT_COULD_NOT_START

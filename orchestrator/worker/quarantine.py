@@ -30,7 +30,7 @@ from orchestrator.records import Record
 from orchestrator.worker.memory import resident
 from orchestrator.worker.program import Exit, Program
 from orchestrator.worker.runner import Answer, Runner
-from orchestrator.worker.solo import answer_of, question_of
+from orchestrator.worker.solo import answer_of, beginning, question_of
 
 log = logging.getLogger("kpipe.worker")
 
@@ -117,11 +117,9 @@ def isolated(runner: Runner) -> Isolated:
 class PythonChild:
     """A Python handler in a child of the worker."""
 
-    def __init__(self, handler: Handler, base: Path, config: bytes) -> None:
-        """`config` is the first line that the child is told (worker/solo.py)."""
+    def __init__(self, handler: Handler, base: Path) -> None:
         self._handler = handler
         self._base = base
-        self._config = config
         self._program: Program | None = None
 
     def run(self, event: Event) -> Answer:
@@ -191,7 +189,7 @@ class PythonChild:
     def _start(self) -> Program:
         env = {name: value for name, value in os.environ.items() if not name.startswith("KPIPE_CONFIG")}
         program = Program(_ARGV, self._base, env)
-        program.send(self._config + b"\n")
+        program.send(beginning(self._handler, self._base))
         said: list[bytes] = []
         ends = time.monotonic() + START_SECONDS
         while not said and not program.closed and time.monotonic() < ends:

@@ -5,10 +5,11 @@
     publisher = Publisher()                                  # under `kpipe up` it finds everything by itself
     publisher.publish("orders.created", order)               # or: await publisher.publish_async(…)
 
-Where it looks: `kpipe up` sets three variables for every service, `KPIPE_PIPELINE_FILES` (the pipeline file
-and its overlays, absolute, joined by the path separator), `KPIPE_BOOTSTRAP` (host:port) and `KPIPE_HANDLER`
-(the service's name in the file). Without them it reads ./pipeline.yaml and asks for the cluster as every
-command does: `kafka.bootstrap`, else the broker recorded under .kpipe/.
+Where it looks: `kpipe up` sets four variables for every service, `KPIPE_PIPELINE_FILES` (the pipeline file
+and its overlays, absolute, joined by the path separator), `KPIPE_BOOTSTRAP` (host:port), `KPIPE_HANDLER`
+(the service's name in the file) and `KPIPE_CONTROL_SOCKET`, where `up` hands out the pipeline and the schemas that it
+has checked; the files are read where no `up` answers there. Without them it reads ./pipeline.yaml and asks for the
+cluster as every command does: `kafka.bootstrap`, else the broker recorded under .kpipe/.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from orchestrator.kafka.producer import Producer, SendFailure, failure_of
 from orchestrator.kafka.properties import client_properties
 from orchestrator.kafka.refused import on_topics
 from orchestrator.records import Outgoing
+from orchestrator.worker.validated import validated
 
 FILES_VARIABLE = "KPIPE_PIPELINE_FILES"
 BOOTSTRAP_VARIABLE = "KPIPE_BOOTSTRAP"
@@ -250,6 +252,9 @@ class _Polled:
 
 def _pipeline(environ: Mapping[str, str]) -> Pipeline:
     named = environ.get(FILES_VARIABLE)
+    checked = validated(environ, environ.get(HANDLER_VARIABLE, ""), named) if named else None
+    if checked is not None:
+        return checked
     files = [Path(name) for name in named.split(os.pathsep)] if named else [Path("pipeline.yaml")]
     for path in files:
         if not path.is_file():

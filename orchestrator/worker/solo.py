@@ -1,8 +1,8 @@
 """`python -m orchestrator.worker.solo`: runs events one at a time for a worker that does not dare to run them itself.
 
-Lines on fd 3, answers on fd 4 (worker/program.py). The first line is the configuration as JSON, answered with `ready`
-or `failed MESSAGE`; every other one is a pickled `Question` in base64, answered with a pickled list of `Emit` or
-`Failed`.
+Lines on fd 3, answers on fd 4 (worker/program.py). Each line is a pickle in base64. The first is the handler and
+its folder, answered with `ready` or `failed MESSAGE`; every other one is a `Question`, answered with a pickled list of
+`Emit` or `Failed`. No file but the handler's code is read.
 Both ends are the same code and the same trust: it is the worker's own child.
 """
 
@@ -18,7 +18,6 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from orchestrator.config import build
 from orchestrator.config.model import Handler
 from orchestrator.delivery.outcome import Failed
 from orchestrator.errors import KpipeError
@@ -39,6 +38,11 @@ class Question(NamedTuple):
     attempt: int
     deadline: float | None
     letter: Letter | None
+
+
+def beginning(handler: Handler, base: Path) -> bytes:
+    """The first line, with its newline."""
+    return base64.b64encode(pickle.dumps((handler, base))) + b"\n"
 
 
 def question_of(event: Event) -> bytes:
@@ -64,11 +68,9 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     requests = os.fdopen(_own(IN_FD), "rb")
     replies = os.fdopen(_own(OUT_FD), "wb")
-    said = json.loads(requests.readline())
-    pipeline = build(said["tree"], Path(said["base"]))
-    handler = pipeline.handlers[said["handler"]]
+    handler, base = pickle.loads(base64.b64decode(requests.readline()))
     try:
-        runner = _load(handler, pipeline.base)
+        runner = _load(handler, base)
     except KpipeError as e:
         replies.write(f"failed {json.dumps(e.message)}\n".encode())
         return 1

@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from orchestrator.config import load
+from orchestrator.config import load, portable
 from orchestrator.config.model import Pipeline
+from orchestrator.contracts import with_schemas
 from orchestrator.errors import BrokerError
 from orchestrator.kafka.admin import ClusterAdmin
 from orchestrator.kafka.producer import Producer
@@ -170,8 +171,7 @@ class Worker:
         os.close(config_read)
         os.close(status_write)
         document = {
-            "tree": self.project.pipeline.tree,
-            "base": str(self.project.pipeline.base),
+            "pipeline": portable(with_schemas(self.project.pipeline)),
             "bootstrap": self.project.bootstrap,
             "handler": self.handler,
             "slot": self.slot,

@@ -25,8 +25,13 @@ from orchestrator.config.checks.facts import gather
 from orchestrator.config.document import Document
 
 
-def check_meaning(doc: Document, base: Path) -> None:
-    """Notes every finding about what the document means; `base` is where the paths in it begin."""
+def check_meaning(doc: Document, base: Path, *, read: bool) -> None:
+    """Notes every finding about what the document means; `base` is where the paths in it begin.
+
+    `read`: the schemas and the examples are read and checked, too. Nothing else here looks at a file.
+    """
     facts = gather(doc, base)
-    for module in (names, topics, dlqs, events, handlers, kinds, services, files, kafka, timings, flow):
+    for module in (names, topics, dlqs, events, handlers, kinds, services, kafka, timings, flow):
         module.check(facts)
+    if read:
+        files.check(facts)

@@ -68,7 +68,8 @@ def test_workers(tmp_path: Path) -> None:
     assert first.config is not None and second.config is not None
     document = json.loads(second.config)
     assert document == {
-        "tree": where.pipeline.tree, "base": str(tmp_path), "bootstrap": "k:9092", "handler": "payments", "slot": 1,
+        "pipeline": {"tree": where.pipeline.tree, "base": str(tmp_path), "schemas": None},
+        "bootstrap": "k:9092", "handler": "payments", "slot": 1,
     }  # fmt: skip
     assert first.env["LIMIT"] == "5" and first.env["HOME"] == "/h" and first.cwd == tmp_path
     assert not first.signal_group, "a worker drains with its helpers alive"
