@@ -189,7 +189,7 @@ class Session:
         # What was compiled and changed within a second, Python would take for the same as before.
         environ = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"} if self._order.watch else os.environ
         around = launch.Surroundings(
-            self._order.pipeline, self._order.files, self._bootstrap, environ, self._publishing, self._socket
+            self._order.pipeline, self._order.files, self._bootstrap, environ, self._publishing, self._socket.absolute()
         )
         self._publishing.when_wanted(lambda: self._serve_publishing(self._bootstrap), self._loop)
         self._fleet.start(around)
