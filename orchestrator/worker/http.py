@@ -5,21 +5,19 @@ Rules (DESIGN section 6; the tables are in docs/protocol.md):
 - The deadline covers the whole exchange, from connecting to the answer's last byte.
 - No connection, or an answer that says nothing about the event (401, 404, 503, …), means that the endpoint is away. A
   connection that breaks once the event was sent costs an attempt: the event may be what broke it.
+- Not so a connection from an earlier event that ends before a byte of the answer came: most likely the other side had
+  closed it for being idle. The event is sent once more at once, over a fresh one. RFC 9110 section 9.2.2 allows that
+  for a request that may be repeated: delivery here is at least once, and `ce-id` stays the same.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 import threading
-import time
-from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from ipaddress import ip_address
 from typing import Any
 from urllib.parse import quote
 
@@ -29,16 +27,13 @@ import orjson
 from orchestrator.config.model import Handler
 from orchestrator.delivery.outcome import Failed, Verdict
 from orchestrator.event import Emit, Event, Letter
+from orchestrator.worker.connections import Connection, Connections, is_loopback
 from orchestrator.worker.messages import emits_of, outcome_of, wrong
 
 AWAY = frozenset({401, 403, 404, 405, 429, 502, 503, 504})
 RETRIED = frozenset({408, 425})
 #: The longest answer that is read (bytes).
 LONGEST_ANSWER = 64 * 1024 * 1024
-#: A host that takes no connection for so long is away (seconds).
-CONNECT_SECONDS = 5.0
-#: A connection that nobody uses is closed after so many seconds; closing it may take so many.
-IDLE_SECONDS, CLOSE_SECONDS = 30.0, 1.0
 #: The longest wait that `Retry-After` can ask for (seconds).
 LONGEST_WAIT = 3600.0
 #: How long the health probe waits for its answer (seconds).
@@ -62,7 +57,7 @@ class HttpHandler:
         self._headers = dict(handler.headers)
         self._expects_output = bool(handler.produces)
         self._runner: asyncio.Runner | None = None
-        self._clients = Clients(self._url)
+        self._connections = Connections(self._url)
 
     def run(self, event: Event) -> list[Emit] | Failed:
         if self._runner is None:
@@ -70,10 +65,10 @@ class HttpHandler:
         return self._runner.run(self.run_async(event))
 
     async def run_async(self, event: Event) -> list[Emit] | Failed:
-        client, whole = self._clients.take(), False
+        connection, whole = self._connections.take(), False
         try:
             async with asyncio.timeout(self._timeout):
-                answer = await self._post(client, event)
+                answer = await self._posted(connection, event)
             whole = True
             return answer
         except TimeoutError:
@@ -85,25 +80,35 @@ class HttpHandler:
         except Exception as e:  # noqa: BLE001 - what a client library raises is this event's outcome, not the worker's end
             return Failed("retry", f"{self._name}: {e}", _type_of(e))
         finally:
-            await self._clients.give_back(client, whole=whole)
+            await self._connections.give_back(connection, whole=whole)
 
     def close(self) -> None:
         if self._runner is not None:
-            self._runner.run(self._clients.close())
+            self._runner.run(self._connections.close())
             self._runner.close()
 
     @property
     def _name(self) -> str:
         return f"POST {shown(self._url)}"
 
-    async def _post(self, client: httpx.AsyncClient, event: Event) -> list[Emit] | Failed:
+    async def _posted(self, connection: Connection, event: Event) -> list[Emit] | Failed:
+        try:
+            return await self._post(connection, event)
+        except httpx.TransportError:
+            if not connection.unanswered:
+                raise
+        return await self._post(connection, event)  # over a fresh one: httpcore keeps none that broke
+
+    async def _post(self, connection: Connection, event: Event) -> list[Emit] | Failed:
+        connection.begin()
         headers = [*self._headers.items(), *request_headers(event, self._source)]
-        async with client.stream("POST", self._url, content=event.raw or b"", headers=headers) as response:
+        async with connection.client.stream("POST", self._url, content=event.raw or b"", headers=headers) as response:
             body = bytearray()
             async for chunk in response.aiter_bytes():
                 body += chunk
                 if len(body) > LONGEST_ANSWER:
                     return wrong(f"{self._name} answered more than {LONGEST_ANSWER} bytes")
+            connection.answered(response)
             return self._outcome(response, bytes(body))
 
     def _outcome(self, response: httpx.Response, body: bytes) -> list[Emit] | Failed:
@@ -161,61 +166,6 @@ class HealthProbe:
         except Exception as e:  # noqa: BLE001 - any failure means that it is not well
             self._answer = f"{name}: {e or _type_of(e)}"
         self._done()
-
-
-class Clients:
-    """Clients with one connection each, which stays open between events; as many as there are events at once.
-
-    One client with all the connections looks at each of them for every request (httpx 0.28): with a hundred that is
-    most of what a request costs.
-    """
-
-    def __init__(self, url: httpx.URL) -> None:
-        #: And since when nobody uses them, those first who have been free for longest.
-        self._free: deque[tuple[float, httpx.AsyncClient]] = deque()
-        # A proxy from the environment knows no way back to this machine.
-        self._trusts_env = not is_loopback(url)
-        self._ssl: ssl.SSLContext | None = None
-
-    def take(self) -> httpx.AsyncClient:
-        """One that nobody uses: the last that was given back, so that those that are not needed can go."""
-        return self._free.pop()[1] if self._free else self._made()
-
-    async def give_back(self, client: httpx.AsyncClient, *, whole: bool) -> None:
-        """`whole`: its answer came to its end. Any other is closed: an exchange that is cancelled at the wrong moment
-        takes its connection's place for ever (httpcore 1.0)."""
-        now = time.monotonic()
-        if whole:
-            self._free.append((now, client))
-        else:
-            await _close(client)
-        while self._free and self._free[0][0] < now - IDLE_SECONDS:
-            await _close(self._free.popleft()[1])
-
-    async def close(self) -> None:
-        for _, client in self._free:
-            await _close(client)
-
-    def _made(self) -> httpx.AsyncClient:
-        # Reading the certificates that are trusted takes 15 ms.
-        self._ssl = self._ssl or httpx.create_ssl_context(trust_env=self._trusts_env)
-        limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=IDLE_SECONDS)
-        timeout = httpx.Timeout(None, connect=CONNECT_SECONDS)
-        return httpx.AsyncClient(verify=self._ssl, timeout=timeout, limits=limits, trust_env=self._trusts_env)
-
-
-async def _close(client: httpx.AsyncClient) -> None:
-    """What cannot be closed in time is forgotten."""
-    with suppress(Exception):
-        async with asyncio.timeout(CLOSE_SECONDS):
-            await client.aclose()
-
-
-def is_loopback(url: httpx.URL) -> bool:
-    try:
-        return ip_address(url.host).is_loopback
-    except ValueError:
-        return url.host == "localhost" or url.host.endswith(".localhost")
 
 
 def shown(url: httpx.URL) -> str:

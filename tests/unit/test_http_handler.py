@@ -21,7 +21,8 @@ from orchestrator.config.model import Handler
 from orchestrator.delivery.outcome import Failed
 from orchestrator.event import Event, Letter
 from orchestrator.records import Record
-from orchestrator.worker.http import IDLE_SECONDS, HealthProbe, HttpHandler, retry_after
+from orchestrator.worker.connections import IDLE_SECONDS
+from orchestrator.worker.http import HealthProbe, HttpHandler, retry_after
 from tests.support.endpoint import Endpoint, Reply, endpoint
 from tests.support.worker import until
 
@@ -295,7 +296,9 @@ def test_connections_that_nobody_uses_are_closed(server: Endpoint, monkeypatch: 
         assert await runner.run_async(event()) == []
         assert len(connections(server.port)) == 8
         now = time.monotonic()
-        monkeypatch.setattr("orchestrator.worker.http.time", SimpleNamespace(monotonic=lambda: now + IDLE_SECONDS + 1))
+        monkeypatch.setattr(
+            "orchestrator.worker.connections.time", SimpleNamespace(monotonic=lambda: now + IDLE_SECONDS + 1)
+        )
         assert [await runner.run_async(event()) for _ in range(2)] == [[], []]
         assert len(connections(server.port)) == 1
 
