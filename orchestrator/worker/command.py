@@ -20,6 +20,8 @@ from orchestrator.worker.program import Exit, Program
 END_SECONDS = 1.0
 #: How often the memory of a program with a limit is looked at (seconds).
 LOOK_SECONDS = 0.1
+#: The error type of a program that read nothing, or could not be started at all.
+CANNOT_START = "CannotStart"
 _SHOWN = 200
 
 
@@ -89,4 +91,4 @@ def could_not_start(end: Exit, garbage: str = "") -> Failed:
     """A program that has read nothing: no event had a part in its end."""
     why = f"the program ended before it read an event: {garbage or end.text}"
     last = end.stderr.strip().splitlines()[-1:] or [""]
-    return Failed("unavailable", f"{why}: {last[0]}" if last[0] else why, "CannotStart", stack=end.stderr)
+    return Failed("unavailable", f"{why}: {last[0]}" if last[0] else why, CANNOT_START, stack=end.stderr)

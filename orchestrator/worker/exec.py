@@ -13,7 +13,16 @@ from orchestrator.delivery.outcome import Failed
 from orchestrator.delivery.strikes import WHOLE, thirds_of
 from orchestrator.errors import HandlerError
 from orchestrator.event import Event
-from orchestrator.worker.command import END_SECONDS, Command, Garbage, Memory, could_not_start, read_reply, shorten
+from orchestrator.worker.command import (
+    CANNOT_START,
+    END_SECONDS,
+    Command,
+    Garbage,
+    Memory,
+    could_not_start,
+    read_reply,
+    shorten,
+)
 from orchestrator.worker.exec_pool import ExecPool
 from orchestrator.worker.messages import outcome_of, request_line
 from orchestrator.worker.program import Exit, Program
@@ -24,7 +33,10 @@ START_SECONDS = 0.3
 
 
 class ExecChild:
-    """The program with one event at a time: what it dies of, that event is to blame for. An `Isolated`."""
+    """The program with one event at a time: what it dies of, that event is to blame for. An `Isolated`.
+
+    Not so a program that ended between two events: the next one is asked of another program.
+    """
 
     def __init__(self, handler: Handler, command: Command) -> None:
         self._timeout = handler.timeout
@@ -32,17 +44,25 @@ class ExecChild:
         self._command = command
         self._program: Program | None = None
         self._id = 0
+        self._stopped = False
 
     def run(self, event: Event) -> Answer:
         """What the program made of it; `crash` where it ended. Never raises."""
+        kept = self._program is not None
+        deadline = time.monotonic() + self._timeout
+        answer = self._ask(event, deadline)
+        if kept and not self._stopped and isinstance(answer, Failed) and answer.error_type == CANNOT_START:
+            return self._ask(event, deadline)
+        return answer
+
+    def _ask(self, event: Event, deadline: float) -> Answer:
         try:
             program = self._program = self._program or self._command.start()
         except (HandlerError, OSError) as e:
-            return Failed("unavailable", e.message if isinstance(e, HandlerError) else str(e), "CannotStart")
+            return Failed("unavailable", e.message if isinstance(e, HandlerError) else str(e), CANNOT_START)
         before = program.taken
         self._id += 1
         program.send(request_line(event, self._id))
-        deadline = time.monotonic() + self._timeout
         while True:
             left = deadline - time.monotonic()
             patience = min(max(0.0, left), self._memory.patience)
@@ -69,6 +89,7 @@ class ExecChild:
 
     def stop(self) -> None:
         """End what runs now, from another thread."""
+        self._stopped = True
         program = self._program
         if program is not None:
             program.kill()

@@ -30,7 +30,7 @@ from orchestrator.config.model import Handler
 from orchestrator.delivery.outcome import Failed
 from orchestrator.errors import HandlerError
 from orchestrator.event import Event
-from orchestrator.worker.command import END_SECONDS, Command, Garbage, Memory, could_not_start, read_reply
+from orchestrator.worker.command import CANNOT_START, END_SECONDS, Command, Garbage, Memory, could_not_start, read_reply
 from orchestrator.worker.messages import outcome_of, request_line
 from orchestrator.worker.program import Exit, Program
 from orchestrator.worker.runner import Answer
@@ -164,7 +164,7 @@ class ExecPool(Generic[T]):
                 started = self._command.start()
             except (HandlerError, OSError) as e:
                 why = e.message if isinstance(e, HandlerError) else str(e)
-                self._answer_all(self._ready, Failed("unavailable", why, "CannotStart"))
+                self._answer_all(self._ready, Failed("unavailable", why, CANNOT_START))
                 self._ready.clear()
                 return None
             with self._lock:

@@ -6,7 +6,8 @@ Rules:
 - Its end is committed before anything else runs: should the next event kill the worker, this one is not run again.
 - After an unclean death every event runs here first (`wary`), until enough of them ended well: a handler that dies of
   each of its events dies here, where it costs no rebalance and no restart.
-- The child lives on between events; after a death or a hang the next event gets a new one.
+- The child lives on between events; after a death or a hang the next event gets a new one. A child that died between
+  two events, before it read the next one, is no strike against that: it is asked of a new child.
 """
 
 from __future__ import annotations
@@ -121,12 +122,24 @@ class PythonChild:
         self._handler = handler
         self._base = base
         self._program: Program | None = None
+        self._stopped = False
 
     def run(self, event: Event) -> Answer:
+        kept = self._program is not None
+        answer = self._ask(event)
+        if answer is None and kept and not self._stopped:
+            answer = self._ask(event)
+        if answer is None:
+            return Failed("unavailable", "its process ended before it read the event", "ProcessDied")
+        return answer
+
+    def _ask(self, event: Event) -> Answer | None:
+        """What came of it; None when the child ended before it read the event."""
         try:
             program = self._program = self._program or self._start()
         except (HandlerError, OSError) as e:
             return Failed("unavailable", f"no process to run it in: {e}", type(e).__name__)
+        before = program.taken
         program.send(question_of(event))
         started = time.monotonic()
         while True:
@@ -135,7 +148,9 @@ class PythonChild:
             if said:
                 return self._read(program, said[0])
             if program.closed:
-                return self._died(program)
+                unread = program.taken == before
+                died = self._died(program)
+                return None if unread else died
             if waited > self._handler.timeout + GRACE:
                 stderr = self._end(program).stderr
                 why = f"no answer within {self._handler.timeout:g} s; its process was ended"
@@ -145,6 +160,7 @@ class PythonChild:
                 return _crash(f"it used more than {_mb(self._handler.memory)} MB of memory", "OutOfMemory", stderr)
 
     def stop(self) -> None:
+        self._stopped = True
         program = self._program
         if program is not None:
             program.kill()
