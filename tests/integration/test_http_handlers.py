@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.breaking import Act, breaking
 from tests.support.endpoint import Reply, Request, endpoint
 from tests.support.worker import Project, until
 
@@ -95,3 +97,21 @@ def test_an_outage_pauses_the_flow_until_the_endpoint_is_well(tmp_path: Path, ka
     assert counts["done"] == 50 and project.read("in.dlq") == []
     assert numbers(project) == {f"k{k}": list(range(k, 50, 5)) for k in range(5)}
     assert "the breaker is open" in worker.log and "the flow goes on" in worker.log
+
+
+@pytest.mark.parametrize("concurrency", [1, 8])
+def test_an_endpoint_that_closes_connections_for_being_idle_costs_no_attempt(
+    tmp_path: Path, kafka: str, concurrency: int
+) -> None:
+    """2 ms after each answer; each event has one attempt only."""
+    with breaking(lambda *_: Act(wait=0.002)) as server:
+        options = f"concurrency: {concurrency}"
+        yaml = YAML.replace("attempts: 3", "attempts: 1").format(url=server.url, options=options)
+        project = Project(tmp_path, kafka, yaml)
+        with project.worker("h") as worker:
+            worker.wait_ready()
+            for n in range(200):  # with pauses, so that requests meet the end of their connection
+                project.send("in", [{"k": f"k{n % 40}", "n": n}])
+            counts = worker.wait_settled(200, 60)
+        assert counts == {"in": 200, "done": 200, "dead_lettered": 0, "skipped": 0, "in_flight": 0}, worker.log
+        assert {json.loads(body)["n"] for body in server.bodies} == set(range(200))
