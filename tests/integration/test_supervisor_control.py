@@ -7,12 +7,14 @@ import os
 import socket
 import stat
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from orchestrator.errors import UsageError
+from orchestrator.errors import FindingsError, UsageError
+from orchestrator.records import Finding
 from orchestrator.supervisor.client import NoAnswer, ask
 from orchestrator.supervisor.control import Answer, Query, Refused, serve
 
@@ -131,3 +133,26 @@ def test_a_refusal_is_an_error(tmp_path: Path) -> None:
         return refused.value.message
 
     assert "/v1/nothing" in with_server(path, client)[0]
+
+
+def test_findings_come_as_findings_and_a_slow_answer_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    finding = Finding("error", "schema", "a.json", 3, 1, "not JSON", "mend it")
+
+    async def restart(_query: Query) -> Answer:
+        await asyncio.sleep(0.3)
+        raise Refused(422, "1 error in the pipeline file", "nothing was restarted", [asdict(finding)])
+
+    def client() -> FindingsError:
+        with pytest.raises(NoAnswer):
+            ask(path, "POST", "/v1/restart", 0.1)
+        with pytest.raises(FindingsError) as refused:
+            ask(path, "POST", "/v1/restart")
+        return refused.value
+
+    async def run() -> FindingsError:
+        async with await serve(path, {("POST", "/v1/restart"): restart}):
+            return await asyncio.to_thread(client)
+
+    error = asyncio.run(run())
+    assert error.findings == (finding,) and error.hint == "nothing was restarted"

@@ -11,6 +11,7 @@ from orchestrator.cli.concern import Concern, changed_handlers
 from orchestrator.cli.imports import files_of, module_files
 from orchestrator.config import load
 from orchestrator.config.model import Pipeline
+from orchestrator.contracts import with_schemas
 
 YAML = """\
 kpipe: 1
@@ -105,3 +106,14 @@ def test_an_import_that_leads_nowhere_leads_nowhere(tmp_path: Path) -> None:
     (tmp_path / "m.py").write_text("from ... import up\nfrom .. import other\nimport nothing.at.all\nimport os.path\n")
     assert files_of([tmp_path / "m.py", tmp_path / "gone.py"], tmp_path) == {tmp_path / "m.py", tmp_path / "gone.py"}
     assert module_files("", tmp_path) == []
+
+
+def test_a_contract_that_changed_by_a_file_elsewhere_makes_another_handler(folder: Path) -> None:
+    (folder / "elsewhere").mkdir()
+    part = folder / "elsewhere" / "k.json"
+    part.write_text('{"type": "string"}')
+    (folder / "schemas" / "a.json").write_text('{"properties": {"k": {"$ref": "../elsewhere/k.json"}}}')
+    old = with_schemas(read(folder))
+    assert changed_handlers(old, with_schemas(read(folder))) == []
+    part.write_text('{"type": "integer"}')
+    assert changed_handlers(old, with_schemas(read(folder))) == ["one", "node"]
