@@ -21,7 +21,8 @@ from orchestrator.records import EmitHeaders, Headers, Record
 class Letter:
     """Why an event is in a DLQ, read from its `kpipe-dlq-` headers (docs/dead-letters.md).
 
-    Times are ISO 8601 strings; `violations` are `{"path": …, "message": …}` objects.
+    Times are ISO 8601 strings; `violations` are `{"path": …, "message": …}` objects. `truncated`: the letter was too
+    large for its DLQ, and has only the beginning of its event's value, or nothing of it.
     """
 
     id: str
@@ -37,6 +38,7 @@ class Letter:
     fingerprint: str = ""
     redrive_count: int = 0
     headers: Mapping[str, str] | None = None
+    truncated: bool = False
 
 
 class Event:

@@ -82,6 +82,12 @@ class TopicState:
     topic_id: str = ""
     internal: bool = False
 
+    @property
+    def record_limit(self) -> int | None:
+        """`max.message.bytes` as it applies (bytes), whoever set it; None when the cluster does not let us see it."""
+        text = (self.overrides or {}).get("max.message.bytes") or self.defaults.get("max.message.bytes", "")
+        return int(text) if text.isdecimal() else None
+
 
 @dataclass(frozen=True, slots=True)
 class ClusterState:

@@ -15,8 +15,10 @@ MOST = 1_000
 
 @dataclass(slots=True)
 class Cause:
-    """The letters of one fingerprint in one DLQ; `redriven` of them were sent back. Times are when they were written,
-    in milliseconds; `sample` is the newest."""
+    """The letters of one fingerprint in one DLQ; `redriven` of them were sent back, `truncated` were cut.
+
+    Times are when they were written, in milliseconds; `sample` is the newest.
+    """
 
     dlq: str
     record: Record
@@ -25,11 +27,13 @@ class Cause:
     redriven: int = 0
     first: int = 0
     last: int = -1
+    truncated: int = 0
 
     def add(self, record: Record, letter: Letter, redriven: bool) -> None:
         self.first = record.timestamp if not self.count else min(self.first, record.timestamp)
         self.count += 1
         self.redriven += redriven
+        self.truncated += letter.truncated
         if record.timestamp >= self.last:
             self.last, self.record, self.sample = record.timestamp, _bare(record), replace(letter, headers=None)
 
@@ -51,6 +55,7 @@ class Cause:
             "reason": sample.reason,
             "count": self.count,
             "redriven": self.redriven,
+            "truncated": self.truncated,
             "first": self.first,
             "last": self.last,
             "sample": {

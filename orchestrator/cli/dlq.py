@@ -212,6 +212,8 @@ def _list(causes: Causes) -> None:
         ("DLQ", "FINGERPRINT", "COUNT", "REDRIVEN", "FIRST", "LAST", "HANDLER", "REASON", "MESSAGE"),
         [_row(cause) for cause in causes.newest_first()],
     )
+    if cut := sum(cause.truncated for cause in causes.newest_first()):
+        present.say(f"{cut:,} of them were too large for their DLQ and are cut; `kpipe dlq show` says to what")
     if causes.others:
         present.say(f"and {causes.others:,} letters of other causes; --where narrows them down")
     present.say("next: `kpipe dlq show FINGERPRINT` · `kpipe dlq redrive`")

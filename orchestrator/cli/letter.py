@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -35,9 +36,30 @@ def as_json(record: Record, letter: Letter, dlq: str) -> str:
         "attempts": letter.attempts,
         "fingerprint": letter.fingerprint,
         "redrive_count": letter.redrive_count,
+        "truncated": truncated(letter),
         **{name.replace("-", "_"): said.get(name, "") for name in _MORE},
     }
     return f'{formats.as_json(record, dlq)[:-1]},"letter":{present.dumps(fields)}}}'
+
+
+def truncated(letter: Letter) -> dict[str, int] | None:
+    """The sizes in bytes that key, value and headers of the event had, of a letter that was cut; None of any other."""
+    if not letter.truncated:
+        return None
+    try:
+        sizes = json.loads((letter.headers or {}).get("truncated", ""))
+        return {name: int(sizes[name]) for name in ("key", "value", "headers")}
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return {}  # somebody else's header
+
+
+def _cut(record: Record, letter: Letter) -> str:
+    sizes = truncated(letter)
+    if sizes is None:
+        return ""
+    had = ", ".join(f"{name} of {size:,} bytes" for name, size in sizes.items() if size)
+    kept = f"{len(record.value or b''):,} bytes of the value are here"
+    return f"{kept}; the event had a {had}; the log of {letter.handler} says where it is whole"
 
 
 def for_people(record: Record, letter: Letter, dlq: str) -> Iterator[str]:
@@ -69,6 +91,7 @@ def _rows(record: Record, letter: Letter) -> Iterator[tuple[str, str]]:
     yield "written", formats.time_of(record.timestamp)
     yield "id", letter.id
     yield "fingerprint", letter.fingerprint
+    yield "cut", _cut(record, letter)
     yield "redriven", f"{letter.redrive_count} time{'' if letter.redrive_count == 1 else 's'} before"
     yield "key", "null" if record.key is None else record.key.decode("utf-8", "backslashreplace")
     for name, value in record.headers:

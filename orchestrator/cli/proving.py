@@ -92,9 +92,7 @@ class Prover:
         self._contracts = load_contracts(self.pipeline)
         settings = self.pipeline.kafka
         self._consumer = client_properties(settings, "consumer", ground.bootstrap)
-        self._producer = Producer(
-            client_properties(settings, "producer", ground.bootstrap, message_max_bytes=10_000_000)
-        )
+        self._producer = Producer(client_properties(settings, "producer", ground.bootstrap))
         self._reader = Reader(self._consumer)
         self._cluster = Cluster(self.pipeline, ground.bootstrap)
         self._reading = Reading(self.pipeline)

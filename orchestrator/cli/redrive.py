@@ -109,8 +109,7 @@ def carry_out(
     from orchestrator.cli.receipts import Pace
     from orchestrator.cli.routes import Routes
 
-    make_topics(app, pipeline, planned)
-    producer = producer_for(app, pipeline)
+    producer = producer_for(app, pipeline, make_topics(app, pipeline, planned))
     producer.start()
     # Only now nobody else writes: what is there is all that was sent back.
     routes = Routes(pipeline, chosen, sent_before(pipeline, reader))
@@ -131,33 +130,31 @@ def carry_out(
         _finished(sending.letters, routes.totals)
 
 
-def make_topics(app: App, pipeline: Pipeline, totals: Totals) -> None:
-    """The topics that the letters go to, made if they are not there. Raises BrokerError and WaitTimeout."""
+def make_topics(app: App, pipeline: Pipeline, totals: Totals) -> Mapping[str, int]:
+    """The topics that the letters go to, made if they are not there, and the most bytes that each of them takes.
+
+    Raises BrokerError and WaitTimeout.
+    """
     from orchestrator.cli.cluster import connect
     from orchestrator.provisioning.at_need import make
-    from orchestrator.provisioning.redrive import redrive_spec
 
-    specs = [redrive_spec(pipeline, pipeline.handlers[name]) for name in sorted({h for h, _ in totals.deliveries})]
+    handlers = [pipeline.handlers[name] for name in sorted({h for h, _ in totals.deliveries})]
     cluster = connect(pipeline, app.bootstrap(pipeline))
-    unrecorded = make([spec for spec in specs if spec is not None], pipeline, cluster.admin, cluster.claims)
-    if unrecorded:
-        present.say(f"Who owns the new topics could not be put on record: {present.safe(unrecorded)}")
+    made = make(handlers, pipeline, cluster.admin, cluster.claims)
+    for note in made.notes:
+        present.say(present.safe(note))
+    return made.limits
 
 
-def producer_for(app: App, pipeline: Pipeline) -> TransactionalProducer:
+def producer_for(app: App, pipeline: Pipeline, limits: Mapping[str, int]) -> TransactionalProducer:
     """The one writer of this pipeline's topics of redriven letters; it has not begun yet."""
-    from orchestrator.kafka.properties import client_properties
+    from orchestrator.kafka.properties import client_properties, denser
     from orchestrator.kafka.transactions import TransactionalProducer
     from orchestrator.provisioning.ownership import owner_of
-    from orchestrator.provisioning.redrive import redrive_specs
 
-    limits = [int(spec.configs["max.message.bytes"]) for spec in redrive_specs(pipeline)]
-    properties = client_properties(
-        pipeline.kafka, "producer", app.bootstrap(pipeline), message_max_bytes=max(limits) + 4_096
-    )
-    # librdkafka fills a batch up to its size whatever its topic takes, and a broker refuses it as a whole.
-    batch = str(min(int(properties.get("batch.size", 1_000_000)), min(limits) - 256))
-    return TransactionalProducer(properties | {"batch.size": batch}, f"{owner_of(pipeline)}.dlq-redrive")
+    smallest = min(limits.values(), default=None)
+    properties = client_properties(pipeline.kafka, "producer", app.bootstrap(pipeline), smallest=smallest)
+    return TransactionalProducer(properties | denser(pipeline.kafka), f"{owner_of(pipeline)}.dlq-redrive")
 
 
 class Sending:

@@ -90,6 +90,8 @@ class Routes:
         consuming = self._pipeline.handlers_of(topic) if topic is not None else ()
         if topic is None or not consuming:
             return [], f"from {letter.topic}, which no handler consumes"
+        if letter.truncated:
+            return [], "cut to fit into the DLQ, and no events any more"
         if letter.reason in _CONTRACT and letter.redrive_count == 0:
             mine = list(consuming)
         else:

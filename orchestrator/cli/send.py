@@ -124,16 +124,17 @@ def _made(pipeline: Pipeline, topic: Topic, seed: int | None) -> Made:
 def _deliver(app: App, pipeline: Pipeline, common: _Common, batch: _Batch) -> None:
     from orchestrator.cli.receipts import deliver
     from orchestrator.cli.sending import Shown
+    from orchestrator.config.topics import record_limit
+    from orchestrator.kafka.alone import IsolatingProducer
     from orchestrator.kafka.interrupt import uninterrupted
-    from orchestrator.kafka.producer import Producer
-    from orchestrator.kafka.properties import client_properties
+    from orchestrator.kafka.properties import client_properties, denser
 
-    properties = client_properties(
-        pipeline.kafka, "producer", app.bootstrap(pipeline), message_max_bytes=_largest(common.topic)
-    )
+    # Until it is written alone, a record is not known to be too large for its topic: others lie in its batch.
+    smallest = record_limit(common.topic)
+    properties = client_properties(pipeline.kafka, "producer", app.bootstrap(pipeline), smallest=smallest)
     # The producer comes first: it fetches its id for idempotence (500 ms when it is asked to send at once)
     # while the reader looks at the topic.
-    producer = Producer(properties)
+    producer = IsolatingProducer(properties, denser(pipeline.kafka))
     shown = Shown(_printer(app, common.topic), batch.total)
     try:
         with app.reader(pipeline, needs="WRITE") as cluster:
@@ -259,11 +260,6 @@ def _check_place(cluster: Reader, topic: Topic, partition: int | None) -> None:
     if not count:
         raise not_created(topic)
     check_partitions(topic, count, [] if partition is None else [partition])
-
-
-def _largest(topic: Topic) -> int | None:
-    configured = topic.configs.get("max.message.bytes")
-    return None if configured is None else int(configured)
 
 
 def _printer(app: App, topic: Topic) -> Callable[[Sequence[Record]], None]:

@@ -62,6 +62,8 @@ def show(seen: Survey, *, json: bool, markdown: bool) -> None:
 
 def notes(seen: Survey) -> None:
     """What is not a change and still worth knowing."""
+    for note in seen.notes:
+        present.say(present.safe(note))
     if seen.claims.why_unknown:
         present.say(f"Who owns the topics is not known: {present.safe(seen.claims.why_unknown)}")
     if left := seen.plan.left_over:

@@ -115,14 +115,18 @@ def ls(app: App) -> None:
     """
     from orchestrator.cli.cluster import connect
     from orchestrator.provisioning.inventory import inventory
+    from orchestrator.provisioning.ownership import Claims, owner_of
     from orchestrator.provisioning.redrive import redrive_specs
+    from orchestrator.provisioning.survey import measured
 
     pipeline = app.load()
     admin = connect(pipeline, app.bootstrap(pipeline)).admin
     redriven = redrive_specs(pipeline)
     names = [*(topic.kafka_name for topic in pipeline.topics.values()), *(spec.name for spec in redriven)]
     state = admin.describe(names)
-    rows = inventory([*pipeline.topics.values(), *_existing(redriven, state)], state, _records(admin, state))
+    sizes = measured(pipeline, admin, state, Claims(owner_of(pipeline)))
+    topics = [sizes.applied(topic) for topic in (*pipeline.topics.values(), *_existing(redriven, state))]
+    rows = inventory(topics, state, _records(admin, state))
     if app.json:
         present.json_line({"topics": [row.as_json() for row in rows]})
         return

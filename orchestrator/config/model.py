@@ -34,7 +34,8 @@ class Topic:
     """One topic. `configs` are the broker's topic configs as strings, `retention.ms` and `cleanup.policy` included.
 
     `dlq` is the topic that takes events breaking this one's contract (None: none). `dlq_for` names the topics that
-    a DLQ serves (empty for a topic that is none). `derived` is true when the file only named it.
+    a DLQ serves (empty for a topic that is none). `derived` is true when the file only named it, `follows` when its
+    `max.message.bytes` is not the file's, but follows from those of the topics that it serves.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Topic:
     is_dlq: bool = False
     dlq_for: tuple[str, ...] = ()
     derived: bool = False
+    follows: bool = False
 
 
 @dataclass(frozen=True, slots=True)

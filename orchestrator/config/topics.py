@@ -13,6 +13,8 @@ from typing import Any
 from orchestrator.config import grammar, units
 from orchestrator.config.model import NO_DLQ, Topic
 
+#: The topic config that limits records: each batch of them, compressed, in bytes.
+RECORD_LIMIT = "max.message.bytes"
 #: What a broker allows when `max.message.bytes` is not set (Kafka's `message.max.bytes`).
 BROKER_MAX_MESSAGE_BYTES = 1_048_588
 #: Room for the headers of a dead letter: 8 KB of stack, 1 KB of message, violations, names.
@@ -105,10 +107,9 @@ def _dlq(
         "replication": max((topic.replication for topic in served), default=_default("topic", "replication")),
         "retention": _default("dlq", "retention"),
         "cleanup": _default("dlq", "cleanup"),
-        "configs": {
-            "max.message.bytes": max(map(record_limit, served), default=BROKER_MAX_MESSAGE_BYTES) + LETTER_HEADROOM
-        },
+        "configs": {RECORD_LIMIT: max(map(record_limit, served), default=BROKER_MAX_MESSAGE_BYTES) + LETTER_HEADROOM},
     }
+    own = _configs(defaults, declared)
     return Topic(
         name=name,
         kafka_name=prefix + name,
@@ -119,12 +120,13 @@ def _dlq(
         is_dlq=True,
         dlq_for=tuple(topic.name for topic in served),
         derived=name not in _section(tree, "topics"),
+        follows=RECORD_LIMIT not in own,
     )
 
 
 def record_limit(topic: Topic) -> int:
-    """The largest record, in bytes, that the topic takes."""
-    return int(topic.configs.get("max.message.bytes", BROKER_MAX_MESSAGE_BYTES))
+    """The largest record, in bytes, that the topic takes by the file. The cluster may say otherwise."""
+    return int(topic.configs.get(RECORD_LIMIT, BROKER_MAX_MESSAGE_BYTES))
 
 
 def _configs(*layers: Mapping[str, Any]) -> dict[str, str]:

@@ -3,6 +3,8 @@
 Key, value and the event's own headers stay byte for byte. Earlier `kpipe-dlq-` headers are replaced, so that a letter
 that fails again does not grow. Header values are UTF-8; each is bounded, and so is their sum (far below the 64 KB by
 which a DLQ's record limit exceeds its sources').
+
+A letter that is too large for its DLQ is cut, in steps (`CUTS`), and says so in `kpipe-dlq-truncated`.
 """
 
 from __future__ import annotations
@@ -20,11 +22,30 @@ from orchestrator.event import Letter
 from orchestrator.records import Headers, Outgoing, Record
 
 PREFIX = "kpipe-dlq-"
+#: On a letter that was cut: the sizes of the event's key, value and headers, in bytes, as JSON.
+TRUNCATED = PREFIX + "truncated"
 VERSION = "1"
 _MESSAGE_BYTES = 1_024
 _STACK_BYTES = 8_192
 _VIOLATIONS_BYTES = 16_384
 _SHORT_BYTES = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What a letter keeps of its event: so many bytes of the value, and the event's own headers or not.
+
+    `brief`: of the letter's own headers only those that say whose it is, and no key longer than these.
+    """
+
+    value: int
+    own_headers: bool = True
+    brief: bool = False
+
+
+#: What is tried one after the other while Kafka finds a letter too large.
+CUTS = (Cut(65_536), Cut(4_096), Cut(4_096, own_headers=False), Cut(0, own_headers=False, brief=True))
+_STORY = frozenset({"error-message", "stack", "violations", "exit", "event-id"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +70,38 @@ class Death:
     exit: str = ""
 
 
-def write_letter(record: Record, sender: Sender, death: Death, dlq: str, dlq_partitions: int) -> Outgoing:
-    """The record to produce to `dlq` (the cluster's name).
+def write_letter(
+    record: Record, sender: Sender, death: Death, dlq: str, dlq_partitions: int, cut: Cut | None = None
+) -> Outgoing:
+    """The record to produce to `dlq` (the cluster's name); `cut` says what has to go.
 
     A key sends it to its partition; a null key goes to the source partition modulo `dlq_partitions`, so that the
     letters of one null-key lane stay in order.
     """
     own = tuple(h for h in record.headers if not h[0].startswith(PREFIX))
-    partition = None if record.key is not None else record.partition % max(1, dlq_partitions)
-    return Outgoing(dlq, record.key, record.value, own + _headers(record, sender, death), partition)
+    key, value, added = record.key, record.value, _headers(record, sender, death)
+    if cut is not None:
+        added = (*(h for h in added if not (cut.brief and h[0].removeprefix(PREFIX) in _STORY)), _truncated(record))
+        own = own if cut.own_headers else ()
+        value = _part(value, cut.value)
+        key = None if cut.brief and key is not None and len(key) > _SHORT_BYTES else key
+    partition = None if key is not None else record.partition % max(1, dlq_partitions)
+    return Outgoing(dlq, key, value, own + added, partition)
+
+
+def _truncated(record: Record) -> tuple[str, bytes]:
+    """How large the record was, in bytes."""
+    headers = sum(len(name.encode("utf-8", "replace")) + len(value or b"") for name, value in record.headers)
+    sizes = {"key": len(record.key or b""), "value": len(record.value or b""), "headers": headers}
+    return TRUNCATED, json.dumps(sizes).encode()
+
+
+def _part(value: bytes | None, most: int) -> bytes | None:
+    """The beginning of `value`, cut between two characters of UTF-8. A tombstone stays one."""
+    if value is None or len(value) <= most:
+        return value
+    end = next((end for end in range(most, max(0, most - 4), -1) if value[end] & 0xC0 != 0x80), most)
+    return value[:end]
 
 
 def _headers(record: Record, sender: Sender, death: Death) -> Headers:
@@ -118,6 +162,7 @@ def read_letter(headers: Headers) -> Letter | None:
         fingerprint=said.get("fingerprint", ""),
         redrive_count=number(said.get("redrive-count"), 0),
         headers=said,
+        truncated=TRUNCATED.removeprefix(PREFIX) in said,
     )
 
 

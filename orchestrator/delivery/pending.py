@@ -20,13 +20,14 @@ class Pending:
     `attempts` counts the runs that were spent, `waits` the unavailable ones in a row; times are epoch seconds, 0
     when it never failed. `buried` is the reason once the event was given up and only its letter is missing. `alone`
     asks for a run with no other event before the same barrier. `seen` is how many events the handler had ended well at
-    this one's last run in a process of its own.
+    this one's last run in a process of its own. `cuts` is how often its letter was too large, and cut.
     """
 
     __slots__ = (
         "alone",
         "attempts",
         "buried",
+        "cuts",
         "event_id",
         "failed",
         "first_failed",
@@ -46,6 +47,7 @@ class Pending:
         self.failed: Failed | None = None
         self.buried: Reason | None = None
         self.alone = False
+        self.cuts = 0
         self.seen = 0
 
     def note_failure(self, failed: Failed, now: float) -> None:

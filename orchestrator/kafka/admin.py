@@ -32,6 +32,7 @@ from orchestrator.records import ClusterState, Refusal, TopicPartition, TopicSpe
 
 __all__ = ["ClusterAdmin", "ClusterInfo", "Offsets"]
 
+_BROKER_LIMIT = "message.max.bytes"
 #: librdkafka's limit (RD_KAFKAP_BROKERS_MAX).
 _MOST_REPLICAS = 10_000
 _TOO_MANY_REPLICAS = Refusal("INVALID_REPLICATION_FACTOR", f"more than {_MOST_REPLICAS} replicas")
@@ -53,6 +54,20 @@ class ClusterAdmin(UsageAdmin):
         if isinstance(answer, KafkaError):
             raise cannot_use(self._bootstrap, answer)
         return ClusterInfo(answer.cluster_id or "", len(answer.nodes))
+
+    def record_limit(self) -> int | None:
+        """The broker's `message.max.bytes`: the limit of topics without one of their own, in bytes.
+
+        One broker answers for all. None when this user may not see it.
+        """
+        nodes = self._all({"": self._client.describe_cluster(request_timeout=self._timeout)})[""]
+        if isinstance(nodes, KafkaError) or not nodes.nodes:
+            return None
+        broker = ConfigResource(ResourceType.BROKER, str(nodes.nodes[0].id))
+        asked = self._client.describe_configs([broker], request_timeout=self._timeout)
+        answer = self._all({"": asked[broker]})[""]
+        text = "" if isinstance(answer, KafkaError) else str(answer[_BROKER_LIMIT].value)
+        return int(text) if text.isdecimal() else None
 
     def topic_names(self) -> frozenset[str]:
         """Every topic that we may see. A list of all never creates one, unlike asking for a single name."""

@@ -8,6 +8,7 @@ the caller as a `SendFailure`, so that there is one place to look. What a failur
 from __future__ import annotations
 
 import time
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -22,18 +23,19 @@ from orchestrator.records import Outgoing
 
 #: How long one wait for room in librdkafka's queue lasts before the caller's `should_stop` is asked again (seconds).
 _ROOM_WAIT = 0.1
+#: Bytes that are compressed at a time.
+_CHUNK = 1_048_576
 #: How long one wait of `close` lasts before Ctrl-C is heard (seconds).
 _CLOSE_WAIT = 0.1
 
 #: Refusals that no repetition can cure: the record itself is at fault.
-_PERMANENT = frozenset(
-    {
-        KafkaError.MSG_SIZE_TOO_LARGE,
-        KafkaError.RECORD_LIST_TOO_LARGE,
-        KafkaError.INVALID_RECORD,
-        KafkaError._INVALID_ARG,
-    }
-)
+_TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
+_PERMANENT = _TOO_LARGE | {KafkaError.INVALID_RECORD, KafkaError._INVALID_ARG}
+
+
+#: A broker closes the connection of a client whose request is larger, without a word (`socket.request.max.bytes`, by
+#: Kafka's default): librdkafka would send it again for ever, and everything else behind it. Bytes.
+LARGEST_REQUEST = 104_857_600
 
 
 class SendFailure(NamedTuple):
@@ -42,7 +44,8 @@ class SendFailure(NamedTuple):
     `permanent`: sending the same record again cannot succeed. `fatal`: this producer is finished and has to be
     replaced (KIP-360: an idempotent producer that lost its sequence). `purged`: we threw the record away ourselves.
     `suspect`: its whole transaction failed, more than once, and which record is to blame is not known.
-    `forbidden`: this user may not write there.
+    `forbidden`: this user may not write there. `too_large`: this record, or the batch that it was in, is larger than
+    its topic takes.
     """
 
     code: str
@@ -52,7 +55,16 @@ class SendFailure(NamedTuple):
     purged: bool = False
     suspect: bool = False
     forbidden: bool = False
+    too_large: bool = False
 
+
+#: What becomes of a record that no request can carry.
+NEVER_ARRIVES = SendFailure(
+    "MSG_SIZE_TOO_LARGE",
+    f"a broker takes no request of more than {LARGEST_REQUEST} bytes",
+    permanent=True,
+    too_large=True,
+)
 
 #: Called once a send with (failure or None, partition, offset); from `poll`, `flush` or `send` itself.
 OnDelivery = Callable[[SendFailure | None, int, int], None]
@@ -85,6 +97,7 @@ def failure_of(error: KafkaError | SendFailure, topic: str = "") -> SendFailure:
         message=ForbiddenError(on_topics("WRITE", [topic])).message if refused else error.str(),
         forbidden=refused,
         permanent=code in _PERMANENT,
+        too_large=code in _TOO_LARGE,
         fatal=bool(error.fatal()) or code == KafkaError._FATAL,
         purged=code in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT),
     )
@@ -99,6 +112,7 @@ class Producer:
         """Raises UsageError when librdkafka refuses the properties (an unknown or contradictory one)."""
         #: What finished this producer, None while it works. Some delivery reports may be missing then.
         self.fatal: KafkaError | None = None
+        self._compresses = properties.get("compression.type", "none") != "none"
         try:
             self._rd = RdProducer(dict(properties))
         except (KafkaException, TypeError, ValueError) as problem:
@@ -117,6 +131,9 @@ class Producer:
 
         `should_stop` ends that wait (the record is then reported as purged).
         """
+        if out.value is not None and len(out.value) > LARGEST_REQUEST and not self._travels(out.value):
+            _tell(on_delivery, NEVER_ARRIVES)
+            return
         callback = None if on_delivery is None else _report_to(on_delivery, out.topic)
         extra: dict[str, Any] = {}
         if out.partition is not None:
@@ -145,7 +162,8 @@ class Producer:
         """As `send`, save that `on_report` gets librdkafka's own report: only failures where the producer was made with
         `ONLY_FAILURES`.
         """
-        if out.partition is None and out.timestamp is None:
+        plain = out.partition is None and out.timestamp is None
+        if plain and (out.value is None or len(out.value) <= LARGEST_REQUEST):
             try:
                 self.produce(out.topic, out.value, out.key, -1, on_report, None, 0, list(out.headers))
                 return
@@ -162,9 +180,12 @@ class Producer:
         """The same without an `Outgoing`."""
         topic, key, value, headers = parts
         try:
-            self.produce(topic, value, key, -1, on_report, None, 0, headers)
+            if len(value) <= LARGEST_REQUEST:
+                self.produce(topic, value, key, -1, on_report, None, 0, headers)
+                return
         except NOT_QUEUED:
-            self.post(outgoing_of(*parts), on_report, should_stop)
+            pass
+        self.post(outgoing_of(*parts), on_report, should_stop)
 
     def poll(self, timeout: float = 0) -> None:
         """Serve delivery reports for up to `timeout` seconds."""
@@ -193,6 +214,10 @@ class Producer:
                 self.flush(1.0)
         return left
 
+    def _travels(self, value: bytes) -> bool:
+        """Whether a value of more than `LARGEST_REQUEST` bytes is small enough once it is compressed."""
+        return self._compresses and compressed_below(value, LARGEST_REQUEST)
+
     def _cause_of(self, error: KafkaError) -> KafkaError:
         """Why nothing can be queued: a producer that is finished says `_FATAL`, and the reason with its callbacks."""
         if error.code() == KafkaError._FATAL and self.fatal is None:
@@ -210,6 +235,19 @@ class Producer:
         except (KafkaException, SystemError) as e:
             self.fatal = raised_by(e)
             return len(self._rd)
+
+
+def compressed_below(value: bytes, limit: int) -> bool:
+    """Whether `value` has at most `limit` bytes once it is compressed by lz4, or better.
+
+    Estimated by what lz4 does, too: repetitions are replaced and everything else stays (Z_FIXED: no entropy coding).
+    """
+    squeeze, size = zlib.compressobj(1, strategy=zlib.Z_FIXED), 0
+    for start in range(0, len(value), _CHUNK):
+        size += len(squeeze.compress(value[start : start + _CHUNK]))
+        if size > limit:
+            return False
+    return size + len(squeeze.flush()) <= limit
 
 
 def outgoing_of(topic: str, key: str | None, value: bytes, headers: PostHeaders) -> Outgoing:

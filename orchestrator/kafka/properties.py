@@ -1,6 +1,10 @@
 """What kpipe tells librdkafka: a table per kind of client, then the user's properties, then what kpipe owns.
 
-Sources: librdkafka's CONFIGURATION.md for names and defaults; DESIGN section 5, "Clients", for the values.
+Sources: librdkafka's CONFIGURATION.md for names and defaults; DESIGN section 5, "Clients" and "Sizes", for the values.
+
+Sizes: a topic's `max.message.bytes` is about batches as they are stored, compressed. librdkafka's limits are about
+single records before compression, so each of them is as wide as it can be, and the broker alone decides. Only
+`batch.size` follows the topics: a broker refuses a batch that is too large with all the records in it.
 """
 
 from __future__ import annotations
@@ -41,6 +45,9 @@ _BY_KIND: Mapping[ClientKind, Mapping[str, str]] = {
         # Of a partition, or one batch if that is larger. What is fetched comes to us one partition after the other:
         # with librdkafka's 1 MB, the others' events wait behind ten thousand of the first one's.
         "fetch.message.max.bytes": "262144",
+        # Also the most that a batch may have once it is decompressed with zstd; beyond it (librdkafka: 100 MB) the
+        # partition could never be read on. This is the most that it takes.
+        "receive.message.max.bytes": "2147483647",
         # Where one partition has nothing new, the broker lets a fetch wait for it; the others' next events wait, too.
         "fetch.wait.max.ms": "100",
         "heartbeat.interval.ms": "3000",
@@ -63,8 +70,11 @@ _BY_KIND: Mapping[ClientKind, Mapping[str, str]] = {
         "message.timeout.ms": "0",
         # Java's default partitioner, so that Java clients and kpipe agree on a key's partition.
         "partitioner": "murmur2_random",
-        # librdkafka would queue 1 GB; a worker feels the broker's back-pressure much earlier.
-        "queue.buffering.max.kbytes": "65536",
+        # The most that librdkafka takes, before compression.
+        "message.max.bytes": "1000000000",
+        # A record has to fit into an empty queue, or it could never be sent. What bounds a worker's memory is that it
+        # waits for its receipts several times a second.
+        "queue.buffering.max.kbytes": "1048576",
         "queue.buffering.max.messages": "100000",
     },
     "admin": {
@@ -73,6 +83,11 @@ _BY_KIND: Mapping[ClientKind, Mapping[str, str]] = {
         "socket.timeout.ms": "10000",
     },
 }
+
+#: librdkafka's `batch.size` (bytes, before compression).
+_BATCH_BYTES = 1_000_000
+#: Bytes of a batch's header (61 in format version 2, KIP-98) and more.
+_BATCH_OVERHEAD = 256
 
 #: The new consumer protocol (KIP-848) decides these on the broker; librdkafka refuses them next to it.
 _CLASSIC_PROTOCOL_ONLY = ("heartbeat.interval.ms", "partition.assignment.strategy", "session.timeout.ms")
@@ -83,22 +98,34 @@ def client_properties(
     kind: ClientKind,
     bootstrap: str,
     *,
-    message_max_bytes: int | None = None,
+    smallest: int | None = None,
 ) -> dict[str, Any]:
     """Properties for one confluent_kafka client of `kind` at `bootstrap` ("host:port[,host:port]").
 
-    Later wins: kpipe's defaults, `message_max_bytes` (producers: the largest record a topic
-    takes), `kafka.client`, `kafka.<kind>`; what kpipe owns is never taken from the user. All values are strings save
-    `logger`, which routes librdkafka's log to `LIBRDKAFKA_LOG`. Group and transactional ids are the caller's.
+    Later wins: kpipe's defaults, `kafka.client`, `kafka.<kind>`; what kpipe owns is never taken from the user. All
+    values are strings save `logger`, which routes librdkafka's log to `LIBRDKAFKA_LOG`. Group and transactional ids are
+    the caller's. `smallest` (producers) is the least record limit of the topics that are written to, in bytes: a batch
+    never exceeds it, whatever the user says.
     """
     defaults = {**_COMMON, **_BY_KIND[kind]}
-    if message_max_bytes is not None and kind == "producer":
-        defaults["message.max.bytes"] = str(message_max_bytes)
     given = _canonical(settings.client) | _canonical(getattr(settings, kind))
     if kind == "consumer" and given.get("group.protocol", "classic").lower() == "consumer":
         defaults = {name: value for name, value in defaults.items() if name not in _CLASSIC_PROTOCOL_ONLY}
     allowed = {name: value for name, value in given.items() if name not in OWNED}
-    return {**defaults, **allowed, "bootstrap.servers": bootstrap, "logger": LIBRDKAFKA_LOG}
+    merged: dict[str, Any] = {**defaults, **allowed, "bootstrap.servers": bootstrap, "logger": LIBRDKAFKA_LOG}
+    if smallest is not None and kind == "producer":
+        wanted = int(merged.get("batch.size", _BATCH_BYTES))
+        merged["batch.size"] = str(max(1, min(wanted, smallest - _BATCH_OVERHEAD)))
+    return merged
+
+
+def denser(settings: KafkaSettings) -> dict[str, str]:
+    """What makes a producer's batches as small as other clients': lz4 may not fit where zstd did.
+
+    Empty where the user says how to compress.
+    """
+    given = _canonical(settings.client) | _canonical(settings.producer)
+    return {} if "compression.type" in given else {"compression.type": "zstd"}
 
 
 def _canonical(properties: Mapping[str, str]) -> dict[str, str]:

@@ -11,14 +11,25 @@ from orchestrator.observe.metrics import BOUNDS
 class Meter:
     """The counts of one process, from its start. Changed by the thread that runs handlers, read by another one."""
 
-    __slots__ = ("buckets", "copies", "failed", "letters", "letters_refused", "offsets_lost", "ok", "seconds")
+    __slots__ = (
+        "buckets",
+        "copies",
+        "failed",
+        "letters",
+        "letters_cut",
+        "letters_refused",
+        "offsets_lost",
+        "ok",
+        "seconds",
+    )
 
     def __init__(self) -> None:
         #: Runs that ended well, and the others by their verdict.
         self.ok = 0
         self.failed: Counter[str] = Counter()
-        #: Acknowledged dead letters by reason, and how often one was not taken.
+        #: Acknowledged dead letters by reason, how many of them were cut, and how often one was not taken.
         self.letters: Counter[str] = Counter()
+        self.letters_cut = 0
         self.letters_refused = 0
         self.copies = 0
         self.offsets_lost = 0

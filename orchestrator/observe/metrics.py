@@ -33,6 +33,7 @@ METRICS = (
     Metric("kpipe_paused", "gauge", "Partitions from which nothing is fetched for now", ("reason",)),
     Metric("kpipe_breaker_state", "gauge", "The circuit breaker: 0 closed, 1 half-open, 2 open"),
     Metric("kpipe_dlq_total", "counter", "Dead letters that Kafka has acknowledged", ("reason",)),
+    Metric("kpipe_dlq_truncated_total", "counter", "Dead letters among them that were cut: too large for their DLQ"),
     Metric("kpipe_dlq_publish_failures_total", "counter", "Dead letters that Kafka did not take; they are sent again"),
     Metric("kpipe_dedup_hits_total", "counter", "Events skipped because their id was taken"),
     Metric("kpipe_dedup_evictions_total", "counter", "Ids forgotten before their window ended, for want of room"),

@@ -1,7 +1,8 @@
 """The topics of redriven letters: declared by no file, made when the first letter goes back, and this pipeline's.
 
 Rules:
-- One is as large as the largest topic that its letters can come from, with a DLQ's room for headers.
+- One has the partitions of the largest topic that its letters can come from, and takes records as large as any of
+  them and of their DLQs does (`sizes`).
 - A letter has to be there for as long as it is in its DLQ: that is how it is known to have been sent back.
 - A sync looks after those that exist as it does after declared topics, but never makes one, gives one more
   partitions, or keeps its letters for a shorter time.
@@ -14,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from orchestrator.config.model import Handler, Pipeline, Topic
-from orchestrator.config.topics import LETTER_HEADROOM, record_limit
+from orchestrator.config.topics import LETTER_HEADROOM, RECORD_LIMIT, record_limit
 from orchestrator.provisioning.plan import MIN_ISR
 from orchestrator.records import ClusterState, TopicSpec, TopicState
 
@@ -23,7 +24,7 @@ _UNLIMITED = "-1"
 
 
 def redrive_specs(pipeline: Pipeline) -> tuple[TopicSpec, ...]:
-    """One for each handler that letters can go back to, as it would be made."""
+    """One for each handler that letters can go back to, as it would be made if the cluster were as in the file."""
     made = (redrive_spec(pipeline, handler) for handler in pipeline.handlers.values())
     return tuple(spec for spec in made if spec is not None)
 
@@ -37,7 +38,7 @@ def redrive_spec(pipeline: Pipeline, handler: Handler) -> TopicSpec | None:
     dlqs = {dlq for s in sources for dlq in (s.dlq, pipeline.dlq_of(handler, s.name)) if dlq is not None}
     configs = {
         "cleanup.policy": "delete",
-        "max.message.bytes": str(max(map(record_limit, sources)) + LETTER_HEADROOM),
+        RECORD_LIMIT: str(max(map(record_limit, sources)) + LETTER_HEADROOM),
         _RETENTION: _longest(_kept(pipeline.topics[dlq]) for dlq in dlqs),
     }
     in_sync = [int(s.configs[MIN_ISR]) for s in sources if s.configs.get(MIN_ISR, "").isdecimal()]

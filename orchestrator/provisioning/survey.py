@@ -17,6 +17,7 @@ from orchestrator.provisioning.impact import Impact, asked_about, impact, judged
 from orchestrator.provisioning.ownership import Claims, Update, owner_of
 from orchestrator.provisioning.plan import Plan, plan, specs
 from orchestrator.provisioning.redrive import as_they_are, redrive_specs
+from orchestrator.provisioning.sizes import Sizes, needs_broker, sizes
 from orchestrator.records import CLAIMS_TOPIC, Claim, ClusterState, TopicSpec, TopicUse
 
 
@@ -33,6 +34,10 @@ class Observed(Protocol):
     def cluster(self) -> Info: ...
 
     def describe(self, names: Sequence[str], /) -> ClusterState: ...
+
+    def record_limit(self) -> int | None:
+        """The broker's `message.max.bytes`; None when it may not be asked."""
+        ...
 
     def use(self, partitions: Mapping[str, int], kept_from: Mapping[str, int], /) -> Mapping[str, TopicUse]: ...
 
@@ -51,13 +56,14 @@ class Registry(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """A plan with everything that it was made from."""
+    """A plan with everything that it was made from. `notes`: what is worth knowing about the sizes of records."""
 
     declared: tuple[TopicSpec, ...]
     actual: ClusterState
     claims: Claims
     plan: Plan
     impact: tuple[Impact, ...]
+    notes: tuple[str, ...] = ()
 
 
 def survey(
@@ -83,9 +89,15 @@ def survey(
     redriven = redrive_specs(pipeline)
     ours = (*declared, *redriven)
     actual = admin.describe([*(spec.name for spec in ours), *(claims.left_over(ours) if prune else ())])
-    declared += as_they_are(redriven, actual)
+    found = measured(pipeline, admin, actual, claims)
+    declared = tuple(map(found.of, (*declared, *as_they_are(redriven, actual))))
     first = plan(declared, actual, claims, prune=prune, cluster_id=cluster_id)
     asked = {name: actual.topics[name].partitions for name in asked_about(first)}
     use = admin.use(asked, kept_from(first, int(now() * 1000))) if asked else {}
     made = judged(first, use)
-    return Survey(declared, actual, claims, made, impact(made, use, pipeline))
+    return Survey(declared, actual, claims, made, impact(made, use, pipeline), found.notes)
+
+
+def measured(pipeline: Pipeline, admin: Observed, actual: ClusterState, claims: Claims) -> Sizes:
+    """The sizes of records, for which the broker is asked only where no topic shows its limit. Raises BrokerError."""
+    return sizes(pipeline, actual, claims, admin.record_limit() if needs_broker(pipeline, actual, claims) else None)

@@ -75,12 +75,14 @@ def sync_for_up(
 
     Raises UsageError for a plan that is refused, that has a risk, or that the broker would not take (nothing is
     written then), BrokerError when Kafka refuses a step or does not let us see a topic, WaitTimeout when leaders do
-    not appear. Configs that may not be read are left alone: `unknown` of the result names them. `say` is told when
-    it cannot be known or kept who owns the topics.
+    not appear. Configs that may not be read are left alone: `unknown` of the result names them. `say` gets
+    what cannot be known or kept: who owns the topics, and the sizes of their records.
     """
     seen = survey(pipeline, admin, registry)
     wanted = seen.plan
     wanted.raise_if_refused()
+    for note in seen.notes:
+        say(f"topics: {note}")
     if wanted.hidden:
         if forbidden := sorted(seen.actual.forbidden):
             raise ForbiddenError(Permission("DESCRIBE", "topic", topic) for topic in forbidden)

@@ -12,8 +12,8 @@ from orchestrator.config.model import DedupPolicy, Handler
 from orchestrator.contracts import Undecodable, decode_json
 from orchestrator.delivery.backoff import delay_of
 from orchestrator.delivery.dedup import event_id_of
-from orchestrator.delivery.letters import Death, Sender, read_letter, write_letter
-from orchestrator.delivery.outcome import Bury, Failed, Park, decide
+from orchestrator.delivery.letters import CUTS, Death, Sender, read_letter, write_letter
+from orchestrator.delivery.outcome import Bury, Failed, Park, Reason, decide
 from orchestrator.delivery.partition import Partition
 from orchestrator.delivery.pending import EventId, Pending, known_as
 from orchestrator.delivery.strikes import Strikes, after_solo
@@ -257,7 +257,7 @@ class Attempts:
             return decision
         # Runs that were waited out are runs all the same, where it is their number that condemns.
         pending.attempts = spent + (pending.waits if failed.verdict in ("crash", "hang") else 0)
-        pending.buried = decision.reason
+        self._give_up(source, pending, decision.reason)
         self.send_letter(source, pending, batch)
         return None
 
@@ -286,18 +286,17 @@ class Attempts:
             return
         pending.note_failure(failed, time.time())
         pending.attempts = 1
-        pending.buried = "decode" if failed.verdict == "decode" else "schema"
+        self._give_up(source, pending, "decode" if failed.verdict == "decode" else "schema")
         self.send_letter(source, pending, batch)
 
     def send_letter(self, source: Source, pending: Pending, batch: Batch) -> None:
-        """Send the letter of the record that `batch` added last; without a DLQ, log that record and skip it."""
+        """Send the letter of the record that `batch` added last; where none can be written, that record is skipped."""
         reason, failed = pending.buried, pending.failed
         if reason is None or failed is None:
             raise ValueError(f"{pending.record.offset} was not given up")
         origin, record = source.at_origin(pending.record)
-        dlq = origin.contract_dlq if reason in ("decode", "schema") else origin.dlq
-        self._facts.gave_up(pending, None if dlq is None else dlq.name)
-        if dlq is None:
+        dlq = origin.dlq_for(reason)
+        if dlq is None or pending.cuts > len(CUTS):
             batch.mark_skipped()
             return
         batch.mark_buried(pending)
@@ -310,11 +309,13 @@ class Attempts:
             event_id=self._event_id(source, origin, pending),
             exit=failed.exit,
         )
-        letter = write_letter(record, self._sender, death, dlq.name, dlq.partitions)
+        cut = CUTS[pending.cuts - 1] if pending.cuts else None
+        letter = write_letter(record, self._sender, death, dlq.name, dlq.partitions, cut)
 
         def told(failure: SendFailure | None) -> None:
             if failure is None:
                 self._meter.letters[reason] += 1
+                self._meter.letters_cut += cut is not None
             else:
                 self._meter.letters_refused += not failure.purged
 
@@ -330,21 +331,48 @@ class Attempts:
 
         Only a record that can never be written is its event's own fault, and that is known only of an event that
         ran alone: a broker that finds a produce request too large refuses every record in it (librdkafka does not
-        split requests as the Java client does). A letter's event is never given up: its lane stalls.
+        split requests as the Java client does). Before that counts, it is sent once more, better compressed.
+        A letter that is too large is cut; one that is refused for any other reason stalls its lane. An event that is
+        a letter itself is never given up.
         """
-        if pending.buried is None and (failure.permanent or failure.suspect):
-            if len(batch.records) > 1:
-                pending.alone = True
-            elif failure.permanent and not source.is_dlq:
-                refused = Failed("output", f"Kafka refused it: {failure.message}", failure.code)
-                pending.note_failure(refused, time.time())
-                pending.attempts += 1
-                pending.buried = "output"
-        if not failure.suspect:  # of that the transaction has told, once for all its events
+        lone = len(batch.records) == 1
+        if lone and failure.too_large and self._receipts.squeeze():
+            self._facts.squeezed(pending, failure)
+            return 0.0
+        if failure.too_large and pending.buried is not None and lone:
+            self._cut(source, pending, failure)
+            return 0.0
+        if failure.permanent and pending.buried is None and lone and not source.is_dlq:
+            pending.note_failure(Failed("output", f"Kafka refused it: {failure.message}", failure.code), time.time())
+            pending.attempts += 1
+            self._give_up(source, pending, "output")
+            return 0.0
+        if not lone and (failure.too_large or (pending.buried is None and (failure.permanent or failure.suspect))):
+            pending.alone = True
+            if not failure.suspect:  # of that the transaction has told, once for all its events
+                self._facts.refused_together(failure)
+        elif not failure.suspect:
             self._facts.send_failed(pending, failure)
         pending.waits += 1
         retry = self._handler.retry
         return delay_of(pending.waits, retry.backoff, retry.max_backoff, random.random())
+
+    def _give_up(self, source: Source, pending: Pending, reason: Reason) -> None:
+        """The event has failed for good: what is missing is its letter."""
+        pending.buried = reason
+        dlq = source.at_origin(pending.record)[0].dlq_for(reason)
+        self._facts.gave_up(pending, None if dlq is None else dlq.name)
+
+    def _cut(self, source: Source, pending: Pending, failure: SendFailure) -> None:
+        """The letter, sent alone, is larger than its DLQ takes: the next one is shorter. The record is kept whole."""
+        origin, record = source.at_origin(pending.record)
+        dlq = None if pending.buried is None else origin.dlq_for(pending.buried)
+        name = "" if dlq is None else dlq.name
+        pending.cuts += 1
+        if pending.cuts == 1:
+            self._facts.cut(pending, record, name, failure)
+        elif pending.cuts > len(CUTS):
+            self._facts.left_out(pending, name)
 
     def close(self) -> None:
         self._quarantine.close()

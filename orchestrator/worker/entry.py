@@ -24,13 +24,15 @@ from typing import Any
 
 from orchestrator.config import restored
 from orchestrator.config.model import Handler, Pipeline
+from orchestrator.config.topics import record_limit
 from orchestrator.contracts import load_contracts
 from orchestrator.delivery.letters import Sender
 from orchestrator.delivery.partition import Partition
-from orchestrator.errors import FindingsError, HandlerError, KpipeError
+from orchestrator.errors import BrokerError, FindingsError, HandlerError, KpipeError
+from orchestrator.kafka.admin import ClusterAdmin
 from orchestrator.kafka.consumer import GroupConsumer
 from orchestrator.kafka.epochs import first_above
-from orchestrator.kafka.properties import LIBRDKAFKA_LOG, client_properties
+from orchestrator.kafka.properties import LIBRDKAFKA_LOG, client_properties, denser
 from orchestrator.kafka.reader import Reader
 from orchestrator.kafka.topic_ids import TopicIds
 from orchestrator.kafka.transactional import TransactionalProducer
@@ -41,6 +43,7 @@ from orchestrator.worker.facts import QUIET_SECONDS, Facts, where
 from orchestrator.worker.guard import Guard
 from orchestrator.worker.instance import instance_id, transactional_id
 from orchestrator.worker.intake import Intake
+from orchestrator.worker.kept import Kept
 from orchestrator.worker.ledger import Ledger
 from orchestrator.worker.loop import Loop
 from orchestrator.worker.measures import Measures
@@ -73,9 +76,8 @@ ABANDON_SECONDS = 3.0
 #: What Python gets to end the process by itself (seconds).
 FINALIZING_SECONDS = 1.0
 _DEFAULT_MAX_POLL_MS = 300_000
-_DEFAULT_BATCH_SIZE = 1_000_000
-#: Bytes of a batch's header (61 in format version 2, KIP-98) and more.
-_BATCH_OVERHEAD = 256
+#: How long the question about topics' limits may take, before the worker goes on without (seconds).
+LIMITS_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,7 @@ class Worker:
         collections = gc.get_threshold()
         runner = load_runner(handler, pipeline)
         self._report = report
-        self._facts = Facts()
+        self._facts = Facts(Kept(pipeline.state_dir / "records" / handler.name))
         self._ledger = Ledger()
         self._handler = handler
         #: Whether the handler's code runs in this process.
@@ -208,13 +210,17 @@ class Worker:
 
     def _barrier(self, config: WorkerConfig) -> Receipts | Transactions:
         """What the handler's `guarantee` asks for. Raises UsageError."""
-        properties = _producer_properties(config)
+        properties, dense = _producer_properties(config), denser(config.pipeline.kafka)
         if config.handler.guarantee == "at-least-once":
-            return Receipts(properties, self._facts)
+            return Receipts(properties, self._facts, denser=dense)
         instance = instance_id(os.environ, config.pipeline.state_dir)
         properties["transactional.id"] = transactional_id(config.handler, instance, config.slot)
         return Transactions(
-            lambda: TransactionalProducer(properties), lambda: self._intake.member, self._ledger, self._facts
+            lambda: TransactionalProducer(properties),
+            lambda: self._intake.member,
+            self._ledger,
+            self._facts,
+            denser=(lambda: TransactionalProducer({**properties, **dense})) if dense else None,
         )
 
     def run(self) -> int:
@@ -346,15 +352,27 @@ def _topics(config: WorkerConfig, sources: Mapping[str, Source], consumer: Mappi
 
 
 def _producer_properties(config: WorkerConfig) -> dict[str, Any]:
-    """The largest record that any topic of the pipeline takes has to fit, and a batch into the smallest topic (bytes).
+    """With batches that fit into the smallest topic that this worker writes to: a broker refuses a batch as a whole."""
+    smallest = min(_limits(config), default=None)
+    return client_properties(config.pipeline.kafka, "producer", config.bootstrap, smallest=smallest)
 
-    librdkafka fills a batch up to `batch.size` whatever its topic takes, and a broker refuses it as a whole.
+
+def _limits(config: WorkerConfig) -> list[int]:
+    """The record limits of the topics that this worker writes to, in bytes.
+
+    As they are on the cluster, where somebody else may have changed them, or in the file where it does not say.
     """
-    limits = [int(t.configs.get("max.message.bytes", 1_048_588)) for t in config.pipeline.topics.values()]
-    largest = max(limits) + 4_096
-    properties = client_properties(config.pipeline.kafka, "producer", config.bootstrap, message_max_bytes=largest)
-    wanted = int(properties.get("batch.size", _DEFAULT_BATCH_SIZE))
-    return properties | {"batch.size": str(max(1, min(wanted, min(limits) - _BATCH_OVERHEAD)))}
+    pipeline, handler = config.pipeline, config.handler
+    dlqs = {pipeline.topics[name].dlq for name in handler.consumes} | {handler.dlq}
+    topics = [topic for name, topic in pipeline.topics.items() if name in handler.produces or name in dlqs]
+    try:
+        admin = ClusterAdmin(client_properties(pipeline.kafka, "admin", config.bootstrap), timeout=LIMITS_SECONDS)
+        actual = admin.describe([topic.kafka_name for topic in topics]).topics
+    except BrokerError as e:
+        log.warning("the record limits of the topics are not known, those of the file are taken: %s", e.message)
+        actual = {}
+    found = {name: state.record_limit for name, state in actual.items()}
+    return [found.get(topic.kafka_name) or record_limit(topic) for topic in topics]
 
 
 def _drain_budget(handler: Handler, properties: dict[str, Any]) -> float:

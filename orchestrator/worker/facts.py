@@ -18,6 +18,7 @@ from orchestrator.delivery.strikes import WHOLE, Strikes
 from orchestrator.kafka.producer import SendFailure
 from orchestrator.observe.meter import Meter
 from orchestrator.records import Record, TopicPartition
+from orchestrator.worker.kept import Kept
 
 log = logging.getLogger("kpipe.worker")
 
@@ -57,7 +58,9 @@ class Facts:
     has what is only counted.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kept: Kept | None = None) -> None:
+        """`kept` takes the records of letters that are cut; None: the log does."""
+        self._kept = kept or Kept()
         self.last_error: str | None = None
         self._said: dict[str, float] = {}
         self.meter = Meter()
@@ -100,6 +103,29 @@ class Facts:
         else:
             self._say(logging.ERROR, f"{told}, skipped (dlq: none): {what}")
             log.error("skipped record: %s", as_json(pending.record))
+
+    def cut(self, pending: Pending, record: Record, dlq: str, failure: SendFailure) -> None:
+        """The letter of `record` is too large for `dlq`: it will be cut, so the record is kept elsewhere first."""
+        size = sum(len(part or b"") for part in (record.key, record.value, *(value for _, value in record.headers)))
+        place = self._kept.keep(record)
+        self.alarm(
+            f"{where(pending.record)}: its dead letter is too large for {dlq} and is cut ({size} bytes, {failure.code} "
+            f"{failure.message}); the whole record is in {place}"
+        )
+
+    def left_out(self, pending: Pending, dlq: str) -> None:
+        """Not even the shortest letter fits into `dlq`."""
+        self.alarm(f"{where(pending.record)}: {dlq} takes not even the shortest letter; the event is skipped")
+
+    def squeezed(self, pending: Pending, failure: SendFailure) -> None:
+        what = "dead letter" if pending.buried is not None else "output"
+        self.trouble(
+            f"{where(pending.record)}: its {what} is too large for its topic ({failure.code}); from now on this worker "
+            "compresses with zstd"
+        )
+
+    def refused_together(self, failure: SendFailure) -> None:
+        self.trouble(f"records that were sent together were refused, their events run alone: {failure.code}")
 
     def send_failed(self, pending: Pending, failure: SendFailure) -> None:
         what = "dead letter" if pending.buried is not None else "output"

@@ -27,13 +27,16 @@ from orchestrator.config import restored
 from orchestrator.config.model import Pipeline
 from orchestrator.contracts import Undecodable, decode_json
 from orchestrator.errors import BrokerError, ContractError, KpipeError, UsageError
-from orchestrator.worker.service import Publisher, largest_record
+from orchestrator.kafka.producer import LARGEST_REQUEST
+from orchestrator.worker.service import Publisher, TooLargeError
 
 log = logging.getLogger("kpipe.publish")
 
 EXIT_COULD_NOT_START = 78
 #: A client that says nothing for so long is hung up on (seconds).
 PATIENCE = 60.0
+#: The longest body (bytes). Whether an event fits into its topic is known once it is compressed: Kafka says so.
+MOST_BODY = LARGEST_REQUEST
 #: So much of a body that is refused is read all the same (bytes).
 MOST_DISCARDED = 16 * 1024 * 1024
 PREFIX = "/topics/"
@@ -72,10 +75,6 @@ class Gate:
                 found = name
         return found if kind.lower() == "bearer" else None
 
-    def limit(self, topic: str) -> int:
-        """The longest body (bytes) that can fit into the topic."""
-        return largest_record(self._pipeline.topics[topic])
-
     def may(self, service: str, topic: str) -> bool:
         return topic in self._pipeline.handlers[service].produces
 
@@ -88,6 +87,8 @@ class Gate:
             return error(400, f"the body is not JSON: {e.reason}")
         try:
             sent = self._publisher(service).publish(topic, value, key, headers)
+        except TooLargeError as e:
+            return error(413, e.message)
         except ContractError as e:
             listed = [{"path": path, "message": message} for path, message in e.violations]
             return error(422, e.message, violations=listed)
@@ -148,8 +149,8 @@ class Request(BaseHTTPRequestHandler):
             return error(404, f"{service} does not declare a topic {topic} under `produces`")
         if not length.isdecimal():
             return error(411, "Content-Length is required")
-        if int(length) > self.gate.limit(topic):
-            return error(413, f"the topic {topic} takes {self.gate.limit(topic)} bytes at most")
+        if int(length) > MOST_BODY:
+            return error(413, f"an event has {MOST_BODY} bytes at most")
         self._unread = 0
         body = self.rfile.read(int(length))
         if len(body) < int(length):

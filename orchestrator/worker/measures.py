@@ -44,6 +44,7 @@ class Measures:
             },
             "kpipe_attempts_total": {"ok": meter.ok, **meter.failed},
             "kpipe_dlq_total": dict(meter.letters),
+            "kpipe_dlq_truncated_total": {"": meter.letters_cut},
             "kpipe_dlq_publish_failures_total": {"": meter.letters_refused},
             "kpipe_dedup_hits_total": {"": meter.copies},
             "kpipe_dedup_evictions_total": {"": self._evictions()},

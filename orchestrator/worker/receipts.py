@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 from orchestrator.delivery.checkpoint import Checkpoint
 from orchestrator.kafka.producer import (
+    LARGEST_REQUEST,
     NOT_QUEUED,
     ONLY_FAILURES,
     OnReport,
@@ -76,6 +77,12 @@ class Barrier(Protocol):
         """Called between batches."""
         ...
 
+    def squeeze(self) -> bool:
+        """Called between batches, when a record alone was too large: compress better from now on; False when this is
+        the best already.
+        """
+        ...
+
 
 class Receipts:
     """The worker's producer and its receipts. Nobody else shares the producer, and every batch waits at the barrier.
@@ -89,9 +96,11 @@ class Receipts:
         properties: Mapping[str, Any],
         facts: Facts,
         connect: Callable[[Mapping[str, Any]], Producer] = Producer,
+        denser: Mapping[str, Any] = {},
     ) -> None:
-        """`connect` makes a producer of these properties."""
+        """`connect` makes a producer of these properties; `denser` are those that make its batches smaller."""
         self._properties = {**properties, **ONLY_FAILURES}
+        self._denser = denser
         self._facts = facts
         self._connect = connect
         self._producer = connect(self._properties)
@@ -135,12 +144,14 @@ class Receipts:
         def post(topic: str, key: str | None, value: bytes, headers: PostHeaders, index: int) -> None:
             if part.ended:
                 return
-            try:
-                produce(topic, value, key, -1, reports[index], None, 0, headers)
-                batch.sent += 1
-            except NOT_QUEUED:
-                batch.sent += 1
-                self._producer.post(outgoing_of(topic, key, value, headers), reports[index], batch.stalled)
+            batch.sent += 1
+            if len(value) <= LARGEST_REQUEST:
+                try:
+                    produce(topic, value, key, -1, reports[index], None, 0, headers)
+                    return
+                except NOT_QUEUED:
+                    pass
+            self._producer.post(outgoing_of(topic, key, value, headers), reports[index], batch.stalled)
 
         return post
 
@@ -189,13 +200,23 @@ class Receipts:
                 self._facts.alarm("Kafka has not acknowledged what was sent; waiting")
         return True
 
+    def squeeze(self) -> bool:
+        denser, self._denser = self._denser, {}
+        if denser:
+            self._properties.update(denser)
+            self._exchange()
+        return bool(denser)
+
     def close(self, timeout: float) -> None:
         self._producer.close(timeout)
 
-    def _replace(self) -> None:
-        """A fatal producer sends nothing more; all it had not delivered is reported as failed and runs again."""
+    def _exchange(self) -> None:
         old, self._producer = self._producer, self._connect(self._properties)
         old.close(0)
+
+    def _replace(self) -> None:
+        """A fatal producer sends nothing more; all it had not delivered is reported as failed and runs again."""
+        self._exchange()
         log.warning("the Kafka producer failed for good and was replaced; unsettled events run again")
 
 

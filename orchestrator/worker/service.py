@@ -26,12 +26,14 @@ from typing import Any, NamedTuple, Self
 
 from orchestrator.brokers import recorded
 from orchestrator.config import load
-from orchestrator.config.model import Pipeline, Topic
+from orchestrator.config.model import Pipeline
+from orchestrator.config.topics import record_limit
 from orchestrator.contracts import load_contracts, outgoing
 from orchestrator.delivery.lineage import begun
 from orchestrator.errors import BrokerError, ContractError, FindingsError, ForbiddenError, KpipeError, UsageError
-from orchestrator.kafka.producer import Producer, SendFailure, failure_of
-from orchestrator.kafka.properties import client_properties
+from orchestrator.kafka.alone import IsolatingProducer
+from orchestrator.kafka.producer import SendFailure, failure_of
+from orchestrator.kafka.properties import client_properties, denser
 from orchestrator.kafka.refused import on_topics
 from orchestrator.records import Outgoing
 from orchestrator.worker.validated import validated
@@ -42,11 +44,15 @@ HANDLER_VARIABLE = "KPIPE_HANDLER"
 
 _AWAY = "Check that Kafka is running (`kpipe ps`) and that the topic exists (`kpipe topics sync --check`)."
 _POLL = 0.1
-#: What a topic takes unless its `max.message.bytes` says otherwise (Kafka's `message.max.bytes`).
-_KAFKA_RECORD_LIMIT = 1_048_588
+#: So many bytes may wait for Kafka before a publisher refuses more; a single event may always wait.
+_MOST_WAITING = 67_108_864
 #: How much longer than librdkafka's own deadline a caller waits for its report, before assuming that none
 #: comes.
 _GRACE = 5.0
+
+
+class TooLargeError(ContractError):
+    """The event, compressed, is larger than its topic takes."""
 
 
 class Delivered(NamedTuple):
@@ -88,8 +94,9 @@ class Publisher:
         self._timeout = timeout
         address = bootstrap or _bootstrap(self._pipeline, environ)
         self._properties = _properties(self._pipeline, self._allowed, address, timeout)
+        self._denser = denser(self._pipeline.kafka)
         self._lock = threading.Lock()
-        self._producer = _Polled(self._properties)
+        self._producer = _Polled(self._properties, self._denser)
         self._closed = False
 
     def publish(
@@ -188,7 +195,8 @@ class Publisher:
             elif not (failure.purged and polled.explains()) and polled.answered(sent):
                 fail(failure)
 
-        polled.open[sent] = record.topic, fail
+        if not polled.accept(sent, record, fail):
+            return sent
         # A full queue means that Kafka has not kept up for long: say so at once instead of blocking an
         # event loop.
         polled.producer.send(record, report, should_stop=lambda: True)
@@ -201,26 +209,43 @@ class Publisher:
                 raise UsageError("this publisher is closed")
             if self._producer.fatal:
                 self._producer.close(0)
-                self._producer = _Polled(self._properties)
+                self._producer = _Polled(self._properties, self._denser)
             return self._producer
 
 
 class _Polled:
     """A producer with the thread that serves its delivery reports."""
 
-    def __init__(self, properties: Mapping[str, Any]) -> None:
-        self.producer = Producer(properties)
+    def __init__(self, properties: Mapping[str, Any], denser: Mapping[str, Any]) -> None:
+        self.producer = IsolatingProducer(properties, denser)
         self.fatal = False
-        #: What is under way: the cluster's name of its topic, and how it is told that it failed.
-        self.open: dict[Future[Delivered], tuple[str, Callable[[SendFailure], None]]] = {}
+        #: What is under way: the cluster's name of its topic, how it is told that it failed, and its size in bytes.
+        self.open: dict[Future[Delivered], tuple[str, Callable[[SendFailure], None], int]] = {}
+        self._waiting = 0
+        self._count = threading.Lock()
         self._purged = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="kpipe-publisher", daemon=True)
         self._thread.start()
 
+    def accept(self, sent: Future[Delivered], record: Outgoing, fail: Callable[[SendFailure], None]) -> bool:
+        """Whether it may be sent; else it has failed. librdkafka's own limit lets through what no queue should hold."""
+        size = len(record.value or b"")
+        with self._count:
+            full = bool(self.open) and self._waiting + size > _MOST_WAITING
+            if not full:
+                self.open[sent] = record.topic, fail, size
+                self._waiting += size
+        if full:
+            fail(SendFailure("_QUEUE_FULL", "too much waits", purged=True))
+        return not full
+
     def answered(self, sent: Future[Delivered]) -> bool:
         """Whether this is the first answer to it."""
-        return self.open.pop(sent, None) is not None
+        with self._count:
+            _, _, size = self.open.get(sent, ("", None, 0))
+            self._waiting -= size
+            return self.open.pop(sent, None) is not None
 
     def explains(self) -> bool:
         """Whether a purge that is reported just now is explained when `poll` returns.
@@ -240,7 +265,7 @@ class _Polled:
         """Answer all that is under way: a report may be lost with the error that it came with (`Producer`)."""
         why = self.producer.fatal or SendFailure("_PURGE_QUEUE", "thrown away", purged=True)
         self._purged = False
-        for sent, (topic, fail) in list(self.open.items()):
+        for sent, (topic, fail, _) in list(self.open.items()):
             if self.answered(sent):
                 fail(failure_of(why, topic))
 
@@ -292,19 +317,16 @@ def _allowed(pipeline: Pipeline, handler: str | None) -> frozenset[str] | None:
 
 def _properties(pipeline: Pipeline, allowed: frozenset[str] | None, bootstrap: str, timeout: float) -> dict[str, Any]:
     topics = (topic for topic in pipeline.topics.values() if allowed is None or topic.name in allowed)
-    largest = max(map(largest_record, topics), default=_KAFKA_RECORD_LIMIT)
-    common = client_properties(pipeline.kafka, "producer", bootstrap, message_max_bytes=largest)
+    smallest = min(map(record_limit, topics), default=None)
+    common = client_properties(pipeline.kafka, "producer", bootstrap, smallest=smallest)
     # A worker's records never expire; here a caller waits, and what it was told has failed must not be sent
     # later.
     return {**common, "message.timeout.ms": str(max(1, round(timeout * 1000)))}
 
 
-def largest_record(topic: Topic) -> int:
-    """The most bytes that a record of the topic may have."""
-    return int(topic.configs.get("max.message.bytes", _KAFKA_RECORD_LIMIT))
-
-
 def _refusal(topic: str, failure: SendFailure, timeout: float) -> KpipeError:
+    if failure.too_large:
+        return TooLargeError(f"Kafka cannot take this event: {failure.message}", [("$", failure.message)])
     if failure.permanent:
         return ContractError(f"Kafka cannot take this event: {failure.message}", [("$", failure.message)])
     if failure.purged:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from orchestrator.config.model import Handler, Pipeline
 from orchestrator.contracts import Contract
+from orchestrator.delivery.outcome import Reason
 from orchestrator.delivery.redrive import restore
 from orchestrator.records import Record
 
@@ -36,6 +37,10 @@ class Source:
     dlq: Dlq | None
     #: Of the topic of redriven letters: where its events come from, by the cluster's names. None for all others.
     origins: Mapping[str, Source] | None = None
+
+    def dlq_for(self, reason: Reason) -> Dlq | None:
+        """Where the letter of an event of this topic goes; None: nowhere."""
+        return self.contract_dlq if reason in ("decode", "schema") else self.dlq
 
     @property
     def plain(self) -> bool:

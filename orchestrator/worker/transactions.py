@@ -79,10 +79,15 @@ class Transactions:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         last_seconds: float = LAST_SECONDS,
+        denser: Callable[[], TransactionalProducer] | None = None,
     ) -> None:
-        """`connect` makes a producer; `member` tells who the consumer is in its group now, None when it has left."""
+        """`connect` makes a producer, `denser` one whose batches are smaller, if there is such.
+
+        `member` tells who the consumer is in its group now, None when it has left.
+        """
         self._last_seconds = last_seconds
         self._transactor = Transactor(connect, clock)
+        self._denser = denser
         self._member = member
         self._ledger = ledger
         self._facts = facts
@@ -174,6 +179,12 @@ class Transactions:
             return
         self._due = now + COMMIT_SECONDS
         self._commit_changed(self._patience(stopping))
+
+    def squeeze(self) -> bool:
+        denser, self._denser = self._denser, None
+        if denser is not None:
+            self._transactor.use(denser)
+        return denser is not None
 
     # -- the thread that polls ------------------------------------------------------------------------------------
 

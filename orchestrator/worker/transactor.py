@@ -69,6 +69,12 @@ class Transactor:
         finally:
             self._lock.release()
 
+    def use(self, connect: Callable[[], TransactionalProducer]) -> None:
+        """Make the next transactions with producers of this kind."""
+        with self._lock:
+            self._connect, self._fresh = connect, None
+            self._drop()
+
     def close(self, timeout: float) -> None:
         """An open transaction is aborted by the next producer of this id, or by its timeout."""
         if self._lock.acquire(timeout=timeout):

@@ -69,10 +69,16 @@ class FakeCluster:
         self.uses: dict[str, TopicUse] = {}
         self.asked: list[tuple[str, tuple[str, ...]]] = []
         self.id = "cluster-1"
+        #: The broker's `message.max.bytes`.
+        self.limit: int | None = int(DEFAULTS["max.message.bytes"])
         self._made = 0
 
     def cluster(self) -> Info:
         return Info(self.id)
+
+    def record_limit(self) -> int | None:
+        self.looks += 1
+        return self.limit
 
     def use(self, partitions: Mapping[str, int], kept_from: Mapping[str, int]) -> dict[str, TopicUse]:
         return {name: self.uses.get(name, TopicUse((), 0)) for name in partitions}

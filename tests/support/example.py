@@ -100,7 +100,7 @@ class Example:
         return f"{self.namespace}.{topic}"
 
     def produce(self, outs: list[Outgoing]) -> None:
-        producer = Producer(client_properties(KafkaSettings(), "producer", self.bootstrap, message_max_bytes=4_000_000))
+        producer = Producer(client_properties(KafkaSettings(), "producer", self.bootstrap))
         failures: list[Any] = []
         for out in outs:
             producer.send(out, lambda failure, p, o: failures.append(failure) if failure else None)

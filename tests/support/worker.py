@@ -91,7 +91,7 @@ class Project:
 
     def produce(self, outs: Iterable[Outgoing]) -> None:
         if self._producer is None:
-            properties = client_properties(self.pipeline.kafka, "producer", self.bootstrap, message_max_bytes=4_000_000)
+            properties = client_properties(self.pipeline.kafka, "producer", self.bootstrap)
             self._producer = Producer(properties)
         failures: list[Any] = []
         for out in outs:

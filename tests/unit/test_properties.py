@@ -33,14 +33,14 @@ def test_consumer_carries_the_guarantees() -> None:
 
 def test_librdkafka_accepts_every_default() -> None:
     settings = KafkaSettings()
-    Producer(client_properties(settings, "producer", NOWHERE, message_max_bytes=2_000_000))
+    Producer(client_properties(settings, "producer", NOWHERE))
     Consumer(client_properties(settings, "consumer", NOWHERE) | {"group.id": "any"}).close()
     AdminClient(client_properties(settings, "admin", NOWHERE))
 
 
 def test_users_properties_win_and_the_kind_wins_over_client() -> None:
     settings = KafkaSettings(client={"client.id": "all", "linger.ms": "1"}, producer={"client.id": "mine"})
-    properties = client_properties(settings, "producer", NOWHERE, message_max_bytes=5)
+    properties = client_properties(settings, "producer", NOWHERE)
     assert (properties["client.id"], properties["linger.ms"]) == ("mine", "1")
     assert properties["message.max.bytes"] == "5"
     assert client_properties(settings, "consumer", NOWHERE)["client.id"] == "all"

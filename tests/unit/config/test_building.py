@@ -66,6 +66,7 @@ def test_the_built_in_defaults_are_the_documented_ones() -> None:
             is_dlq=True,
             dlq_for=("t",),
             derived=True,
+            follows=True,
         ),
     }
     assert handler({}) == Handler("h", "python", "m:f", "p.h", ("t",), dlq="none")
