@@ -56,6 +56,7 @@ CODES: Mapping[str, str] = MappingProxyType(
         "event-name": "an event with the name of a topic that it does not go to",
         # Kafka and time
         "bootstrap": "an address that is none",
+        "narrow-client": "a client's limit below what a topic takes (warning)",
         "owned-property": "a property of Kafka's clients that kpipe sets itself",
         "timing": "times that cannot work together",
         # Smoke files

@@ -100,7 +100,7 @@ def _part(value: bytes | None, most: int) -> bytes | None:
     """The beginning of `value`, cut between two characters of UTF-8. A tombstone stays one."""
     if value is None or len(value) <= most:
         return value
-    end = next((end for end in range(most, max(0, most - 4), -1) if value[end] & 0xC0 != 0x80), most)
+    end = next((end for end in range(most, max(-1, most - 4), -1) if value[end] & 0xC0 != 0x80), most)
     return value[:end]
 
 

@@ -101,10 +101,13 @@ class TransactionalProducer(Producer):
         """Raises TransactionError."""
         self._do(self._rd.begin_transaction)
 
-    def deliver(self, go_on: Callable[[], bool]) -> None:
-        """Until every record that was sent is acknowledged, or reported as failed. Raises TransactionError, GaveUp."""
+    def deliver(self, go_on: Callable[[], bool], refused: Callable[[], bool]) -> None:
+        """Until every record that was sent is acknowledged, or reported as failed. Raises TransactionError, GaveUp.
+
+        Ends once one is `refused`: what waits behind it is not sent any more, and would time out before it is reported.
+        """
         while self.flush(_SLICE):
-            if self.fatal is not None:
+            if self.fatal is not None or refused():
                 break
             if not go_on():
                 raise GaveUp

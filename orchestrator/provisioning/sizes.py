@@ -11,9 +11,10 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from orchestrator.config.clients import narrower
 from orchestrator.config.model import Handler, Pipeline, Topic
 from orchestrator.config.topics import LETTER_HEADROOM, RECORD_LIMIT, record_limit
 from orchestrator.provisioning.ownership import Claims
@@ -58,8 +59,22 @@ def sizes(pipeline: Pipeline, actual: ClusterState, claims: Claims, broker_limit
         name = pipeline.redrive_topic(handler)
         if name is not None:
             limits[name] = max(_redriven(pipeline, handler, limits), _now(name, actual) or 0)
+    notes += _clients(pipeline, limits)
     own = {topic.kafka_name for topic in pipeline.topics.values() if not topic.follows}
     return Sizes({name: limit for name, limit in limits.items() if name not in own}, tuple(notes))
+
+
+def _clients(pipeline: Pipeline, limits: Mapping[str, int]) -> Iterator[str]:
+    """Where a client's limit that the user sets is below what a topic takes on the cluster."""
+    if not limits:
+        return
+    largest = max(limits, key=limits.__getitem__)
+    for kind in ("client", "producer", "consumer"):
+        for name, most in narrower(kind, getattr(pipeline.kafka, kind), limits[largest]):
+            yield (
+                f"kafka.{kind}.{name} lets {most} bytes through, and {largest} takes {limits[largest]}: a larger "
+                f"record can be neither sent nor read; leave {name} out"
+            )
 
 
 def needs_broker(pipeline: Pipeline, actual: ClusterState, claims: Claims) -> bool:

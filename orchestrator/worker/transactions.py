@@ -251,14 +251,17 @@ class Transactions:
             def give_up() -> bool:
                 return not go_on()
 
+            def refused() -> bool:
+                return any(share.refused for share in entered)
+
             for share in entered:
                 for index, out, _ in share.outs:
                     post: Any = producer.post if type(out) is Outgoing else producer.post_parts
                     post(out, partial(_note, share.refused, index), give_up)
             if not go_on():
                 raise GaveUp  # an output may have been dropped for want of room
-            producer.deliver(go_on)
-            if any(share.refused for share in entered):
+            producer.deliver(go_on, refused)
+            if refused():
                 raise Refused
             producer.send_offsets(requests, member, go_on)
 

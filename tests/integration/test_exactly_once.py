@@ -40,7 +40,7 @@ handlers:
     dedup: {by: n}
 """
 CODE = """
-import time
+import os, time
 from orchestrator import Emit, Reject
 
 def handle(event):
@@ -50,7 +50,7 @@ def handle(event):
     if v.get("do") == "silent":
         return None
     if v.get("do") == "huge":
-        return Emit("out", {"k": v["k"], "n": v["n"], "x": "x" * 1_500_000})
+        return Emit("out", {"k": v["k"], "n": v["n"], "x": os.urandom(1_500_000).hex()})
     time.sleep(v.get("sleep", 0))
     return Emit("out", {"k": v["k"], "n": v["n"], "attempt": event.attempt})
 

@@ -87,7 +87,21 @@ def test_what_was_acknowledged_is_there(project: Project) -> None:
         assert (record.partition, record.offset) == (said.body["partition"], said.body["offset"])
         assert record.key == b"a" and {("traceparent", b"00-1-2-01"), ("who", b"me")} <= set(record.headers)
         assert client.post("/topics/orders?key=x%20y", b"null").status == 202  # on the same connection
-    assert {r.key: r.value for r in project.read("orders")}[b"x y"] is None
+        large = client.post("/topics/orders", {"id": "large", "text": "x" * 3_000_000})
+        assert large.status == 202, "compressed it is far below the topic's limit"
+    found = {r.key: r.value for r in project.read("orders")}
+    assert found[b"x y"] is None and len(found[b"large"] or b"") > 3_000_000
+
+
+def test_a_body_that_no_request_to_kafka_could_carry_is_refused_unread(project: Project) -> None:
+    with gate(project, project.bootstrap) as port:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        connection.putrequest("POST", "/topics/orders")
+        connection.putheader("Authorization", "Bearer t-api")
+        connection.putheader("Content-Length", str(104_857_601))
+        connection.endheaders(b"{")
+        connection.sock.shutdown(socket.SHUT_WR)
+        assert connection.getresponse().status == 413
 
 
 def test_what_is_refused_was_not_sent(project: Project) -> None:
@@ -103,7 +117,7 @@ def test_what_is_refused_was_not_sent(project: Project) -> None:
             ("/topics/orders", {"id": "a"}, "t-web", 404),  # another service's
             ("/topics/nowhere", {"id": "a"}, "t-api", 404),
             ("/", {"id": "a"}, "t-api", 404),
-            ("/topics/orders", b"x" * 1_000_000, "t-api", 413),
+            ("/topics/orders", {"id": "a", "noise": os.urandom(200_000).hex()}, "t-api", 413),  # Kafka says so
             ("/topics/orders", b"null", "t-api", 422),  # a tombstone without a key
         ):
             said = Client(port, token).post(path, body)

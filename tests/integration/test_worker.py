@@ -64,7 +64,7 @@ def handle(event):
     if what == "away" and not pathlib.Path("back").exists():
         raise ConnectionRefusedError("psp")
     if what == "huge":
-        return Emit("out", {"k": v["k"], "n": "x" * 3_000_000})
+        return Emit("out", {"k": v["k"], "n": os.urandom(1_500_000).hex()})
     if what == "sleep":
         time.sleep(v["s"])
     return Emit("out", {"k": v["k"], "n": v["n"], "attempt": event.attempt})
@@ -492,7 +492,7 @@ BULKY = """
 
     def handle(event):
         n = event.value["n"]
-        return Emit("out", {"k": event.value["k"], "n": n, "noise": os.urandom(12_000 if n == 250 else 250).hex()})
+        return Emit("out", {"k": event.value["k"], "n": n, "noise": os.urandom(30_000 if n == 250 else 250).hex()})
 """
 
 
@@ -536,11 +536,12 @@ def test_a_letter_whose_output_kafka_refuses_is_not_skipped(make: Make) -> None:
 """
     )
     watch = """
-        import pathlib
+        import os, pathlib
         from orchestrator import Emit
 
         def handle(event):
-            return Emit("out", {"k": "a", "n": "x" * (1 if pathlib.Path("fixed").exists() else 3_000_000)})
+            fixed = pathlib.Path("fixed").exists()
+            return Emit("out", {"k": "a", "n": "x" if fixed else os.urandom(1_500_000).hex()})
     """
     project = make(yaml, **{"watch.py": watch})
     project.send("in", [{"k": "a", "n": 0, "do": "reject"}])

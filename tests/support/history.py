@@ -21,7 +21,7 @@ from tests.support.simulation import FASTEST, Died, Life, World
 PARTITIONS = (0, 1)
 REFUSALS = (
     SendFailure("TOPIC_AUTHORIZATION_FAILED", "no"),
-    SendFailure("MSG_SIZE_TOO_LARGE", "big", permanent=True),
+    SendFailure("MSG_SIZE_TOO_LARGE", "big", permanent=True, too_large=True),
     SendFailure("_FATAL", "fenced", fatal=True),
 )
 #: Metadata that is not of this version of kpipe, or was damaged: each counts as none.

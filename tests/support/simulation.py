@@ -20,7 +20,7 @@ from confluent_kafka import KafkaError
 from orchestrator.config.model import DedupPolicy, Handler, KafkaSettings, Pipeline, RetryPolicy, Topic
 from orchestrator.contracts import Contract
 from orchestrator.delivery.checkpoint import LIMIT, Checkpoint, read_checkpoint
-from orchestrator.delivery.letters import Sender
+from orchestrator.delivery.letters import TRUNCATED, Sender
 from orchestrator.delivery.outcome import Failed
 from orchestrator.delivery.partition import Partition
 from orchestrator.delivery.strikes import WHOLE, Strikes
@@ -86,6 +86,8 @@ class World:
     skipped: set[tuple[int, int]] = field(default_factory=set)
     #: What was too large once is too large for ever.
     too_large: dict[tuple[str, int, int], SendFailure] = field(default_factory=dict)
+    #: The DLQ takes not even the shortest letter.
+    tight: bool = False
     #: Outcome of each run, drawn when it happens: (partition, offset, attempt) -> one of OUTCOMES.
     draw: Callable[[Record], str] = lambda record: "ok"
     fails: Callable[[Outgoing], SendFailure | None] = lambda out: None
@@ -177,11 +179,12 @@ class World:
             self.completed.setdefault(place, "")
 
     def refusal(self, out: Outgoing, place: tuple[int, int]) -> SendFailure | None:
-        """Why a record is not taken, by itself. A DLQ takes whatever its source took."""
-        failure = self.too_large.get((out.topic, *place)) or self.fails(out)
+        """Why a record is not taken, by itself. A letter that was cut is never too large, unless the DLQ is `tight`."""
+        cut = any(name == TRUNCATED for name, _ in out.headers)
+        failure = (None if cut else self.too_large.get((out.topic, *place))) or self.fails(out)
         if failure is not None and failure.permanent:
-            if out.topic != "out":
-                return None
+            if cut:
+                return failure if self.tight else None
             self.too_large[out.topic, *place] = failure
         return failure
 

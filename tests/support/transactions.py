@@ -64,7 +64,7 @@ class FakeTransactional:
     def post_parts(self, parts: Parts, on_report: OnReport, should_stop: object) -> None:
         self.post(outgoing_of(*parts), on_report, should_stop)
 
-    def deliver(self, go_on: object) -> None:
+    def deliver(self, go_on: object, refused: object) -> None:
         self._check_epoch()
 
     def send_offsets(self, requests: Sequence[CommitRequest], member: Membership, go_on: object) -> None:

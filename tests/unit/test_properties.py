@@ -8,7 +8,7 @@ from confluent_kafka.admin import AdminClient
 
 from orchestrator.config.model import KafkaSettings
 from orchestrator.config.owned import ALIASES, OWNED, owned_reason
-from orchestrator.kafka.properties import ClientKind, client_properties
+from orchestrator.kafka.properties import ClientKind, client_properties, denser
 
 NOWHERE = "127.0.0.1:1"
 
@@ -42,8 +42,33 @@ def test_users_properties_win_and_the_kind_wins_over_client() -> None:
     settings = KafkaSettings(client={"client.id": "all", "linger.ms": "1"}, producer={"client.id": "mine"})
     properties = client_properties(settings, "producer", NOWHERE)
     assert (properties["client.id"], properties["linger.ms"]) == ("mine", "1")
-    assert properties["message.max.bytes"] == "5"
     assert client_properties(settings, "consumer", NOWHERE)["client.id"] == "all"
+
+
+@pytest.mark.parametrize(
+    ("user", "smallest", "batch"),
+    [
+        ({}, None, None),
+        ({}, 20_000, "19744"),
+        ({"batch.size": "500"}, 20_000, "500"),
+        ({"batch.size": "900000"}, 1, "1"),
+    ],
+)
+def test_a_batch_fits_into_the_smallest_topic(user: dict[str, str], smallest: int | None, batch: str | None) -> None:
+    properties = client_properties(KafkaSettings(producer=user), "producer", NOWHERE, smallest=smallest)
+    assert properties.get("batch.size") == batch
+
+
+def test_no_client_is_narrower_than_kafka() -> None:
+    producer = client_properties(KafkaSettings(), "producer", NOWHERE)
+    assert producer["message.max.bytes"] == "1000000000"
+    assert int(producer["queue.buffering.max.kbytes"]) * 1024 > 1_000_000_000, "a record fits into an empty queue"
+    assert client_properties(KafkaSettings(), "consumer", NOWHERE)["receive.message.max.bytes"] == str(2**31 - 1)
+
+
+def test_zstd_is_no_option_where_the_user_says_how_to_compress() -> None:
+    assert denser(KafkaSettings()) == {"compression.type": "zstd"}
+    assert denser(KafkaSettings(client={"compression.codec": "gzip"})) == {}
 
 
 def test_an_alias_replaces_the_default_of_its_first_name() -> None:

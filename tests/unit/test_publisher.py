@@ -28,7 +28,7 @@ class Client:
     fatal: Any = None
     ends: Any = None
 
-    def __init__(self, properties: Mapping[str, Any]) -> None:
+    def __init__(self, properties: Mapping[str, Any], denser: Mapping[str, Any]) -> None:
         self.properties = properties
         self.waiting: list[OnDelivery] = []
         self.polled_by: set[str] = set()
@@ -52,7 +52,7 @@ class Client:
 def client(monkeypatch: pytest.MonkeyPatch) -> None:
     Client.made = []
     Client.answer = staticmethod(lambda report: report(None, 1, 7))  # type: ignore[assignment]
-    monkeypatch.setattr(service, "Producer", Client)
+    monkeypatch.setattr(service, "IsolatingProducer", Client)
     monkeypatch.setattr(Client, "ends", None)
 
 
@@ -85,11 +85,34 @@ def test_the_deadline_is_the_clients_too_so_that_nothing_is_sent_after_it(publis
     assert Client.made[0].properties["acks"] == "all"
 
 
-@pytest.mark.parametrize(("handler", "largest"), [(None, "5000000"), ("api", "1048588")])
-def test_records_may_be_as_large_as_the_topics_take(handler: str | None, largest: str) -> None:
-    pipe = pipeline(big="5000000")
+@pytest.mark.parametrize(("handler", "batch"), [(None, "99744"), ("api", "1000000")])
+def test_batches_fit_into_the_smallest_topic_and_single_records_are_kafkas_to_judge(
+    handler: str | None, batch: str
+) -> None:
+    pipe = pipeline(small="100000")
     with service.Publisher(pipeline=pipe, bootstrap="localhost:1", handler=handler, environ={}):
-        assert Client.made[0].properties["message.max.bytes"] == largest
+        assert Client.made[0].properties["batch.size"] == batch
+        assert Client.made[0].properties["message.max.bytes"] == "1000000000"
+
+
+def test_what_waits_for_kafka_is_bounded_but_one_event_of_any_size_may(publisher: service.Publisher) -> None:
+    Client.answer = staticmethod(lambda report: None)  # type: ignore[assignment]
+    big = "x" * 70_000_000
+    asked: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            publisher.publish("events", {"text": big})
+        except KpipeError as problem:
+            asked.append(problem)
+
+    threading.Thread(target=ask, daemon=True).start()
+    deadline = time.monotonic() + 10
+    while not publisher._producer.open and time.monotonic() < deadline:
+        time.sleep(0.01)
+    with pytest.raises(BrokerError, match="too many events"):
+        publisher.publish("events", {"text": "one more"})
+    assert not asked, "the first one is still on its way"
 
 
 @pytest.mark.parametrize(
@@ -98,7 +121,8 @@ def test_records_may_be_as_large_as_the_topics_take(handler: str | None, largest
         (failing("_MSG_TIMED_OUT"), BrokerError, "within 2.5 s"),
         (failing("_PURGE_QUEUE", purged=True), BrokerError, "too many events"),
         (failing("TOPIC_AUTHORIZATION_FAILED"), BrokerError, "it said"),
-        (failing("MSG_SIZE_TOO_LARGE", permanent=True), ContractError, "it said"),
+        (failing("INVALID_RECORD", permanent=True), ContractError, "it said"),
+        (failing("MSG_SIZE_TOO_LARGE", permanent=True, too_large=True), service.TooLargeError, "it said"),
     ],
 )
 def test_what_a_failure_is_to_the_caller(

@@ -6,8 +6,9 @@ import re
 
 from orchestrator.config import units
 from orchestrator.config.checks.facts import Facts
+from orchestrator.config.clients import narrower
 from orchestrator.config.owned import owned_reason
-from orchestrator.config.topics import config_text
+from orchestrator.config.topics import config_text, record_limit
 
 KINDS = ("client", "consumer", "producer", "admin")
 _NUMBER = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,6})?", re.ASCII)
@@ -23,6 +24,19 @@ def check(facts: Facts) -> None:
     for kind in KINDS:
         for name, value in facts.doc.section("kafka", kind).items():
             _check_property(facts, kind, name, config_text(value))
+        _check_limits(facts, kind)
+
+
+def _check_limits(facts: Facts, kind: str) -> None:
+    """A client that takes less than a topic: the cluster may allow even more (`provisioning.sizes`)."""
+    largest = max(facts.topics.values(), key=record_limit, default=None)
+    if largest is None:
+        return
+    given = {name: config_text(value) for name, value in facts.doc.section("kafka", kind).items()}
+    for name, most in narrower(kind, given, record_limit(largest)):
+        message = f"`{name}` lets {most} bytes through, and {facts.shown(largest.name)} takes {record_limit(largest)}"
+        hint = f"leave `{name}` out: kpipe's is as wide as it can be"
+        facts.doc.warn("narrow-client", ("kafka", kind, name), message, hint, key=True)
 
 
 def _is_server(text: str) -> bool:
