@@ -16,7 +16,7 @@ from orchestrator.config import load
 from orchestrator.delivery.admission import Limits
 from orchestrator.delivery.checkpoint import MOST_RANGES
 from orchestrator.delivery.dedup import Dedup
-from orchestrator.delivery.letters import PREFIX, Death, Sender, read_letter, write_letter
+from orchestrator.delivery.letters import CUTS, PREFIX, Death, Sender, read_letter, write_letter
 from orchestrator.delivery.outcome import Failed, Reason
 from orchestrator.event import Emit, Event, Letter
 from orchestrator.records import Record
@@ -235,7 +235,7 @@ def fullest() -> set[str]:
     failed = Failed("schema", "no", "ContractError", "Traceback", "f:1", violations=(("$.a", "no"),))
     death = Death("schema", failed, 1, 1.0, 2.0, event_id="e", exit="9")
     record = Record("in", 0, 1, 2, b"k", b"{}", ())
-    letter = write_letter(record, Sender("g", "p", "h"), death, "in.dlq", 3)
+    letter = write_letter(record, Sender("g", "p", "h"), death, "in.dlq", 3, CUTS[0])
     return {name.removeprefix(PREFIX) for name, _ in letter.headers}
 
 

@@ -15,7 +15,11 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 from orchestrator.cli.recorded import recorded
 from orchestrator.delivery.letters import TRUNCATED, read_letter
 from orchestrator.event import Letter
+from orchestrator.kafka.admin import ClusterAdmin
+from orchestrator.kafka.properties import client_properties
 from orchestrator.records import Record
+from tests.docs.test_json_docs import check
+from tests.support.shell import Done, kpipe
 from tests.support.worker import Project, Worker
 
 pytestmark = pytest.mark.kafka
@@ -233,3 +237,107 @@ def test_a_value_of_150_megabytes_is_read_emitted_and_its_successors_too(make: M
     _, counts = settled(project, 2, 120)
     assert counts["done"] == 2
     assert [len(record.value or b"") > 150_000_000 for record in project.read("out")] == [True, False]
+
+
+# -- commands ---------------------------------------------------------------------------------------------------------
+
+LARGE = """
+pipeline: shop
+defaults: {topic: {partitions: 1}}
+topics:
+  in: {key: k, dlq: in.dlq}
+handlers:
+  h: {python: "code:reject", consumes: [in], dedup: off, retry: {attempts: 1, backoff: 10ms}}
+"""
+REJECT = """
+import pathlib
+from orchestrator import Reject
+
+def reject(event):
+    if not pathlib.Path("fixed").exists():
+        raise Reject("no")
+"""
+
+
+@pytest.fixture
+def shop(tmp_path: Path, kafka: str) -> Project:
+    return Project(tmp_path, kafka, LARGE, {"code.py": REJECT})
+
+
+def run(project: Project, *words: str) -> Done:
+    return kpipe(project.folder, *words)
+
+
+def record_limit(project: Project, topic: str) -> int | None:
+    admin = ClusterAdmin(client_properties(project.pipeline.kafka, "admin", project.bootstrap))
+    return admin.describe([topic]).topics[topic].record_limit
+
+
+def test_a_source_that_somebody_raised_is_no_longer_as_declared(shop: Project) -> None:
+    assert run(shop, "topics", "sync", "--check").code == 0
+    limit(shop, "in", 5_000_000)
+    done = run(shop, "topics", "sync", "--check", "--json")
+    assert done.code == 3, done
+    [change] = json.loads(done.out)["changes"]
+    assert (change["topic"], change["field"]) == (shop.name("in.dlq"), "max.message.bytes")
+    assert (change["old"], change["new"], change["risk"]) == ("1112588", "5064000", "safe")
+    listed = {row["name"]: row["state"] for row in json.loads(run(shop, "topics", "ls", "--json").out)["topics"]}
+    assert listed == {"in": "in sync", "in.dlq": "drift"}
+    assert run(shop, "topics", "sync", "-y").code == 0
+    assert record_limit(shop, shop.name("in.dlq")) == 5_064_000
+    assert "as declared" in run(shop, "topics", "sync").out
+    limit(shop, "in", 2_000_000)
+    assert run(shop, "topics", "sync", "--check").code == 0, "what is larger already may be on its way"
+
+
+def test_letters_as_large_as_a_raised_source_allows_go_there_and_back(shop: Project) -> None:
+    limit(shop, "in", 5_000_000)
+    assert run(shop, "topics", "sync", "-y").code == 0
+    noise = os.urandom(2_000_000).hex()  # no compression makes less than 2 MB of it
+    foreign(shop, "in", [{"k": "a", "n": n, "text": noise} for n in range(3)])
+    with shop.worker("h") as worker:
+        assert worker.wait_settled(3)["dead_lettered"] == 3
+        assert not [letter for _, letter in letters(shop, "in.dlq") if letter.truncated]
+        (shop.folder / "fixed").touch()
+        done = run(shop, "dlq", "redrive", "-y")
+        assert done.code == 0 and "Sent back 3 letters" in done.err, done.err
+        assert worker.wait_settled(6, 20)["done"] == 3
+    redriven = f"{shop.namespace}.shop.h.redrive"
+    assert record_limit(shop, redriven) == 5_064_000
+    limit(shop, "in", 6_000_000)
+    assert run(shop, "topics", "sync", "-y").code == 0
+    assert record_limit(shop, redriven) == 6_064_000, "a sync looks after it"
+
+
+def test_letters_that_were_cut_are_listed_shown_and_not_sent_back(shop: Project) -> None:
+    limit(shop, "in.dlq", 20_000)
+    noise = os.urandom(100_000).hex()
+    foreign(shop, "in", [{"k": "a", "n": 0, "text": noise}, {"k": "a", "n": 1}])
+    with shop.worker("h") as worker:
+        assert worker.wait_settled(2)["dead_lettered"] == 2
+        worker.terminate()
+    done = run(shop, "dlq", "ls", "--json")
+    check("dead letters", json.loads(done.out))
+    assert [group["truncated"] for group in json.loads(done.out)["groups"]] == [1]
+    assert "1 of them were too large" in run(shop, "dlq", "ls").err
+    [cut] = [letter for _, letter in letters(shop, "in.dlq") if letter.truncated]
+    shown = json.loads(run(shop, "dlq", "show", cut.id, "--json").out)
+    check("letter", shown)
+    assert shown["letter"]["truncated"]["value"] > 200_000
+    assert "4,096 bytes of the value are here" in run(shop, "dlq", "show", cut.id).out
+    back = json.loads(run(shop, "dlq", "redrive", "-y", "--json").out)
+    assert (back["letters"], back["redriven"]) == (1, 1)
+    assert back["left_alone"][0]["letters"] == 1 and "cut" in back["left_alone"][0]["why"]
+    [path] = kept(shop)
+    again = run(shop, "send", "in", f"@{path}", "--records", "--json")
+    assert again.code == 0, "the event can be sent again whole"
+    assert json.loads(again.out)["value"]["text"] == noise
+
+
+def test_send_blames_the_record_that_is_too_large_and_no_neighbour(shop: Project) -> None:
+    limit(shop, "in", 20_000)
+    lines = [json.dumps({"k": "a", "n": n, "text": os.urandom(60_000 if n == 20 else 300).hex()}) for n in range(100)]
+    (shop.folder / "events.jsonl").write_text("\n".join(lines))
+    done = run(shop, "send", "in", "@events.jsonl")
+    assert done.code == 1 and "refused 1 of 100 events" in done.err and "line 21" in done.err, done.err
+    assert len(shop.read("in")) == 99

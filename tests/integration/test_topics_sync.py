@@ -58,6 +58,9 @@ class Counting:
         self.writes += [] if validate else ["grow"]
         return self.admin.grow(totals, validate=validate)
 
+    def record_limit(self) -> int | None:
+        return self.admin.record_limit()
+
     def alter(self, configs: Mapping[str, Mapping[str, str | None]], *, validate: bool = False) -> Results:
         self.writes += [] if validate else ["alter"]
         return self.admin.alter(configs, validate=validate)
@@ -105,6 +108,10 @@ def test_creates_what_is_declared_and_then_has_nothing_to_write(admin: ClusterAd
     assert state.overrides is not None
     assert state.overrides["retention.ms"] == WEEK
     assert state.defaults["compression.type"] == "producer"
+
+
+def test_the_brokers_limit_for_records(admin: ClusterAdmin) -> None:
+    assert admin.record_limit() == 1_048_588, "Kafka's default"
 
 
 def test_every_leader_answers_when_the_wait_is_over(admin: ClusterAdmin, prefix: str) -> None:
