@@ -29,8 +29,8 @@ _CHUNK = 1_048_576
 _CLOSE_WAIT = 0.1
 
 #: Refusals that no repetition can cure: the record itself is at fault.
-_TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
-_PERMANENT = _TOO_LARGE | {KafkaError.INVALID_RECORD, KafkaError._INVALID_ARG}
+TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
+_PERMANENT = TOO_LARGE | {KafkaError.INVALID_RECORD, KafkaError._INVALID_ARG}
 
 
 #: A broker closes the connection of a client whose request is larger, without a word (`socket.request.max.bytes`, by
@@ -97,7 +97,7 @@ def failure_of(error: KafkaError | SendFailure, topic: str = "") -> SendFailure:
         message=ForbiddenError(on_topics("WRITE", [topic])).message if refused else error.str(),
         forbidden=refused,
         permanent=code in _PERMANENT,
-        too_large=code in _TOO_LARGE,
+        too_large=code in TOO_LARGE,
         fatal=bool(error.fatal()) or code == KafkaError._FATAL,
         purged=code in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT),
     )

@@ -15,6 +15,7 @@ from confluent_kafka import Producer as RdProducer
 
 from orchestrator.errors import BrokerError, ForbiddenError
 from orchestrator.kafka.interrupt import uninterrupted
+from orchestrator.kafka.producer import TOO_LARGE
 from orchestrator.kafka.refused import REFUSED, on_topics
 from orchestrator.kafka.trouble import cannot_use, wrong_property
 from orchestrator.records import Outgoing, Permission
@@ -127,6 +128,11 @@ class TransactionalProducer:
             refused = self._last_error or refused
         if refused.code() in REFUSED:
             return ForbiddenError(self._missing(refused))
+        if refused.code() in TOO_LARGE:
+            return BrokerError(
+                f"a record is too large for {' or '.join(sorted(self._topics))}",
+                "raise the topic's max.message.bytes, or leave the record out with --where",
+            )
         return cannot_use(self._address, refused)
 
     def _missing(self, error: KafkaError) -> list[Permission]:

@@ -365,6 +365,8 @@ def _limits(config: WorkerConfig) -> list[int]:
     pipeline, handler = config.pipeline, config.handler
     dlqs = {pipeline.topics[name].dlq for name in handler.consumes} | {handler.dlq}
     topics = [topic for name, topic in pipeline.topics.items() if name in handler.produces or name in dlqs]
+    if not topics:
+        return []
     try:
         admin = ClusterAdmin(client_properties(pipeline.kafka, "admin", config.bootstrap), timeout=LIMITS_SECONDS)
         actual = admin.describe([topic.kafka_name for topic in topics]).topics

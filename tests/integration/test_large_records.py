@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import Callable
@@ -14,10 +15,13 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 
 from orchestrator.cli.recorded import recorded
 from orchestrator.delivery.letters import TRUNCATED, read_letter
+from orchestrator.errors import BrokerError
 from orchestrator.event import Letter
 from orchestrator.kafka.admin import ClusterAdmin
 from orchestrator.kafka.properties import client_properties
-from orchestrator.records import Record
+from orchestrator.kafka.transactions import TransactionalProducer
+from orchestrator.records import Outgoing, Record
+from orchestrator.worker.service import Publisher, TooLargeError
 from tests.docs.test_json_docs import check
 from tests.support.shell import Done, kpipe
 from tests.support.worker import Project, Worker
@@ -341,3 +345,29 @@ def test_send_blames_the_record_that_is_too_large_and_no_neighbour(shop: Project
     done = run(shop, "send", "in", "@events.jsonl")
     assert done.code == 1 and "refused 1 of 100 events" in done.err and "line 21" in done.err, done.err
     assert len(shop.read("in")) == 99
+
+
+def test_a_publisher_blames_the_event_that_is_too_large_and_no_neighbour(shop: Project) -> None:
+    limit(shop, "in", 20_000)
+    values = [{"k": "a", "n": n, "text": os.urandom(40_000 if n == 20 else 1_000).hex()} for n in range(60)]
+
+    async def publish(publisher: Publisher) -> list[Any]:
+        asked = [publisher.publish_async("in", value) for value in values]
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    with Publisher(pipeline=shop.pipeline, bootstrap=shop.bootstrap, environ={}) as publisher:
+        answers = asyncio.run(publish(publisher))
+    assert [n for n, answer in enumerate(answers) if isinstance(answer, BaseException)] == [20]
+    assert isinstance(answers[20], TooLargeError)
+    assert {value["n"] for value in shop.values("in")} == set(range(60)) - {20}
+
+
+def test_a_record_that_a_transaction_cannot_write_is_named_as_too_large(shop: Project) -> None:
+    producer = TransactionalProducer(
+        client_properties(shop.pipeline.kafka, "producer", shop.bootstrap), f"{shop.namespace}.x"
+    )
+    producer.start()
+    producer.send(Outgoing(shop.name("in"), b"a", os.urandom(3_000_000)))
+    with pytest.raises(BrokerError, match=r"too large for .*\.in"):
+        producer.commit()
+    producer.abort()

@@ -175,3 +175,13 @@ def test_the_limit_in_force() -> None:
     assert TopicState("t", 1, 1, {LIMIT: "5"}, DEFAULTS).record_limit == 5
     assert TopicState("t", 1, 1, {}, DEFAULTS).record_limit == DEFAULT
     assert TopicState("t", 1, 1, None).record_limit is None
+
+
+def test_a_client_that_is_narrower_than_the_cluster_is_noted(tmp_path: Path) -> None:
+    file = pipeline(tmp_path, YAML.replace("topics:", 'kafka: {producer: {message.max.bytes: "2000000"}}\ntopics:'))
+    cluster = there(file)
+    assert not survey(file, cluster, FakeClaims()).notes
+    override(cluster, "in", 5_000_000)
+    assert any(
+        "kafka.producer.message.max.bytes lets 2000000" in note for note in survey(file, cluster, FakeClaims()).notes
+    )

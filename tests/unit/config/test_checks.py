@@ -427,3 +427,27 @@ def test_options_of_another_kind_are_misplaced(tmp_path: Path, kind: str, target
     handlers = {"h": {kind: target, "consumes": ["t"], "dlq": "none", **options}}
     finding = only(found(tmp_path, document(topics={"t": {}}, handlers=handlers)))
     assert finding.code == "misplaced-key" and f"`{next(iter(options))}`" in finding.message
+
+
+# Sizes
+
+
+@pytest.mark.parametrize(
+    ("kafka", "warned"),
+    [
+        ({"producer": {"message.max.bytes": 1_000_000}}, True),
+        ({"client": {"message.max.bytes": "1000000"}}, True),
+        ({"producer": {"queue.buffering.max.kbytes": 1_000}}, True),
+        ({"consumer": {"receive.message.max.bytes": 1_100_000}}, True),
+        ({"producer": {"message.max.bytes": 1_112_588}, "consumer": {"fetch.message.max.bytes": 1}}, False),
+        ({"admin": {"receive.message.max.bytes": 1_000}}, False),
+    ],
+)
+def test_a_client_that_takes_less_than_a_topic_is_a_warning(
+    tmp_path: Path, kafka: dict[str, Any], warned: bool
+) -> None:
+    """The DLQ takes the most: Kafka's 1,048,588 bytes and 64,000 more."""
+    whole = document(kafka=kafka, topics={"t": {"dlq": "d"}})
+    told = [finding for finding in found(tmp_path, whole) if finding.code == "narrow-client"]
+    assert [finding.severity for finding in told] == ["warning"] * warned
+    assert all("`d` takes 1112588" in finding.message for finding in told)
