@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 #: Kafka headers in order; names may repeat; a value may be null (Kafka allows it).
 Headers = tuple[tuple[str, bytes | None], ...]
 #: As an author writes them: by name, or as pairs where a name occurs twice.
-EmitHeaders = Mapping[str, str | bytes] | Sequence[tuple[str, str | bytes]]
+EmitHeaders = Mapping[str, str | bytes | None] | Sequence[tuple[str, str | bytes | None]]
 
 
 class TopicPartition(NamedTuple):

@@ -17,6 +17,7 @@ import orjson
 from orchestrator.cli import present
 from orchestrator.cli.exact import compact
 from orchestrator.cli.present import paint, safe
+from orchestrator.contracts.headers import as_json as headers_as_json
 from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ LETTERS: dict[str, Callable[[Record, str], bytes]] = {
     "S": lambda record, topic: b"%d" % _length(record.value),
     "R": lambda record, topic: _length(record.value).to_bytes(4, "big", signed=True),
     "h": lambda record, topic: b",".join(
-        name.encode() + b"=" + (b"NULL" if value is None else value) for name, value in record.headers
+        name.encode("utf-8", "surrogateescape") + b"=" + (b"NULL" if value is None else value)
+        for name, value in record.headers
     ),
     "T": lambda record, topic: b"%d" % record.timestamp,
 }
@@ -56,7 +58,7 @@ def as_json(record: Record, topic: str) -> str:
     key = ",".join([f'"{name}":{_json(said)}' for name, said in _text_field("key", record.key).items()])
     plain = record.value is None or value not in (None, "null")
     encoded = "" if plain else f',"value_base64":"{_base64(record.value or b"")}"'
-    headers = _json([[name, _header(raw)] for name, raw in record.headers]) if record.headers else "[]"
+    headers = _json(headers_as_json(record.headers)) if record.headers else "[]"
     return f'{{"topic":{_json(topic)},{place},{key},"value":{value or "null"}{encoded},"headers":{headers}}}'
 
 
@@ -182,13 +184,6 @@ def _text_field(name: str, raw: bytes | None) -> dict[str, str | None]:
         return {name: None if raw is None else raw.decode()}
     except UnicodeDecodeError:
         return {name: None, f"{name}_base64": _base64(raw or b"")}
-
-
-def _header(raw: bytes | None) -> str | dict[str, str] | None:
-    try:
-        return None if raw is None else raw.decode()
-    except UnicodeDecodeError:
-        return {"base64": _base64(raw or b"")}
 
 
 def _base64(raw: bytes) -> str:

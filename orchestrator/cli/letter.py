@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.cli import exact, formats, present
 from orchestrator.cli.present import paint, safe
-from orchestrator.delivery.letters import PREFIX
+from orchestrator.delivery.letters import PREFIX, number
 
 if TYPE_CHECKING:
     from orchestrator.event import Letter
@@ -21,13 +21,13 @@ _MORE = ("group", "pipeline", "stack", "exit", "event-id", "first-failed-at", "l
 def as_json(record: Record, letter: Letter, dlq: str) -> str:
     """The record as `tail --json` prints it, with `letter` added (docs/json.md)."""
     said = letter.headers or {}
-    timestamp = said.get("timestamp", "")
+    timestamp = number(said.get("timestamp"), -1)
     fields = {
         "id": letter.id,
         "topic": letter.topic,
         "partition": letter.partition,
         "offset": letter.offset,
-        "timestamp": int(timestamp) if timestamp.isascii() and timestamp.isdigit() else None,
+        "timestamp": None if timestamp < 0 else timestamp,
         "handler": letter.handler,
         "reason": letter.reason,
         "error_type": letter.error_type,
@@ -84,7 +84,7 @@ def _rows(record: Record, letter: Letter) -> Iterator[tuple[str, str]]:
         yield "violation", f"{violation['path']}: {violation['message']}"
     yield "exit", said.get("exit", "")
     yield "from", f"{letter.topic}[{letter.partition}]@{letter.offset}"
-    yield "event time", formats.time_of(_number(said.get("timestamp", "")))
+    yield "event time", formats.time_of(number(said.get("timestamp"), -1))
     yield "event id", said.get("event-id", "")
     yield "first failed", said.get("first-failed-at", "")
     yield "last failed", said.get("last-failed-at", "")
@@ -109,7 +109,3 @@ def _value(raw: bytes | None) -> Iterator[str]:
         yield safe(raw.decode("utf-8", "backslashreplace"), lines=True)
     else:
         yield safe(exact.indented(text), lines=True)
-
-
-def _number(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else -1

@@ -7,6 +7,7 @@ from base64 import b64decode
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orchestrator.cli.documents import Raw
+from orchestrator.contracts.headers import check_name
 from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
@@ -49,8 +50,9 @@ def _headers(pairs: list[Any]) -> Headers:
     return tuple((_name(name), _header(value)) for name, value in pairs)
 
 
-def _name(name: str) -> str:
-    return name.encode().decode()  # a name that is no text is an error here, and not while it is sent
+def _name(said: Any) -> str:
+    name = b64decode(said["base64"], validate=True) if isinstance(said, dict) else bytes(said.encode())
+    return check_name(name.decode("utf-8", "surrogateescape"))
 
 
 def _header(value: Any) -> bytes | None:

@@ -97,7 +97,7 @@ def command(
         raise UsageError("--seed says which events --fake makes up", "give --fake, too")
     if records and fake:
         raise UsageError("--records and --fake both say what the events are", "give one of them")
-    given_headers = formats.headers_of(headers)
+    given_headers = _given(formats.headers_of(headers))
     raw_key = None if key is None else key.encode("utf-8", "surrogateescape")
     pipeline = app.load()
     template = pipeline.events.get(event)
@@ -111,6 +111,20 @@ def command(
     lines = _checked(common, planned)
     outs = (_outgoing(common, draft) for _ in range(count) for draft in planned)
     _deliver(app, pipeline, common, _Batch(outs, len(lines) * count, lines, rate))
+
+
+def _given(headers: Headers) -> Headers:
+    """Those of `-H`, if an event can have them. Raises UsageError."""
+    from orchestrator.contracts.headers import RESERVED, WrongHeader, check_name
+
+    for name, _ in headers:
+        try:
+            check_name(name)
+        except WrongHeader as wrong:
+            raise UsageError(f"-H: {wrong}") from None
+        if name.startswith(RESERVED):
+            raise UsageError(f"-H {name}: names that begin with `{RESERVED}` are kpipe's own", "docs/headers.md")
+    return headers
 
 
 def _made(pipeline: Pipeline, topic: Topic, seed: int | None) -> Made:

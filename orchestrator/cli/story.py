@@ -62,9 +62,11 @@ class Node:
         return self.record.timestamp - other.record.timestamp
 
     def walk(self) -> Iterator[Node]:
-        yield self
-        for effect in self.effects:
-            yield from effect.walk()
+        waiting = [self]
+        while waiting:  # a chain may be longer than Python calls itself
+            node = waiting.pop()
+            yield node
+            waiting += reversed(node.effects)
 
 
 def place_of(record: Record) -> Place:

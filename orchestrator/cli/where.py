@@ -7,7 +7,6 @@ about the same time for a record.
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
@@ -18,6 +17,7 @@ from jmespath.functions import Functions
 from jmespath.visitor import TreeInterpreter
 
 from orchestrator.contracts import Undecodable, decode_json
+from orchestrator.contracts.headers import as_json
 from orchestrator.delivery.letters import read_letter
 from orchestrator.errors import UsageError
 from orchestrator.records import Record
@@ -69,7 +69,7 @@ def document(record: Record, topic: str) -> dict[str, Any]:
         "timestamp": None if record.timestamp < 0 else record.timestamp,
         "key": _text(record.key),
         "value": _json(record.value),
-        "headers": [[name, _header(value)] for name, value in record.headers] if record.headers else [],
+        "headers": as_json(record.headers) if record.headers else [],
         "letter": None if letter is None else _plain(asdict(letter)),
     }
 
@@ -97,11 +97,6 @@ def _text(raw: bytes | None) -> str | None:
         return None if raw is None else raw.decode()
     except UnicodeDecodeError:
         return None
-
-
-def _header(raw: bytes | None) -> str | dict[str, str] | None:
-    text = _text(raw)
-    return {"base64": b64encode(raw).decode()} if raw is not None and text is None else text
 
 
 def _plain(letter: dict[str, Any]) -> dict[str, Any]:

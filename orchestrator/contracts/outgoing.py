@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from orjson import dumps
@@ -10,6 +10,7 @@ from orjson import dumps
 from orchestrator.config.model import Topic
 from orchestrator.contracts.codec import Unencodable, decode_json, encode_json
 from orchestrator.contracts.contract import Contract
+from orchestrator.contracts.headers import WrongHeader, given
 from orchestrator.errors import ContractError
 from orchestrator.event import Emit
 from orchestrator.records import EmitHeaders, Headers, Outgoing
@@ -105,22 +106,25 @@ def _key_of(topic: Topic, value: Any) -> bytes | None:
     raise _broken(topic, [(f"$.{topic.key}", "is the key: a string or an integer is required")])
 
 
-def _as_bytes(topic: Topic, key: str | bytes) -> bytes:
+def _as_bytes(topic: Topic, key: object) -> bytes:
+    if isinstance(key, bytes):
+        return key
+    if not isinstance(key, str):
+        raise _broken(topic, [("$", f"the key is a {type(key).__name__}; expected a string, bytes or None")])
     try:
-        return key if isinstance(key, bytes) else key.encode()
+        return key.encode()
     except UnicodeEncodeError:
         raise _broken(topic, [("$", "the key is not valid Unicode")]) from None
 
 
 def as_headers(topic: Topic, headers: EmitHeaders | None) -> Headers:
-    """The headers as pairs of bytes. Raises ContractError."""
-    if not headers:
+    """The headers as pairs of name and bytes, without those under kpipe's names. Raises ContractError."""
+    if headers is None:
         return ()
-    pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
     try:
-        return tuple((n, v if isinstance(v, bytes) else v.encode()) for n, v in pairs)
-    except UnicodeEncodeError:
-        raise _broken(topic, [("$", "a header is not valid Unicode")]) from None
+        return given(headers)
+    except WrongHeader as wrong:
+        raise ContractError(f"an event for {topic.name}: {wrong}", [("headers", str(wrong))]) from None
 
 
 def _broken(topic: Topic, violations: Any) -> ContractError:

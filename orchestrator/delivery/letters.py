@@ -183,9 +183,14 @@ def _violations(violations: Sequence[tuple[str, str]]) -> str:
 def _read_violations(text: str) -> tuple[dict[str, str], ...]:
     try:
         found = json.loads(text) if text else []
-        return tuple({"path": str(v["path"]), "message": str(v["message"])} for v in found)
+        return tuple({"path": _plain(v["path"]), "message": _plain(v["message"])} for v in found)
     except (ValueError, TypeError, KeyError, RecursionError):
         return ()
+
+
+def _plain(said: object) -> str:
+    """As text that can be written: JSON may have surrogates."""
+    return str(said).encode("utf-8", "backslashreplace").decode()
 
 
 def _redrives(headers: Headers) -> str:
@@ -196,10 +201,10 @@ def _redrives(headers: Headers) -> str:
 
 
 def number(text: str | None, otherwise: int) -> int:
-    """The whole number that a header says."""
-    if text is None or not re.fullmatch(r"-?\d{1,18}", text):
+    """The whole number of 64 bits, as Kafka's offsets and times are, that a header says."""
+    if text is None or not re.fullmatch(r"-?[0-9]{1,19}", text):
         return otherwise
-    return int(text)
+    return int(text) if -(1 << 63) <= int(text) < 1 << 63 else otherwise
 
 
 def _clip(text: str, most: int) -> bytes:

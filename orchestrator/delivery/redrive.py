@@ -17,6 +17,8 @@ from orchestrator.records import Headers, Outgoing, Record
 
 PREFIX = "kpipe-redrive-"
 COUNT = letters.PREFIX + "redrive-count"
+#: Kafka numbers partitions with 32 bits and a sign.
+_PARTITIONS = 1 << 31
 
 
 def send_back(record: Record, letter: Letter, topic: str, partitions: int) -> Outgoing:
@@ -40,18 +42,18 @@ def send_back(record: Record, letter: Letter, topic: str, partitions: int) -> Ou
 def restore(record: Record) -> Record | None:
     """The event of a redriven record as it stood at its origin; None for a record that tells of none."""
     said = _said(record)
-    try:
-        return Record(
-            topic=said["topic"],
-            partition=int(said["partition"]),
-            offset=int(said["offset"]),
-            timestamp=int(said["timestamp"]),
-            key=record.key,
-            value=record.value,
-            headers=tuple(h for h in record.headers if not h[0].startswith(PREFIX)),
-        )
-    except (KeyError, ValueError):
+    partition, offset = letters.number(said.get("partition"), -1), letters.number(said.get("offset"), -1)
+    if "topic" not in said or not 0 <= partition < _PARTITIONS or offset < 0:
         return None
+    return Record(
+        topic=said["topic"],
+        partition=partition,
+        offset=offset,
+        timestamp=letters.number(said.get("timestamp"), -1),
+        key=record.key,
+        value=record.value,
+        headers=tuple(h for h in record.headers if not h[0].startswith(PREFIX)),
+    )
 
 
 def read_redriven(record: Record) -> Letter | None:

@@ -20,8 +20,9 @@ from confluent_kafka import OFFSET_END, OFFSET_INVALID, Consumer, KafkaError, Ka
 from confluent_kafka import TopicPartition as RdPartition
 
 from orchestrator.errors import BrokerError, ForbiddenError
+from orchestrator.kafka.header_names import headers_of
 from orchestrator.kafka.refused import on_topics
-from orchestrator.records import Headers, Permission, Record, TopicPartition
+from orchestrator.records import Permission, Record, TopicPartition
 
 log = logging.getLogger("kpipe.consumer")
 
@@ -164,7 +165,7 @@ class GroupConsumer:
         messages = [first, *self._rd.consume(most - 1, 0)] if most > 1 else [first]
         if any(map(Message.error, messages)):
             messages = [m for m in messages if not self._is_error(m, polled)]
-        polled.records.extend(_records(messages, polled))
+        polled.records.extend(_records(messages))
         return polled
 
     def _is_error(self, message: Message, polled: Polled) -> bool:
@@ -382,29 +383,11 @@ _SECOND: Any = itemgetter(1)
 _FIELDS = (Message.topic, Message.partition, Message.offset, Message.timestamp, Message.key, Message.value)
 
 
-def _records(messages: Sequence[Message], polled: Polled) -> Iterator[Record]:
+def _records(messages: Sequence[Message]) -> Iterator[Record]:
     """Field by field for all of them: a method called by `map` costs half of what it costs in a loop."""
     topics, partitions, offsets, times, keys, values = (map(field, messages) for field in _FIELDS)
-    headers = _headers(messages, polled)
+    headers = headers_of(messages)
     return map(_new_record, zip(topics, partitions, offsets, map(_SECOND, times), keys, values, headers, strict=True))
-
-
-def _headers(messages: Sequence[Message], polled: Polled) -> list[Headers]:
-    """The headers of each; none of a message where the name of one is not UTF-8, which confluent-kafka cannot read.
-
-    Asked once only: a second `headers()` of such a message has null pointers for names (confluent-kafka 2.16).
-    """
-    found: list[Headers] = []
-    for message in messages:
-        try:
-            headers: Any = message.headers()
-        except (SystemError, UnicodeDecodeError):
-            headers = None
-            place = f"{message.topic()}[{message.partition()}]@{message.offset()}"
-            said = f"{place}: a header's name is not UTF-8: its headers are left out"
-            polled.troubles.append(Trouble("HEADERS", said))
-        found.append(tuple(headers) if headers else ())
-    return found
 
 
 def _sort_error(message: Any, polled: Polled, group: str) -> None:

@@ -16,6 +16,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import Producer as RdProducer
 
 from orchestrator.errors import BrokerError, ForbiddenError
+from orchestrator.kafka.header_names import are_plain, writing
 from orchestrator.kafka.interrupt import uninterrupted
 from orchestrator.kafka.refused import REFUSED, on_topics
 from orchestrator.kafka.trouble import wrong_property
@@ -144,7 +145,8 @@ class Producer:
             extra["timestamp"] = out.timestamp
         while True:
             try:
-                self._rd.produce(out.topic, out.value, out.key, on_delivery=callback, **extra)
+                produce = writing(self._rd.produce, out.headers)
+                produce(out.topic, out.value, out.key, on_delivery=callback, **extra)
                 return
             except BufferError:
                 self.poll(_ROOM_WAIT)
@@ -162,7 +164,7 @@ class Producer:
         """As `send`, save that `on_report` gets librdkafka's own report: only failures where the producer was made with
         `ONLY_FAILURES`.
         """
-        plain = out.partition is None and out.timestamp is None
+        plain = out.partition is None and out.timestamp is None and are_plain(out.headers)
         if plain and (out.value is None or len(out.value) <= LARGEST_REQUEST):
             try:
                 self.produce(out.topic, out.value, out.key, -1, on_report, None, 0, list(out.headers))

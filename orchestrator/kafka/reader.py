@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Self, TypeVar
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as RdPartition
 
 from orchestrator.errors import BrokerError, ForbiddenError
+from orchestrator.kafka.header_names import headers_of
 from orchestrator.kafka.interrupt import uninterrupted
 from orchestrator.kafka.refused import REFUSED, on_topics
 from orchestrator.kafka.trouble import NOT_TRUSTED, UNREACHABLE, cannot_use, wrong_property
@@ -182,7 +183,7 @@ class Reader:
         Millions come through here. So a partition is looked up as a plain tuple, and nothing is looked at twice.
         """
         records = []
-        for message in messages:
+        for message, headers in zip(messages, headers_of(messages), strict=True):
             error, offset = message.error(), message.offset() or 0
             place = (message.topic() or "", message.partition() or 0)
             limit = open_.get(place)
@@ -192,7 +193,7 @@ class Reader:
             else:
                 position = offset + 1
                 if limit is not None and offset < limit:
-                    records.append(_record(message, *place, offset))
+                    records.append(_record(message, *place, offset, headers))
             if limit is not None and position >= limit:
                 del open_[place]
                 self._rd.pause([RdPartition(*place)])
@@ -268,18 +269,9 @@ class Reader:
             self._last_error = error
 
 
-def _record(message: Message, topic: str, partition: int, offset: int) -> Record:
+def _record(message: Message, topic: str, partition: int, offset: int, headers: Headers) -> Record:
     kind, timestamp = message.timestamp()
     if not kind:
         timestamp = -1
     # The constructor of a named tuple does the same in twice the time.
-    return _TUPLE(Record, (topic, partition, offset, timestamp, message.key(), message.value(), _headers(message)))
-
-
-def _headers(message: Message) -> Headers:
-    """The headers; a single one that says so when a name is not UTF-8, which confluent-kafka 2.16 cannot read."""
-    try:
-        found = message.headers()
-    except (SystemError, UnicodeDecodeError):
-        return (("kpipe-unreadable-headers", b"a header's name is not UTF-8"),)
-    return tuple(cast("Headers", found)) if found else ()
+    return _TUPLE(Record, (topic, partition, offset, timestamp, message.key(), message.value(), headers))

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable
 
+from orchestrator.contracts.headers import as_json as headers_as_json
 from orchestrator.delivery.outcome import Park
 from orchestrator.delivery.pending import Pending
 from orchestrator.delivery.start import Cause, Jump
@@ -178,9 +179,7 @@ def as_json(record: Record) -> str:
         "timestamp": record.timestamp,
         **_bytes("key", record.key),
         **_bytes("value", record.value),
-        "headers": [
-            [name, None if value is None else value.decode("utf-8", "replace")] for name, value in record.headers
-        ],
+        "headers": headers_as_json(record.headers),
     }
     return json.dumps(said, ensure_ascii=True)
 

@@ -28,6 +28,7 @@ from orchestrator.config.model import Pipeline
 from orchestrator.contracts import Undecodable, decode_json
 from orchestrator.errors import BrokerError, ContractError, KpipeError, UsageError
 from orchestrator.kafka.producer import LARGEST_REQUEST
+from orchestrator.records import EmitHeaders
 from orchestrator.worker.service import Publisher, TooLargeError
 
 log = logging.getLogger("kpipe.publish")
@@ -78,9 +79,7 @@ class Gate:
     def may(self, service: str, topic: str) -> bool:
         return topic in self._pipeline.handlers[service].produces
 
-    def publish(
-        self, service: str, topic: str, body: bytes, key: str | None, headers: Mapping[str, str | bytes]
-    ) -> Answer:
+    def publish(self, service: str, topic: str, body: bytes, key: str | None, headers: EmitHeaders) -> Answer:
         try:
             value = decode_json(body)
         except Undecodable as e:
@@ -180,17 +179,15 @@ class Request(BaseHTTPRequestHandler):
         """Nothing: what is refused is told to whoever asked."""
 
 
-def record_headers(headers: Message) -> dict[str, str | bytes]:
+def record_headers(headers: Message) -> EmitHeaders:
     """The record headers that a request's headers ask for."""
-    found: dict[str, str | bytes] = {}
+    asked: list[tuple[str, bytes]] = []
     for name, value in headers.items():
-        lower = name.lower()
-        if lower in PASSED_ON:
-            found[lower] = value
-        elif lower.startswith(HEADER_PREFIX):
-            # http.server reads header bytes as Latin-1, whatever they were.
-            found[lower.removeprefix(HEADER_PREFIX)] = value.encode("latin-1", "replace")
-    return found
+        # http.server reads header bytes as Latin-1, whatever they were.
+        lower = name.encode("latin-1", "replace").lower().decode("utf-8", "surrogateescape")
+        if lower in PASSED_ON or lower.startswith(HEADER_PREFIX):
+            asked.append((lower.removeprefix(HEADER_PREFIX), value.encode("latin-1", "replace")))
+    return asked
 
 
 class Server(ThreadingHTTPServer):

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -39,8 +40,12 @@ LONGEST_WAIT = 3600.0
 #: How long the health probe waits for its answer (seconds).
 PROBE_SECONDS = 5.0
 _PASSED_ON = frozenset({"traceparent", "tracestate", "baggage"})
+#: An attribute's name: CloudEvents 1.0 has letters and digits of ASCII only.
+_CE_NAME = re.compile(r"[A-Za-z0-9]+")
 _PRINTABLE = "".join(chr(c) for c in range(0x21, 0x7F) if chr(c) not in '"%')
 _EXCERPT = 300
+#: The end of the year 9999, in seconds since the epoch: no later time can be written.
+_LATEST = 253_402_300_799
 
 
 class HttpHandler:
@@ -194,7 +199,7 @@ def request_headers(event: Event, source: str) -> list[tuple[str, str]]:
     if event.key is not None:
         attributes.setdefault("partitionkey", event.key.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
     attributes |= {"partition": str(event.partition), "offset": str(event.offset), "attempt": str(event.attempt)}
-    headers |= {f"ce-{name}": _header_text(text) for name, text in attributes.items() if name.isalnum()}
+    headers |= {f"ce-{name}": _header_text(text) for name, text in attributes.items() if _CE_NAME.fullmatch(name)}
     if event.letter is not None:
         headers |= _letter_headers(event.letter)
     if event.raw is not None:
@@ -257,7 +262,8 @@ def _header_text(text: str) -> str:
 
 
 def _rfc3339(milliseconds: int) -> str:
-    at = datetime.fromtimestamp(max(0, milliseconds) / 1000, UTC)
+    """A record's time, or the nearest that can be written: a producer may send any number."""
+    at = datetime.fromtimestamp(min(max(0, milliseconds) / 1000, _LATEST), UTC)
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

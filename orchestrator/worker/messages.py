@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import orjson
 
+from orchestrator.contracts.headers import as_json
 from orchestrator.delivery.outcome import Failed
 from orchestrator.event import Emit, Event, Letter
 
@@ -56,7 +57,7 @@ def request_line(event: Event, id: int) -> bytes:
         "timestamp": event.timestamp,
         **_text("key", event.raw_key),
     }
-    tail: dict[str, Any] = {"headers": [[name, _header_value(value)] for name, value in event.headers]}
+    tail: dict[str, Any] = {"headers": as_json(event.headers)}
     tail["attempt"] = event.attempt
     if event.letter is not None:
         tail["letter"] = _letter(event.letter)
@@ -83,13 +84,6 @@ def _text(name: str, data: bytes | None) -> dict[str, str | None]:
         return {name: None if data is None else data.decode()}
     except UnicodeDecodeError:
         return {name: None, f"{name}Base64": base64.b64encode(data or b"").decode()}
-
-
-def _header_value(value: bytes | None) -> str | dict[str, str] | None:
-    try:
-        return None if value is None else value.decode()
-    except UnicodeDecodeError:
-        return {"base64": base64.b64encode(value or b"").decode()}
 
 
 def _letter(letter: Letter) -> dict[str, Any]:
@@ -211,7 +205,7 @@ def _key(one: Mapping[str, Any], where: str) -> str | bytes | None:
     return key
 
 
-def _headers(said: Any, where: str) -> Sequence[tuple[str, str | bytes]] | None:
+def _headers(said: Any, where: str) -> Sequence[tuple[str, str | bytes | None]] | None:
     if said is None:
         return None
     pairs = list(said.items()) if isinstance(said, dict) else said
@@ -220,15 +214,21 @@ def _headers(said: Any, where: str) -> Sequence[tuple[str, str | bytes]] | None:
     return [_header(pair, where) for pair in pairs]
 
 
-def _header(pair: Any, where: str) -> tuple[str, str | bytes]:
-    if not isinstance(pair, list | tuple) or len(pair) != 2 or not isinstance(pair[0], str):
+def _header(pair: Any, where: str) -> tuple[str, str | bytes | None]:
+    if not isinstance(pair, list | tuple) or len(pair) != 2:
         raise _Wrong(f"{where}: a header is {pair!r:.100}; expected [name, value]")
-    name, value = pair
-    if isinstance(value, dict) and list(value) == ["base64"]:
-        return name, _bytes(value["base64"], f"{where}: the header `{name}`")
-    if not isinstance(value, str):
-        raise _Wrong(f"{where}: the header `{name}` is {_kind(value)}; expected a string")
-    return name, value
+    name = _text_or_bytes(pair[0], f"{where}: the name of a header")
+    if isinstance(name, bytes):
+        name = name.decode("utf-8", "surrogateescape")
+    return name, None if pair[1] is None else _text_or_bytes(pair[1], f"{where}: the header `{name}`")
+
+
+def _text_or_bytes(said: Any, where: str) -> str | bytes:
+    if isinstance(said, dict) and list(said) == ["base64"]:
+        return _bytes(said["base64"], where)
+    if not isinstance(said, str):
+        raise _Wrong(f"{where} is {_kind(said)}; expected a string")
+    return said
 
 
 def _bytes(encoded: Any, where: str) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeGuard
+from typing import Any
 
 from orchestrator.config.model import Handler, Pipeline, Topic
 from orchestrator.contracts import Contract
@@ -54,10 +54,6 @@ class Outputs:
             if found is None:
                 return _undeclared(emit.topic, self._allowed)
             key, own = emit.key, emit.headers
-            if not (key is None and own is None):
-                wrong = _wrong_types(key, own)
-                if wrong:
-                    return Failed("output", f"{emit.topic}: {wrong}", "TypeError")
             declared = found[0]
             try:
                 chosen, raw = encoded(*found, emit.value, key)
@@ -71,26 +67,6 @@ class Outputs:
             all_headers = stamped(headers, lineage) if headers else lineage
             prepared.append(_new(Outgoing, (declared.kafka_name, chosen, raw, all_headers, None, None)))
         return prepared
-
-
-def _wrong_types(key: object, headers: object) -> str:
-    """What is wrong with the key or the headers of an emit; "" when nothing is. Nobody checked the handler's types."""
-    if not (key is None or isinstance(key, str | bytes)):
-        return f"the key is a {type(key).__name__}; expected a string, bytes or None"
-    if headers is None:
-        return ""
-    if not isinstance(headers, Mapping) and not _are_pairs(headers):
-        return f"the headers are a {type(headers).__name__}; expected a mapping"
-    for name, value in headers.items() if isinstance(headers, Mapping) else headers:
-        if not (isinstance(name, str) and isinstance(value, str | bytes)):
-            return f"the header {name!r} is no string with a string or bytes"
-        if not name.isprintable():
-            return f"the header name {name!r} is not printable"
-    return ""
-
-
-def _are_pairs(headers: object) -> TypeGuard[Sequence[tuple[object, object]]]:
-    return isinstance(headers, list | tuple) and all(isinstance(h, tuple) and len(h) == 2 for h in headers)
 
 
 def _undeclared(topic: object, allowed: Mapping[str, object]) -> Failed:

@@ -35,7 +35,7 @@ from orchestrator.kafka.alone import IsolatingProducer
 from orchestrator.kafka.producer import SendFailure, failure_of
 from orchestrator.kafka.properties import client_properties, denser
 from orchestrator.kafka.refused import on_topics
-from orchestrator.records import Outgoing
+from orchestrator.records import EmitHeaders, Outgoing
 from orchestrator.worker.validated import validated
 
 FILES_VARIABLE = "KPIPE_PIPELINE_FILES"
@@ -104,7 +104,7 @@ class Publisher:
         topic: str,
         value: Any,
         key: str | bytes | None = None,
-        headers: Mapping[str, str | bytes] | None = None,
+        headers: EmitHeaders | None = None,
     ) -> Delivered:
         """Send one event and wait until Kafka has acknowledged it on all in-sync replicas.
 
@@ -125,7 +125,7 @@ class Publisher:
         topic: str,
         value: Any,
         key: str | bytes | None = None,
-        headers: Mapping[str, str | bytes] | None = None,
+        headers: EmitHeaders | None = None,
     ) -> Delivered:
         """`publish` without blocking the event loop. Cancelling the task does not recall the event."""
         sent = self._send(topic, self._record(topic, value, key, headers))
@@ -161,9 +161,7 @@ class Publisher:
     ) -> None:
         self.close()
 
-    def _record(
-        self, topic: str, value: Any, key: str | bytes | None, headers: Mapping[str, str | bytes] | None
-    ) -> Outgoing:
+    def _record(self, topic: str, value: Any, key: str | bytes | None, headers: EmitHeaders | None) -> Outgoing:
         if self._allowed is not None and topic not in self._allowed:
             raise UsageError(
                 f"this service does not declare that it produces {topic}",
