@@ -14,6 +14,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import Producer as RdProducer
 
 from orchestrator.errors import BrokerError, ForbiddenError
+from orchestrator.kafka.header_names import writing
 from orchestrator.kafka.interrupt import uninterrupted
 from orchestrator.kafka.producer import TOO_LARGE
 from orchestrator.kafka.refused import REFUSED, on_topics
@@ -68,10 +69,11 @@ class TransactionalProducer:
             self._topics.clear()
         self._topics.add(out.topic)
         extra: dict[str, Any] = {} if out.partition is None else {"partition": out.partition}
+        produce = writing(self._rd.produce, out.headers)
         while True:
             try:
                 with uninterrupted():
-                    self._rd.produce(
+                    produce(
                         out.topic, out.value, out.key, headers=list(out.headers), on_delivery=self._delivered, **extra
                     )
                     self._rd.poll(0)

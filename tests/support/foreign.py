@@ -57,9 +57,11 @@ _PRODUCER = 0
 # The symbols of a library that another one needs are found in that one.
 _lib: Any = ctypes.CDLL(cimpl.__file__)
 _P, _S, _N = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t
+_REPORT = ctypes.CFUNCTYPE(None, _P, ctypes.POINTER(ctypes.c_int), _P)
 for _name, _result, _arguments in (
     ("rd_kafka_conf_new", _P, ()),
     ("rd_kafka_conf_set", ctypes.c_int, (_P, _S, _S, _S, _N)),
+    ("rd_kafka_conf_set_dr_msg_cb", None, (_P, _REPORT)),
     ("rd_kafka_new", _P, (ctypes.c_int, _P, _S, _N)),
     ("rd_kafka_headers_new", _P, (_N,)),
     ("rd_kafka_header_add", ctypes.c_int, (_P, _S, ctypes.c_ssize_t, _S, ctypes.c_ssize_t)),
@@ -73,13 +75,17 @@ for _name, _result, _arguments in (
 
 
 class ForeignProducer:
-    """`properties` are librdkafka's. A record that Kafka refuses is lost without a word: count what arrived."""
+    """`properties` are librdkafka's."""
 
     def __init__(self, bootstrap: str, properties: Mapping[str, str] = {}) -> None:
         why = ctypes.create_string_buffer(512)
         conf = _lib.rd_kafka_conf_new()
         for name, value in {"bootstrap.servers": bootstrap, **properties}.items():
             assert _lib.rd_kafka_conf_set(conf, name.encode(), value.encode(), why, len(why)) == 0, why.value
+        #: librdkafka's codes of what was refused.
+        self.refused: list[int] = []
+        self._report = _REPORT(self._reported)
+        _lib.rd_kafka_conf_set_dr_msg_cb(conf, self._report)
         self._rk = _lib.rd_kafka_new(_PRODUCER, conf, why, len(why))
         assert self._rk, why.value
 
@@ -91,7 +97,11 @@ class ForeignProducer:
     ) -> None:
         left = _lib.rd_kafka_flush(self._rk, 30_000)
         _lib.rd_kafka_destroy(self._rk)
-        assert kind is not None or left == 0, "Kafka did not acknowledge what was sent"
+        assert kind is not None or (left, self.refused) == (0, []), "Kafka did not acknowledge what was sent"
+
+    def _reported(self, _: object, message: Any, __: object) -> None:
+        if message[0]:  # `err` is what `rd_kafka_message_t` begins with
+            self.refused.append(message[0])
 
     def send(self, records: Iterable[Foreign]) -> None:
         for record in records:

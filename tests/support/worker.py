@@ -105,8 +105,11 @@ class Project:
 
     def read(self, topic: str) -> list[Record]:
         """Everything in the topic now, per partition in order."""
+        return self.read_cluster(self.name(topic))
+
+    def read_cluster(self, name: str) -> list[Record]:
+        """The same of a topic by the cluster's name."""
         with Reader(client_properties(self.pipeline.kafka, "consumer", self.bootstrap)) as reader:
-            name = self.name(topic)
             tps = [TopicPartition(name, p) for p in range(reader.partitions(name))]
             return [r for batch in reader.read(reader.beginnings(tps), reader.ends(tps)) for r in batch]
 
