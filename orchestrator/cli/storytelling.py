@@ -39,21 +39,22 @@ def as_text(roots: Sequence[Node], outcomes: Outcomes, *, colored: bool) -> str:
     )  # fmt: skip
     for root in roots:
         tree = Tree(_event(root, root), guide_style="dim")
-        _grow(tree, root, root, outcomes)
+        _grow(tree, root, outcomes)
         console.print(tree)
     return page.getvalue().rstrip("\n")
 
 
-def _grow(tree: Tree, node: Node, root: Node, outcomes: Outcomes) -> None:
-    told: set[Place] = set()
-    for outcome in outcomes.get(node.place, ()):
-        branch = tree.add(_handler(outcome, node))
-        for effect in outcome.effects:
-            told.add(effect.place)
-            _grow(branch.add(_event(effect, root)), effect, root, outcomes)
-    for effect in node.effects:
-        if effect.place not in told:
-            _grow(tree.add(_event(effect, root)), effect, root, outcomes)
+def _grow(tree: Tree, root: Node, outcomes: Outcomes) -> None:
+    waiting = [(tree, root)]
+    while waiting:  # a chain of events may be longer than Python calls itself
+        branch, node = waiting.pop()
+        told: set[Place] = set()
+        for outcome in outcomes.get(node.place, ()):
+            below = branch.add(_handler(outcome, node))
+            told.update(effect.place for effect in outcome.effects)
+            waiting += [(below.add(_event(effect, root)), effect) for effect in outcome.effects]
+        others = (effect for effect in node.effects if effect.place not in told)
+        waiting += [(branch.add(_event(effect, root)), effect) for effect in others]
 
 
 def _event(node: Node, root: Node) -> Text:

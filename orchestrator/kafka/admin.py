@@ -24,6 +24,7 @@ from confluent_kafka.admin import (
 )
 
 from orchestrator.kafka.asking import WRITE_TIMEOUT, Results
+from orchestrator.kafka.checked import checked
 from orchestrator.kafka.offsets import Offsets
 from orchestrator.kafka.topic_ids import topic_id_text
 from orchestrator.kafka.trouble import cannot_use, reason_of
@@ -72,7 +73,7 @@ class ClusterAdmin(UsageAdmin):
     def topic_names(self) -> frozenset[str]:
         """Every topic that we may see. A list of all never creates one, unlike asking for a single name."""
         try:
-            return frozenset(self._client.list_topics(timeout=self._timeout).topics)
+            return frozenset(checked(self._client.list_topics, timeout=self._timeout).topics)
         except KafkaException as problem:
             self._client.poll(0)
             raise self._unreachable(problem.args[0]) from problem

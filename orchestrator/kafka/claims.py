@@ -97,5 +97,5 @@ def _take(claims: dict[Key, Claim], raw_key: bytes | None, value: bytes | None) 
             declared=fields["declared"] is True,
             configs=tuple(str(name) for name in fields["configs"]),
         )
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return

@@ -15,6 +15,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as RdPartition
 
 from orchestrator.errors import ForbiddenError
+from orchestrator.kafka.checked import checked
 from orchestrator.kafka.interrupt import uninterrupted
 from orchestrator.kafka.refused import REFUSED, on_topics
 from orchestrator.kafka.trouble import UNREACHABLE, cannot_use, wrong_property
@@ -64,7 +65,7 @@ def _ask(
     while True:
         try:
             with uninterrupted():
-                found = consumer.committed(wanted, timeout=_ASK)
+                found = checked(consumer.committed, wanted, timeout=_ASK)
             error = next((partition.error for partition in found if partition.error is not None), None)
             if error is None:
                 return found

@@ -20,6 +20,7 @@ from confluent_kafka import OFFSET_END, OFFSET_INVALID, Consumer, KafkaError, Ka
 from confluent_kafka import TopicPartition as RdPartition
 
 from orchestrator.errors import BrokerError, ForbiddenError
+from orchestrator.kafka.checked import checked
 from orchestrator.kafka.header_names import headers_of
 from orchestrator.kafka.refused import on_topics
 from orchestrator.records import Permission, Record, TopicPartition
@@ -193,7 +194,7 @@ class GroupConsumer:
         """
         partition = RdPartition(tp.topic, tp.partition, offset)
         try:
-            self._rd.seek(partition)
+            checked(self._rd.seek, partition)
         except KafkaException as e:
             log.info("%s[%d] is assigned anew at %d: %s", *tp, offset, e.args[0].str())
             if self._incremental:
@@ -211,7 +212,7 @@ class GroupConsumer:
     def known_end(self, tp: TopicPartition) -> int | None:
         """The next offset of the log as the last fetch told it; None before the first fetch. Asks nobody."""
         try:
-            _, high = self._rd.get_watermark_offsets(RdPartition(*tp), cached=True)
+            _, high = checked(self._rd.get_watermark_offsets, RdPartition(*tp), cached=True)
         except KafkaException:
             return None
         return int(high) if high >= 0 else None
@@ -257,9 +258,9 @@ class GroupConsumer:
         try:
             if not wait:
                 self.committing = True
-                self._rd.commit(offsets=offsets, asynchronous=True)
+                checked(self._rd.commit, offsets=offsets, asynchronous=True)
                 return
-            answers = self._rd.commit(offsets=offsets, asynchronous=False)
+            answers = checked(self._rd.commit, offsets=offsets, asynchronous=False)
         except KafkaException as e:
             self.committing = False
             if wait:
@@ -273,7 +274,7 @@ class GroupConsumer:
     def membership(self) -> Membership | None:
         """This member and the generation of its group; None after `close`."""
         try:
-            return Membership(self._rd.consumer_group_metadata())
+            return Membership(checked(self._rd.consumer_group_metadata))
         except RuntimeError:
             return None
 
@@ -289,7 +290,7 @@ class GroupConsumer:
     def alone(self) -> bool:
         """Whether every partition is ours: then nobody else can have called for a rebalance."""
         try:
-            there = self._there()
+            there: list[TopicPartition] = checked(self._there)
         except KafkaException:
             return True  # nobody would hear us
         return len(self._rd.assignment()) >= len(there)
@@ -365,7 +366,7 @@ class GroupConsumer:
         deadline = time.monotonic() + _ASK_DEADLINE
         while True:
             try:
-                return question()
+                return checked(question)
             except KafkaException as e:
                 if time.monotonic() > deadline:
                     raise BrokerError(

@@ -8,6 +8,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
+from orchestrator.kafka.checked import checked
 from orchestrator.kafka.properties import LIBRDKAFKA_LOG
 from orchestrator.kafka.trouble import NOT_TRUSTED, cannot_use
 
@@ -22,7 +23,7 @@ def ping(bootstrap: str, properties: Mapping[str, Any] | None = None, timeout: f
     told: list[KafkaError] = []
     client = AdminClient({**(properties or {}), **quiet, "bootstrap.servers": bootstrap, "error_cb": told.append})
     try:
-        return bool(client.list_topics(timeout=timeout).brokers)
+        return bool(checked(client.list_topics, timeout=timeout).brokers)
     except KafkaException:
         client.poll(0)
         refused = next((error for error in told if error.code() in NOT_TRUSTED), None)

@@ -16,6 +16,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import Producer as RdProducer
 
 from orchestrator.errors import BrokerError, ForbiddenError
+from orchestrator.kafka.checked import checked
 from orchestrator.kafka.header_names import are_plain, writing
 from orchestrator.kafka.interrupt import uninterrupted
 from orchestrator.kafka.refused import REFUSED, on_topics
@@ -146,7 +147,7 @@ class Producer:
         while True:
             try:
                 produce = writing(self._rd.produce, out.headers)
-                produce(out.topic, out.value, out.key, on_delivery=callback, **extra)
+                checked(produce, out.topic, out.value, out.key, on_delivery=callback, **extra)
                 return
             except BufferError:
                 self.poll(_ROOM_WAIT)
@@ -233,7 +234,7 @@ class Producer:
         due in the same call then fails at it: a SystemError, and that report is gone.
         """
         try:
-            return int(call(timeout))
+            return int(checked(call, timeout))
         except (KafkaException, SystemError) as e:
             self.fatal = raised_by(e)
             return len(self._rd)

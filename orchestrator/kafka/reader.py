@@ -15,6 +15,7 @@ from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, 
 from confluent_kafka import TopicPartition as RdPartition
 
 from orchestrator.errors import BrokerError, ForbiddenError
+from orchestrator.kafka.checked import checked
 from orchestrator.kafka.header_names import headers_of
 from orchestrator.kafka.interrupt import uninterrupted
 from orchestrator.kafka.refused import REFUSED, on_topics
@@ -239,7 +240,7 @@ class Reader:
         while True:
             try:
                 with uninterrupted():
-                    return question()
+                    return checked(question)
             except KafkaException as problem:
                 error: KafkaError = problem.args[0]
                 with uninterrupted():

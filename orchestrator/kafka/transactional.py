@@ -21,6 +21,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException
 
 from orchestrator.errors import ForbiddenError
+from orchestrator.kafka.checked import checked
 from orchestrator.kafka.consumer import CommitRequest, Membership
 from orchestrator.kafka.producer import Producer, raised_by
 from orchestrator.kafka.trouble import reason_of
@@ -149,7 +150,7 @@ class TransactionalProducer(Producer):
         """Take a step that may be taken again while its answer is out."""
         while True:
             try:
-                step(_SLICE)
+                checked(step, _SLICE)
                 return
             except (KafkaException, SystemError) as e:
                 error = raised_by(e)
@@ -160,7 +161,7 @@ class TransactionalProducer(Producer):
 
     def _do(self, step: Callable[[], None]) -> None:
         try:
-            step()
+            checked(step)
         except (KafkaException, SystemError) as e:
             raise TransactionError(raised_by(e)) from e
 
@@ -194,7 +195,7 @@ class Aside:
         while (call := self._calls.get()) is not None:
             step, answer = call
             try:
-                step()
+                checked(step)
             except (KafkaException, SystemError) as e:
                 answer.error = e
             answer.set()

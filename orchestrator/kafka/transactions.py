@@ -14,6 +14,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import Producer as RdProducer
 
 from orchestrator.errors import BrokerError, ForbiddenError
+from orchestrator.kafka.checked import checked
 from orchestrator.kafka.header_names import writing
 from orchestrator.kafka.interrupt import uninterrupted
 from orchestrator.kafka.producer import TOO_LARGE
@@ -68,15 +69,15 @@ class TransactionalProducer:
             self._open = True
             self._topics.clear()
         self._topics.add(out.topic)
-        extra: dict[str, Any] = {} if out.partition is None else {"partition": out.partition}
+        more: dict[str, Any] = {"headers": list(out.headers), "on_delivery": self._delivered}
+        if out.partition is not None:
+            more["partition"] = out.partition
         produce = writing(self._rd.produce, out.headers)
         while True:
             try:
                 with uninterrupted():
-                    produce(
-                        out.topic, out.value, out.key, headers=list(out.headers), on_delivery=self._delivered, **extra
-                    )
-                    self._rd.poll(0)
+                    checked(produce, out.topic, out.value, out.key, **more)
+                    checked(self._rd.poll, 0)
                 return
             except BufferError:
                 with uninterrupted():
@@ -100,7 +101,7 @@ class TransactionalProducer:
             try:
                 with uninterrupted():
                     self._rd.purge()
-                    self._rd.abort_transaction(_PATIENCE / 10)
+                    checked(self._rd.abort_transaction, _PATIENCE / 10)
             except KafkaException:
                 return
 
@@ -110,7 +111,7 @@ class TransactionalProducer:
         while True:
             try:
                 with uninterrupted():
-                    question()
+                    checked(question)
                 return
             except KafkaException as problem:
                 error: KafkaError = problem.args[0]
@@ -148,7 +149,7 @@ class TransactionalProducer:
             return error
         try:
             with uninterrupted():
-                self._rd.poll(0)
+                checked(self._rd.poll, 0)
         except KafkaException as problem:
             return cast("KafkaError", problem.args[0])
         return self._last_error or error

@@ -103,7 +103,7 @@ class Foreign:
             raw = line[start : json.JSONDecoder().raw_decode(line, start)[1]].encode()
         key = request["key"]
         key = base64.b64decode(request["keyBase64"]) if "keyBase64" in request else key and key.encode()
-        headers = tuple((name, header(said)) for name, said in request["headers"])
+        headers = tuple((name_of(name), header(said)) for name, said in request["headers"])
         record = self._records.Record(
             request["topic"], request["partition"], request["offset"], request["timestamp"], key, raw, headers
         )
@@ -146,7 +146,7 @@ class Foreign:
         if emit.headers:
             pairs = emit.headers.items() if hasattr(emit.headers, "items") else emit.headers
             said["headers"] = [
-                [name, {"base64": base64.b64encode(value).decode()} if isinstance(value, bytes) else value]
+                [said_name(name), {"base64": base64.b64encode(value).decode()} if isinstance(value, bytes) else value]
                 for name, value in pairs
             ]
         return said
@@ -159,7 +159,8 @@ class Foreign:
             verdict = "unavailable"
         kind = type(error)
         name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-        said: dict[str, Any] = {verdict: str(error), "type": name, "stack": "".join(traceback.format_exception(error))}
+        stack = "".join(traceback.format_exception(error))
+        said: dict[str, Any] = {verdict: plain(str(error)), "type": name, "stack": plain(stack)}
         after = getattr(error, "after", None)
         if verdict != "reject" and isinstance(after, int | float) and 0 <= after < float("inf"):
             said["after"] = after
@@ -221,6 +222,28 @@ def header(said: Any) -> bytes | None:
     if isinstance(said, dict):
         return base64.b64decode(said["base64"])
     return None if said is None else str(said).encode()
+
+
+def name_of(said: Any) -> str:
+    """A header's name as `Event` has it."""
+    if isinstance(said, dict):
+        return base64.b64decode(said["base64"]).decode("utf-8", "surrogateescape")
+    return str(said)
+
+
+def said_name(name: Any) -> Any:
+    """The same for a reply, which is UTF-8. Raises OutputError."""
+    if not isinstance(name, str) or name.isascii():
+        return name
+    try:
+        return {"base64": base64.b64encode(name.encode("utf-8", "surrogateescape")).decode()}
+    except UnicodeEncodeError:
+        raise OutputError(f"the header name {name!r} is not valid Unicode") from None
+
+
+def plain(text: str) -> str:
+    """As UTF-8 can say it: a message may have surrogates in it, such as those of a key that is not UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def written(reply: dict[str, Any]) -> str:
