@@ -249,7 +249,7 @@ class Kit:
             "without a key": self._event(None),
             "with a key that is not UTF-8": self._event(b"\xff\x00"),
             "with odd headers": self._event(
-                "ключ\u2028".encode(), (("h", None), ("h", b"\xff"), ("ü", "\u2029".encode()))
+                "ключ\u2028".encode(), (("h", None), ("h", b"\xff"), ("h\udcff", b""), ("ü", "\u2029".encode()))
             ),
             "that is tried for the second time": self._event(attempt=2),
             "without a value (a tombstone)": self._with(None, b"key"),

@@ -17,7 +17,7 @@ import pytest
 
 from orchestrator.records import TopicSpec
 from tests.support.orders import Orders, orders_in, write
-from tests.support.shell import kpipe, on_terminal, running
+from tests.support.shell import kpipe, on_terminal, raw, running
 
 pytestmark = pytest.mark.kafka
 
@@ -48,6 +48,18 @@ def test_what_was_said_is_what_is_there(shop: Orders) -> None:
     assert [name for name, _ in sent["headers"][2:]] == ["traceparent"], "every event that is sent begins a trace"
     [joined] = shop.sent("order", "-H", "traceparent:mine")
     assert joined["headers"] == [["traceparent", "mine"]], "unless it is to be in another"
+
+
+def test_the_bytes_of_a_headers_name_are_sent_as_they_are(shop: Orders) -> None:
+    [sent] = shop.sent("order", "-H", b"caf\xe9:v\xff".decode("utf-8", "surrogateescape"), "-H", "caf\u00e9: w")
+    odd = [{"base64": "Y2Fm6Q=="}, {"base64": "dv8="}]
+    assert sent["headers"][:2] == [odd, ["caf\u00e9", "w"]]
+    place = ("-p", str(sent["partition"]), "-o", str(sent["offset"]), "-c", "1")
+    assert shop.tailed("orders", *place) == [sent]
+    [again] = shop.sent("orders", "--records", "-", stdin=json.dumps(sent).encode())
+    assert again["headers"] == sent["headers"]
+    shown = raw(shop.folder, "tail", "orders", *place, "--format", "%h")
+    assert shown.stdout.startswith(b"caf\xe9=v\xff,caf\xc3\xa9=w,traceparent=")
 
 
 def test_one_line_for_each_event(shop: Orders) -> None:
@@ -290,6 +302,8 @@ def test_on_a_terminal_many_are_summed_up(shop: Orders) -> None:
         (("order", "-p", "-1"), ["-p"]),
         (("order", "--set", "amount"), ["--set amount"]),
         (("order", "-H", "x"), ["-H x"]),
+        (("order", "-H", "kpipe-source:g/t/0/0/1"), ["-H kpipe-source", "kpipe's own"]),
+        (("order", "-H", "kpipe-dlq-id:x"), ["-H kpipe-dlq-id", "kpipe's own"]),
         (("order", "--rate", "0"), ["--rate"]),
         (("orders", "--records"), ["--records needs records"]),
         (("orders", "--records", "{}"), ["the input is not a record", "tail --json"]),

@@ -79,13 +79,16 @@ def test_what_was_acknowledged_is_there(project: Project) -> None:
     with gate(project, project.bootstrap) as port:
         client = Client(port)
         said = client.post(
-            "/topics/orders", {"id": "a", "amount": 1}, traceparent="00-1-2-01", **{"Kpipe-Header-Who": "me"}
+            "/topics/orders",
+            {"id": "a", "amount": 1},
+            traceparent="00-1-2-01",
+            **{"Kpipe-Header-Who": "me", "Kpipe-Header-Kpipe-Source": "g/t/0/0/1"},
         )
         assert said.status == 202 and said.body.keys() == {"topic", "partition", "offset"}
         assert said.body["topic"] == "orders"
         record = project.read("orders")[0]
         assert (record.partition, record.offset) == (said.body["partition"], said.body["offset"])
-        assert record.key == b"a" and {("traceparent", b"00-1-2-01"), ("who", b"me")} <= set(record.headers)
+        assert record.key == b"a" and record.headers == (("traceparent", b"00-1-2-01"), ("who", b"me"))
         assert client.post("/topics/orders?key=x%20y", b"null").status == 202  # on the same connection
         large = client.post("/topics/orders", {"id": "large", "text": "x" * 3_000_000})
         assert large.status == 202, "compressed it is far below the topic's limit"

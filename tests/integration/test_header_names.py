@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Consumer
+from confluent_kafka import TopicPartition as RdPartition
 
+from orchestrator.kafka.checked import checked
 from tests.support.foreign import Foreign, RawHeaders, send
 from tests.support.worker import Project
 
@@ -76,3 +79,21 @@ def test_they_are_handled_passed_on_and_dead_lettered_byte_for_byte(tmp_path: Pa
 
 def raw(headers: tuple[tuple[str, bytes | None], ...]) -> RawHeaders:
     return tuple((name.encode("utf-8", "surrogateescape"), value) for name, value in headers)
+
+
+def test_an_error_comes_up_where_the_client_was_called(tmp_path: Path, kafka: str) -> None:
+    """The client's own `headers` returns something and raises; `checked` and `map` see it in a loop that is warm."""
+    project = Project(tmp_path, kafka, YAML.replace("GUARANTEE", "at-least-once"), {"code.py": CODE})
+    send(kafka, [*plain(project, range(MANY)), Foreign(project.name("in"), b"k", b"{}", STRANGE)])
+    send(kafka, plain(project, range(5)))
+    consumer = Consumer({"bootstrap.servers": kafka, "group.id": "none", "auto.offset.reset": "earliest"})
+    consumer.assign([RdPartition(project.name("in"), 0, 0)])
+    messages = consumer.consume(MANY + 6, 30)
+    raised = []
+    for message in messages:
+        try:
+            checked(message.headers)
+        except SystemError:
+            raised.append(message.offset())
+    consumer.close()
+    assert len(messages) == MANY + 6 and raised == [MANY]

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from orchestrator.config.model import Handler
+from orchestrator.contracts.headers import given
 from orchestrator.delivery.outcome import Failed
 from orchestrator.errors import HandlerError
 from orchestrator.event import Emit, Event
@@ -41,6 +42,12 @@ def handle(event):
         raise Away("gone")
     if do == "connection":
         raise ConnectionRefusedError("refused")
+    if do == "key":
+        raise ValueError(event.key)
+    if do == "name":
+        return Emit("out", {}, headers={"\\ud800": "v"})
+    if do == "pass on":
+        return Emit("out", {}, headers=event.headers)
     if do == "type":
         return 5
     if do == "nan":
@@ -110,6 +117,15 @@ def test_it_gets_and_gives_what_others_do(python: Path, code: Path) -> None:
     assert (second.value, second.key) == (None, "k")
 
 
+def test_it_passes_headers_on_as_they_are(python: Path, code: Path) -> None:
+    headers = (("caf\udce9", b"\xff"), ("caf\u00e9", b"x"), ("", None))
+    record = event(b'{"do": "pass on"}')._record._replace(headers=headers)
+    runner = load_foreign(handler(python), code)
+    emits = runner.run(Event(record, {"do": "pass on"}))
+    runner.close()
+    assert isinstance(emits, list) and given(emits[0].headers) == headers
+
+
 @pytest.mark.parametrize(
     ("do", "verdict", "said"),
     [
@@ -117,6 +133,8 @@ def test_it_gets_and_gives_what_others_do(python: Path, code: Path) -> None:
         ("retry", "retry", "later"),
         ("away", "unavailable", "gone"),
         ("connection", "unavailable", "refused"),
+        ("key", "retry", "\\udcff"),
+        ("name", "reject", "not valid Unicode"),
         ("type", "reject", "the handler returned int"),
         ("nan", "reject", "no JSON form"),
         ("crash", "crash", "exit code 9"),
@@ -124,7 +142,7 @@ def test_it_gets_and_gives_what_others_do(python: Path, code: Path) -> None:
 )
 def test_what_it_raises_is_the_outcome(python: Path, code: Path, do: str, verdict: str, said: str) -> None:
     runner = load_foreign(handler(python, unavailable=("code_of_mine:Away",)), code)
-    failed = runner.run(event(json.dumps({"do": do}).encode()))
+    failed = runner.run(event(json.dumps({"do": do}).encode(), b"\xff"))
     runner.close()
     assert isinstance(failed, Failed) and failed.verdict == verdict and said in failed.message
     if do == "retry":

@@ -22,6 +22,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from orchestrator import Publisher
 from orchestrator.errors import BrokerError, ContractError, FindingsError, UsageError
+from orchestrator.kafka.header_names import headers_of
 
 pytestmark = pytest.mark.kafka
 
@@ -102,6 +103,25 @@ def test_an_event_is_where_it_says(project: Project, publisher: Publisher) -> No
     (own, begun) = record.headers()
     assert own == ("trace", b"abc")
     assert begun[0] == "traceparent"
+
+
+def test_headers_are_checked_before_anything_is_sent(project: Project, publisher: Publisher) -> None:
+    odd = {"\ud800": "v", "a\0b": "v", "a": "\udc80", "b": 5, 5: "v", b"c": "v"}
+    for name, value in odd.items():
+        with pytest.raises(ContractError, match="header"):
+            publisher.publish("events", {"id": 1}, headers={name: value})  # type: ignore[dict-item]
+    for key in (5, "\ud800", ["k"]):
+        with pytest.raises(ContractError, match="the key"):
+            publisher.publish("events", {"id": 1}, key=key)  # type: ignore[arg-type]
+    assert not project.records()
+
+
+def test_headers_of_another_event_can_be_passed_on(project: Project, publisher: Publisher) -> None:
+    """As they were read, repeated ones and those that are not UTF-8 among them; what only kpipe can say is left out."""
+    headers = (("a", b"\xff"), ("a", None), ("caf\udce9", b"x"), ("kpipe-source", b"g/t/0/0/1"), ("kpipe-dlq-id", b"i"))
+    publisher.publish("events", {"id": 1}, headers=headers)
+    [read] = headers_of(project.records())
+    assert read[:-1] == headers[:3] and read[-1][0] == "traceparent"
 
 
 def test_events_of_one_key_share_a_partition_in_order(project: Project, publisher: Publisher) -> None:

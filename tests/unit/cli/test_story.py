@@ -165,3 +165,14 @@ def test_what_a_deleted_topic_caused_is_no_effect_of_the_record_at_its_place_in_
     assert len(roots) == 3
     assert outcome_of(PAY, nodes[place_of(now)], True, []).outcome == "done"
     assert outcome_of(SEE, nodes[place_of(now)], True, []).outcome == "done"
+
+
+def test_a_story_may_be_deeper_than_python_calls_itself() -> None:
+    """Anybody can write headers that make a chain of records."""
+    depth = 1_200
+    chain = [record("in", 0, 1_000)]
+    for offset in range(1, depth):
+        chain.append(record("in", offset, 1_000 + offset, stamp("other", chain[-1], 1, offset)))
+    (root,), _ = story(*chain)
+    assert sum(1 for _ in root.walk()) == len(storytelling.as_json([root], {})) == depth
+    assert f"@{depth - 1}" in storytelling.as_text([root], {}, colored=False)
