@@ -57,7 +57,7 @@ for line in requests:
 HANDLERS = ("lanes", "program", "endpoint")
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_every_kind_of_handler_gets_over_it(tmp_path: Path, kafka: str) -> None:
     print(f"KPIPE_FUZZ_SEED={SEED}")
     with endpoint(lambda request: Reply(204)) as there, ExitStack() as running:

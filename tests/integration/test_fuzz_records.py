@@ -71,7 +71,7 @@ def mop(event):
 """
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("guarantee", ["at-least-once", "exactly-once"])
 def test_whatever_a_record_has_it_ends_as_done_letter_or_skipped(tmp_path: Path, kafka: str, guarantee: str) -> None:
     print(f"KPIPE_FUZZ_SEED={SEED}")
