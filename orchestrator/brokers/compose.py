@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from orchestrator.errors import BrokerError
+from orchestrator.programs import find_program, search_path
 
 SERVICE = "kafka"
 _QUICK_SECONDS = 30.0
@@ -88,13 +88,14 @@ def check_engine(environ: Mapping[str, str]) -> None:
 
 
 def _docker(words: Sequence[str], environ: Mapping[str, str], timeout: float) -> str:
-    docker = shutil.which("docker", path=environ.get("PATH", ""))
+    docker = find_program("docker", environ)
     if docker is None:
         raise BrokerError("there is no `docker` on the PATH", f"install Docker, {_INSTEAD}")
     try:
         done = subprocess.run(
-            (docker, *words), env=dict(environ), stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            errors="replace", timeout=timeout, check=False,
+            # Compose files may refer to any variable of the user.
+            (docker, *words), env={**environ, "PATH": search_path(environ)}, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, errors="replace", timeout=timeout, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired as problem:
         raise BrokerError(

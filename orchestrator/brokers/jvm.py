@@ -49,12 +49,16 @@ def format_argv(java: Path, kafka: Kafka, cluster_id: str, properties: str) -> t
 
 
 def class_path(kafka: Kafka) -> str:
+    """The jars that were checked, by name: one that somebody adds to the folder is not loaded.
+
+    All of the folder for a `KAFKA_HOME`, which may have plug-ins in it. Raises `BrokerError`.
+    """
     if os.pathsep in str(kafka.libs):
         raise BrokerError(
             f"Kafka is in {kafka.libs}: Java can't use a path with '{os.pathsep}' in it",
             "move it with KPIPE_CACHE (or KAFKA_HOME)",
         )
-    return f"{kafka.libs}/*"
+    return os.pathsep.join(f"{kafka.libs}/{name}" for name in kafka.jars or "*")
 
 
 def child_environment(environ: Mapping[str, str]) -> dict[str, str]:

@@ -219,8 +219,9 @@ class LocalBroker:
     def _prepared(self) -> LaunchSpec:
         java = find_java(self._environ)
         kafka = provide_kafka(self._environ, self._notify)
-        self._home.mkdir(parents=True, exist_ok=True)
-        self._logs.mkdir(parents=True, exist_ok=True)
+        self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._home.chmod(0o700)  # an older kpipe made it for everybody to read
+        self._logs.mkdir(mode=0o700, parents=True, exist_ok=True)
         storage.check_unused(self._home)
         ports = choose_ports(self._home / storage.PORTS)
         environment = child_environment(self._environ)
@@ -243,10 +244,10 @@ class LocalBroker:
         spec = self.prepare()
         self._notify(Progress(f"Starting Kafka {spec.version} at {spec.address}"))
         printed = self._logs / "broker.out"
-        with printed.open("wb") as out:
+        with os.fdopen(os.open(printed, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
             child = subprocess.Popen(
                 spec.argv, cwd=spec.cwd, env=dict(spec.env), stdin=subprocess.DEVNULL, stdout=out,
-                stderr=subprocess.STDOUT, start_new_session=True,
+                stderr=subprocess.STDOUT, start_new_session=True, umask=spec.umask,
             )  # fmt: skip
         try:
             self.record(spec, child.pid, "broker")

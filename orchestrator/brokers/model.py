@@ -28,6 +28,9 @@ class Progress:
     total: int | None = None
 
 
+#: The umask of programs whose files nobody else is to read.
+PRIVATE = 0o077
+
 Notify = Callable[[Progress], None]
 
 
@@ -71,7 +74,8 @@ class BrokerStatus:
 class LaunchSpec:
     """How to start the local broker: everything a runner needs, and where to look afterwards.
 
-    `log_start` is the length of `log` before this start: what stands behind it is this run's.
+    `log_start` is the length of `log` before this start: what stands behind it is this run's. `umask` keeps what Kafka
+    writes from other users: its data are the events.
     """
 
     argv: tuple[str, ...]
@@ -82,6 +86,7 @@ class LaunchSpec:
     log_start: int
     version: str
     cluster_id: str
+    umask: int = PRIVATE
 
 
 class Broker(Protocol):

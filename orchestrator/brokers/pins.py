@@ -1,6 +1,8 @@
-"""The Apache Kafka that kpipe fetches. Changing the version means changing all of these, and compose.yaml."""
+"""The Apache Kafka that kpipe fetches. Another version changes all of these, kafka.sha256 and compose.yaml."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 SCALA = "2.13"
 VERSION = "4.3.1"
@@ -17,3 +19,16 @@ SHA512 = (
 )
 #: Base URLs, tried in order: the content network holds current releases only, the archive all of them.
 RELEASE_URLS = ("https://dlcdn.apache.org/kafka", "https://archive.apache.org/dist/kafka")
+
+#: The Maven plug-in that copies the jars. Without a version Maven takes whatever its own version names.
+MAVEN_PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.10.0"
+_JARS = Path(__file__).with_name("kafka.sha256")
+
+
+def jars() -> dict[str, str]:
+    """Kafka's jars as they are in Maven's repositories, by name, with their SHA-256 in hex.
+
+    The file has the form of sha256sum(1): `sha256sum -c` checks a folder of jars with it.
+    """
+    pairs = (line.split() for line in _JARS.read_text("ascii").splitlines())
+    return {name: checksum for checksum, name in pairs}

@@ -14,7 +14,7 @@ from pathlib import Path
 from orchestrator.brokers import diagnose
 from orchestrator.brokers.distribution import Kafka
 from orchestrator.brokers.jvm import format_argv
-from orchestrator.brokers.model import Notify, Progress
+from orchestrator.brokers.model import PRIVATE, Notify, Progress
 from orchestrator.brokers.ports import Ports
 from orchestrator.brokers.settings import DATA, server_properties
 from orchestrator.errors import BrokerError
@@ -58,7 +58,7 @@ def _run_tool(argv: Sequence[str], home: Path, environment: Mapping[str, str]) -
     try:
         done = subprocess.run(
             argv, cwd=home, env=dict(environment), stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            errors="replace", timeout=_TIMEOUT_SECONDS, check=False,
+            errors="replace", umask=PRIVATE, timeout=_TIMEOUT_SECONDS, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired as problem:
         raise BrokerError(f"Kafka's storage tool did not end within {_TIMEOUT_SECONDS:g} s") from problem

@@ -201,6 +201,7 @@ class LocalGround:
         return ChildSpec(
             self._name, launch.argv, launch.cwd, launch.env, probe=Probe(check=lambda: self._broker.answers(launch)),
             stage=GROUND, stop_timeout=STOP_SECONDS, must_start=True, essential=True, failure_code=EXIT_BROKER,
+            umask=launch.umask,
         )  # fmt: skip
 
     def _after_it_is_gone(self, found: BrokerRecord) -> BrokerRecord | None:

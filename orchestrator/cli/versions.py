@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
+from orchestrator.cli.git import Git, Unreadable
 from orchestrator.errors import UsageError
 
 DEFAULT = "HEAD"
+#: No schema is larger (bytes); what a repository packs into one file has no other limit.
+LARGEST = 16 * 1024 * 1024
 
 
 class Version(Protocol):
@@ -43,15 +46,15 @@ class Revision:
 
     def __init__(self, base: Path, revision: str) -> None:
         self.name = revision
-        self._base = base
-        top = self._git("rev-parse", "--show-toplevel")
+        self._git = Git(base, os.environ)
+        top = self._git.run("rev-parse", "--show-toplevel")
         if top is None:
             raise UsageError(
                 f"{base} is in no git repository, so there is no revision {revision} to compare with",
                 "name a folder with the earlier files: --against FOLDER",
             )
         self._top = Path(top.decode().rstrip("\n")).resolve()
-        commit = self._git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+        commit = self._git.run("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
         if commit is None:
             raise UsageError(
                 f"there is neither a folder nor a git revision {revision}",
@@ -60,13 +63,25 @@ class Revision:
         self._commit = commit.decode().strip()
 
     def read(self, path: Path) -> bytes:
-        found = self._git("show", f"{self._commit}:{self._inside(path)}")
-        if found is None:
+        """Raises FileNotFoundError, and Unreadable where git has the name but not the content."""
+        where = f"{path} of {self.name}"
+        inside = self._inside(path)
+        partial = f"is this a partial clone? `git show {self.name}:{inside}` fetches it; kpipe fetches nothing"
+        listed = self._git.run("ls-tree", "-z", "--long", "--full-tree", self._commit, "--", inside)
+        if listed is None:
+            raise Unreadable(f"{where} cannot be read from the git repository", partial)
+        kind, oid, size = _entry(listed)
+        if kind != "blob":
             raise FileNotFoundError(f"{path} is not in {self.name}")
-        return found
+        if size.isdigit() and int(size) > LARGEST:
+            raise Unreadable(f"{where} is larger than {LARGEST // 1024 // 1024} MB", "that is no schema")
+        content = self._git.run("cat-file", "blob", oid)
+        if content is None:
+            raise Unreadable(f"{where} is not in the git repository, though its name is", partial)
+        return content
 
     def schemas(self, folder: Path) -> Iterable[Path]:
-        listed = self._git("ls-tree", "--name-only", "-z", f"{self._commit}:{self._inside(folder)}") or b""
+        listed = self._git.run("ls-tree", "--name-only", "-z", f"{self._commit}:{self._inside(folder)}") or b""
         names = [name for name in listed.decode("utf-8", "surrogateescape").split("\0") if name.endswith(".json")]
         return [folder / name for name in sorted(names)]
 
@@ -77,17 +92,11 @@ class Revision:
             raise FileNotFoundError(f"{path} is not in the repository {self._top}") from None
         return "" if inside == Path() else inside.as_posix()
 
-    def _git(self, *words: str) -> bytes | None:
-        try:
-            done = subprocess.run(
-                ["git", "-C", str(self._base), *words], stdin=subprocess.DEVNULL, capture_output=True, check=False
-            )
-        except FileNotFoundError:
-            raise UsageError(
-                "git is not installed, so no earlier version can be read",
-                "name a folder with the earlier files: --against FOLDER",
-            ) from None
-        return done.stdout if done.returncode == 0 else None
+
+def _entry(listed: bytes) -> tuple[str, str, str]:
+    """Type, object id and size of the one line that `git ls-tree -z --long` writes for a file; "" for none."""
+    _, kind, oid, size = (listed.partition(b"\t")[0].decode("ascii").split() + [""] * 4)[:4]
+    return kind, oid, size
 
 
 class Folder:

@@ -137,6 +137,7 @@ def _start(spec: ChildSpec, pipes: Pipes) -> subprocess.Popen[bytes]:
         env=env,
         pass_fds=inherited,
         start_new_session=True,
+        umask=spec.umask,
     )
 
 

@@ -73,7 +73,7 @@ class ChildSpec:
     ascending order of `stage` and stop in descending order, a stage after the other. `stop_timeout` is in seconds;
     SIGTERM goes to the whole process group, or, without `signal_group`, to the child alone. `must_start`: an end
     before it was ready for the first time means that it could not start. `failure_code` is what `kpipe up` ends with
-    when this child decides its end.
+    when this child decides its end. `umask` -1 is the supervisor's own.
     """
 
     name: str
@@ -94,6 +94,7 @@ class ChildSpec:
     must_start: bool = False
     essential: bool = False
     failure_code: int = 5
+    umask: int = -1
 
     @property
     def readiness(self) -> str:

@@ -394,8 +394,12 @@ def _could_not_start(report: Report, message: str, hint: str) -> int:
 
 
 def _fd(name: str) -> int | None:
+    """An inherited pipe. What the handler starts does not get it: a program that lives on would hold it open."""
     said = os.environ.pop(name, "")
-    return int(said) if said.isdigit() else None
+    if not said.isdigit():
+        return None
+    os.set_inheritable(int(said), False)
+    return int(said)
 
 
 def _end_within(seconds: float, code: int) -> None:

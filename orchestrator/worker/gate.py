@@ -214,6 +214,7 @@ def main() -> int:
         with os.fdopen(int(os.environ.pop("KPIPE_CONFIG_FD")), "rb") as pipe:
             said = json.loads(pipe.read())
         listening = socket.socket(fileno=int(os.environ.pop("KPIPE_LISTEN_FD")))
+        listening.set_inheritable(False)
         gate = Gate(restored(said["pipeline"]), said["bootstrap"], said["tokens"])
     except (KeyError, ValueError, KpipeError) as e:
         log.error("could not start: %s", e)

@@ -280,13 +280,15 @@ class TestMaven:
     ) -> None:
         del environ["KPIPE_KAFKA_RELEASE_URL"]
         monkeypatch.setattr(pins, "RELEASE_URLS", (server.url,))
+        checksums = {jar.name: cache.checksum(jar) for jar in self.jars(tmp_path).iterdir()}
+        monkeypatch.setattr(pins, "jars", lambda: checksums)
         self.write(
             maven,
             f'mkdir "$out"; cp {self.jars(tmp_path)}/*.jar "$out"; echo "$@" > {tmp_path}/words; cp pom.xml {tmp_path}',
         )
         fetch(environ)
         words, pom = (tmp_path / "words").read_text(), (tmp_path / "pom.xml").read_text()
-        assert "--strict-checksums" in words and "dependency:copy-dependencies" in words
+        assert "--strict-checksums" in words and f"{pins.MAVEN_PLUGIN}:copy-dependencies" in words
         assert f"<version>{pins.VERSION}</version>" in pom and f"<artifactId>kafka_{pins.SCALA}</artifactId>" in pom
         assert server.asked == 0 and names(environ) == {pins.NAME}
 
@@ -318,10 +320,27 @@ class TestMaven:
         message = failing(environ).message
         assert "no such mirror" in message and "/a/" in message and "/b/" in message and "HTTP 404" in message
 
-    def test_jars_that_come_in_broken(self, environ: dict[str, str], maven: Path, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        ("harm", "reason"),
+        [
+            ('echo cut > "$out/other-1.jar"', "Maven brought other-1.jar with the wrong checksum"),
+            ('rm "$out/other-1.jar"', "other-1.jar is missing"),
+            ('cp "$out/other-1.jar" "$out/another-1.jar"', "Maven brought another-1.jar, which is no part of Kafka"),
+        ],
+        ids=["changed", "missing", "more"],
+    )  # fmt: skip
+    def test_jars_that_are_not_the_pinned_ones(
+        self, environ: dict[str, str], maven: Path, server: ReleaseServer, tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch, harm: str, reason: str,
+    ) -> None:  # fmt: skip
         del environ["KPIPE_KAFKA_RELEASE_URL"]
-        self.write(maven, f'mkdir -p "$out"; cp {self.jars(tmp_path)}/*.jar "$out"; echo cut > "$out/other-1.jar"')
-        assert "other-1.jar came in broken" in failing(environ).message
+        server.mood = "missing"
+        monkeypatch.setattr(pins, "RELEASE_URLS", (server.url,))
+        checksums = {jar.name: cache.checksum(jar) for jar in self.jars(tmp_path).iterdir()}
+        monkeypatch.setattr(pins, "jars", lambda: checksums)
+        self.write(maven, f'mkdir "$out"; cp {self.jars(tmp_path)}/*.jar "$out"; {harm}')
+        assert reason in failing(environ).message
+        assert server.asked == 1
 
     def test_it_does_not_outlive_an_interrupt(self, environ: dict[str, str], maven: Path, tmp_path: Path) -> None:
         del environ["KPIPE_KAFKA_RELEASE_URL"]

@@ -9,6 +9,8 @@ from orchestrator.brokers import cache, pins
 from orchestrator.brokers.distribution import find_kafka
 from orchestrator.errors import BrokerError
 
+JARS = ("a.jar", "b.jar")
+
 
 def fill(made: Path) -> None:
     (made / "libs").mkdir()
@@ -25,7 +27,7 @@ def published(root: Path) -> Path:
 
 def test_published_is_intact_and_alone(tmp_path: Path) -> None:
     kafka = published(tmp_path)
-    assert cache.intact(kafka)
+    assert cache.jars(kafka) == JARS
     assert [path.name for path in tmp_path.iterdir()] == [pins.NAME]
 
 
@@ -40,9 +42,9 @@ def test_damage_is_seen_and_repaired(tmp_path: Path, harm: str) -> None:
         (kafka / "kpipe.json").write_text("{")
     else:
         (kafka / "libs").rename(kafka / "lobs")
-    assert not cache.intact(kafka)
+    assert cache.jars(kafka) == ()
     assert find_kafka({"KPIPE_CACHE": str(tmp_path)}) is None
-    assert cache.intact(published(tmp_path))
+    assert cache.jars(published(tmp_path)) == JARS
     assert [path.name for path in tmp_path.iterdir()] == [pins.NAME]
 
 
@@ -60,7 +62,7 @@ def test_leftovers_of_killed_runs_are_cleaned_and_nothing_else(tmp_path: Path) -
     (tmp_path / "other").mkdir()
     cache.clean(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {pins.NAME, "other"}
-    assert cache.intact(kafka)
+    assert cache.jars(kafka) == JARS
 
 
 @pytest.mark.skipif(os.uname().sysname == "Darwin", reason="macOS keeps caches under ~/Library")
