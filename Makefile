@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 PEERS := .venv-bench
 JOBS ?= 3
 
-.PHONY: up test check chaos bench clean
+.PHONY: up test check chaos bench advisories clean
 
 # `kpipe` is on the PATH of what it starts and suggests; Ctrl-C is the usual end of it, not an error of make's.
 up: $(STAMP)
@@ -31,6 +31,10 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+# Lower bounds with known holes: `make advisories FROM=FILE` (OSV records, or what pip-audit wrote), or by pip-audit itself.
+advisories: $(STAMP)
+	@$(BIN)/python scripts/advisories.py $(FROM)
 
 bench: $(STAMP) $(PEERS)/.installed
 	$(BIN)/python -m benchmarks

@@ -26,14 +26,15 @@ def command(shell: str) -> None:
 
     The names of topics, handlers and events come from the pipeline file of the folder, or from that of `-f`.
     """
-    from click.shell_completion import get_completion_class
+    from click.shell_completion import ShellComplete, get_completion_class
 
     from orchestrator.cli.main import cli
 
     made = get_completion_class(shell)
     if made is None:  # cannot be: click has these three
         raise KpipeError(f"no completion for {shell}")
-    present.data(made(cli, {}, "kpipe", VARIABLE).source().rstrip())
+    # Its own `source` starts the bash that it finds on the PATH, to ask for its version.
+    present.data(ShellComplete.source(made(cli, {}, "kpipe", VARIABLE)).rstrip())
 
 
 class Names(click.types.StringParamType):

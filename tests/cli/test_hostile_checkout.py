@@ -73,8 +73,8 @@ def every_occasion(folder: Path, trap: Path) -> None:
         "core.fsmonitor", "core.pager", "core.sshCommand", "core.gitProxy", "core.askPass", "core.editor",
         "core.alternateRefsCommand", "pager.show", "pager.cat-file", "diff.external", "diff.trap.textconv",
         "diff.trap.command", "filter.trap.smudge", "filter.trap.process", "gpg.program", "credential.helper",
-        "alias.show", "alias.cat-file", "remote.origin.uploadpack", "uploadpack.packObjectsHook", "interactive.diffFilter",
-        "sequence.editor", "merge.trap.driver", "browser.trap.cmd", "man.trap.cmd", "ssh.variant",
+        "alias.show", "alias.cat-file", "remote.origin.uploadpack", "uploadpack.packObjectsHook",
+        "interactive.diffFilter", "sequence.editor", "merge.trap.driver", "browser.trap.cmd", "man.trap.cmd",
     ):  # fmt: skip
         git(folder, "config", name, str(trap))
     git(folder, "config", "core.hooksPath", str(folder / "hooks"))
@@ -236,5 +236,3 @@ def test_the_traps_are_real(checkout: Path, trap: Path, tmp_path: Path) -> None:
     git(folder, "config", "remote.origin.uploadpack", str(trap))
     subprocess.run(["git", "show", "HEAD~1:schemas/order.json"], cwd=folder, capture_output=True, check=False)
     assert "trap" in sprung(trap)
-
-

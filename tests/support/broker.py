@@ -33,7 +33,12 @@ def tied(spec: LaunchSpec, printed: Path) -> Iterator[subprocess.Popen[bytes]]:
     argv = [sys.executable, str(ROOT / "tests" / "support" / "tied.py"), *spec.argv]
     with printed.open("wb") as out:
         child = subprocess.Popen(
-            argv, cwd=spec.cwd, env=dict(spec.env), stdin=subprocess.PIPE, stdout=out, stderr=subprocess.STDOUT,
+            argv,
+            cwd=spec.cwd,
+            env=dict(spec.env),
+            stdin=subprocess.PIPE,
+            stdout=out,
+            stderr=subprocess.STDOUT,
             umask=spec.umask,
         )
     try:
