@@ -12,6 +12,7 @@ from orchestrator.brokers.distribution import Kafka
 from orchestrator.brokers.java import Java
 from orchestrator.brokers.process import mark
 from orchestrator.brokers.settings import LOGS
+from orchestrator.environment import small
 from orchestrator.errors import BrokerError
 
 #: Kafka's own variable for the heap; its scripts default to 1 GB.
@@ -27,6 +28,8 @@ _TUNING = (
     "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:MetaspaceSize=96m", "-XX:-UsePerfData",
     "-XX:+ExitOnOutOfMemoryError", f"-XX:ErrorFile={LOGS}/broker-crash.log", "-Djava.awt.headless=true",
 )  # fmt: skip
+#: By these a user tells every Java on the machine how to run.
+_JAVA = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS")
 _LOGGING = "-Dlog4j2.configurationFile=log4j2.properties"
 
 
@@ -62,11 +65,12 @@ def class_path(kafka: Kafka) -> str:
 
 
 def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The caller's environment, in a locale whose file names may have any letter.
+    """What Java needs of the caller's environment, in a locale whose file names may have any letter.
 
     Java takes the encoding of paths from the locale: with LC_ALL=C it can't open a folder named "büro".
     """
-    return dict(environ) if sys.platform == "darwin" else {**environ, "LC_ALL": "C.UTF-8"}
+    kept = small(environ, _JAVA)
+    return kept if sys.platform == "darwin" else {**kept, "LC_ALL": "C.UTF-8"}
 
 
 def _newer(major: int) -> tuple[str, ...]:

@@ -30,7 +30,8 @@ _LINES_KEPT = 40
 #: The user's own options for Maven and its JVM: proxies, certificates, another settings.xml. Variables that move
 #: Maven's folder (MAVEN_BASEDIR) or change its command line (MAVEN_CONFIG, MAVEN_DEBUG_OPTS) are not among them.
 _OPTIONS = (
-    "MAVEN_OPTS", "MAVEN_ARGS", "MAVEN_SKIP_RC", "JAVACMD", "JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", *PROXIES,
+    "MAVEN_OPTS", "MAVEN_ARGS", "MAVEN_SKIP_RC", "JAVACMD", "JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS",
+    "_JAVA_OPTIONS", *PROXIES,
 )  # fmt: skip
 #: `${env.NAME}`, and a profile that a variable activates.
 _VARIABLE = re.compile(r"\benv\.(\w+)")
