@@ -95,6 +95,7 @@ def main() -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
     LIBRDKAFKA_LOG.addFilter(Calm())
     report = Report(_fd("KPIPE_STATUS_FD"))
+    os.register_at_fork(after_in_child=report.let_go)
     try:
         worker = Worker(read_config(), report)
     except FindingsError as e:

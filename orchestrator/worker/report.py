@@ -28,6 +28,12 @@ class Report:
         if fd is not None:
             os.set_blocking(fd, False)
 
+    def let_go(self) -> None:
+        """Close the pipe: in a process that a handler has forked off the worker."""
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
+
     def ready(self, partitions: Sequence[TopicPartition]) -> None:
         self._say({"type": "ready", "partitions": [list(tp) for tp in partitions]})
 

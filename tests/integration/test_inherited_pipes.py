@@ -26,6 +26,18 @@ import os
 def handle(event): ...
 os.system("ls -l /proc/self/fd > fds; sleep 300 > /dev/null 2>&1 & echo $! > part; mv part pid")
 """
+#: The same without another program: `multiprocessing` forks like this.
+FORKING = """\
+import os, signal
+def handle(event): ...
+pid = os.fork()
+if pid == 0:
+    links = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
+    open("fds", "w").write("\\n".join(os.readlink(link) for link in links if os.path.lexists(link)))
+    open("part", "w").write(str(os.getpid()))
+    os.rename("part", "pid")
+    while True: signal.pause()
+"""
 PIPELINE = """\
 kpipe: 1
 pipeline: shop
@@ -42,10 +54,10 @@ def inode(fd: int) -> str:
 
 
 @contextlib.contextmanager
-def worker(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], int, set[str]]]:
+def worker(folder: Path, module: str) -> Iterator[tuple[subprocess.Popen[bytes], int, set[str]]]:
     """A worker as the supervisor starts it; the reading end of its status pipe, and the inodes of both its pipes."""
     (folder / "pipeline.yaml").write_text(PIPELINE)
-    (folder / "pay.py").write_text(MODULE)
+    (folder / "pay.py").write_text(module)
     pipeline = load([folder / "pipeline.yaml"], os.environ).pipeline
     assert pipeline is not None
     document = {
@@ -71,16 +83,17 @@ def worker(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], int, set[str
         os.close(status)
 
 
-def test_a_shell_of_a_handler_holds_no_pipe_of_the_worker(tmp_path: Path) -> None:
-    with worker(tmp_path) as (child, status, numbers):
-        wait_until("the shell has looked", (tmp_path / "pid").exists)
+@pytest.mark.parametrize("module", [MODULE, FORKING], ids=["a shell", "a fork"])
+def test_what_a_handler_starts_holds_no_pipe_of_the_worker(tmp_path: Path, module: str) -> None:
+    with worker(tmp_path, module) as (child, status, numbers):
+        wait_until("it has looked", (tmp_path / "pid").exists)
         pid = int((tmp_path / "pid").read_text())
         try:
             held = set(re.findall(r"pipe:\[(\d+)\]", (tmp_path / "fds").read_text()))
             assert not held & numbers
             child.kill()
             assert ended(status, 20.0), "the status pipe is still open, though its worker is gone"
-            os.kill(pid, 0)  # the shell's child lives on: it was not its end that closed the pipe
+            os.kill(pid, 0)  # what it has started lives on: it was not its end that closed the pipe
         finally:
             os.kill(pid, signal.SIGKILL)
 
