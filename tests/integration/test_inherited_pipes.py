@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.config import load
+from orchestrator.config.building import portable
 from orchestrator.supervisor.loop import Supervisor
 from tests.support.supervised import Heard, spec, supervise, until, wait_until
 
@@ -60,9 +61,7 @@ def worker(folder: Path, module: str) -> Iterator[tuple[subprocess.Popen[bytes],
     (folder / "pay.py").write_text(module)
     pipeline = load([folder / "pipeline.yaml"], os.environ).pipeline
     assert pipeline is not None
-    document = {
-        "tree": pipeline.tree, "base": str(folder), "bootstrap": "127.0.0.1:1", "handler": "pay", "slot": 0
-    }  # fmt: skip
+    document = {"pipeline": portable(pipeline), "bootstrap": "127.0.0.1:1", "handler": "pay", "slot": 0}
     config, writing = os.pipe()
     status, reporting = os.pipe()
     child = subprocess.Popen(
