@@ -58,6 +58,8 @@ CODES: Mapping[str, str] = MappingProxyType(
         "bootstrap": "an address that is none",
         "narrow-client": "a client's limit below what a topic takes (warning)",
         "owned-property": "a property of Kafka's clients that kpipe sets itself",
+        "unsafe-property": "a property of Kafka's clients that runs code, and that your environment does not allow",
+        "insecure": "a login or its data that others can read, or a server that nobody checks (warning)",
         "timing": "times that cannot work together",
         # Smoke files
         "step-kind": "a step, or a part of one, that is not exactly one of its kinds",

@@ -24,8 +24,17 @@ class Document:
     means can run on the rest. Whatever text goes into a finding passes through `shown`.
     """
 
-    def __init__(self, tree: dict[str, Any], root: MapNode | None, file: str, grammar: Grammar = PIPELINE) -> None:
+    def __init__(
+        self,
+        tree: dict[str, Any],
+        root: MapNode | None,
+        file: str,
+        grammar: Grammar = PIPELINE,
+        allowed: frozenset[str] = frozenset(),
+    ) -> None:
         self.tree = tree
+        #: The guarded properties that the user's environment allows.
+        self.allowed = allowed
         self.root = root
         self.file = file
         self.grammar = grammar

@@ -10,6 +10,7 @@ from typing import Literal
 from orchestrator.config import grammar
 from orchestrator.config.building import checked
 from orchestrator.config.document import Document
+from orchestrator.config.guarded import allowed_properties
 from orchestrator.config.interpolate import interpolate
 from orchestrator.config.model import Pipeline
 from orchestrator.config.nodes import MapNode, Mark
@@ -53,7 +54,8 @@ def load(files: Sequence[Path], environ: Mapping[str, str]) -> Loaded:
         merged = merge(merged, root)
     merged, found = interpolate(merged, environ)
     findings += found
-    doc = Document(plain(merged, grammar.branches(grammar.schema())), merged, str(files[0]))
+    tree = plain(merged, grammar.branches(grammar.schema()))
+    doc = Document(tree, merged, str(files[0]), allowed=allowed_properties(environ))
     pipeline = checked(doc, files[0].absolute().parent, read=True)
     findings += _without_echoes(doc.findings, findings)
     failed = any(finding.severity == "error" for finding in findings)

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from orchestrator.config.model import KafkaSettings
-from orchestrator.config.owned import ALIASES, OWNED
+from orchestrator.config.owned import OWNED, canonical
 
 ClientKind = Literal["consumer", "producer", "admin"]
 
@@ -129,5 +129,5 @@ def denser(settings: KafkaSettings) -> dict[str, str]:
 
 
 def _canonical(properties: Mapping[str, str]) -> dict[str, str]:
-    """Aliases under their first name: librdkafka would apply whichever of the two comes last."""
-    return {ALIASES.get(name, name): value for name, value in properties.items()}
+    """Under their first names: of two names of one property librdkafka would apply the one that comes last."""
+    return {canonical(name): value for name, value in properties.items()}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from orchestrator.config.checks import (
+    access,
     dlqs,
     events,
     files,
@@ -31,7 +32,7 @@ def check_meaning(doc: Document, base: Path, *, read: bool) -> None:
     `read`: the schemas and the examples are read and checked, too. Nothing else here looks at a file.
     """
     facts = gather(doc, base)
-    for module in (names, topics, dlqs, events, handlers, kinds, services, kafka, timings, flow):
+    for module in (names, topics, dlqs, events, handlers, kinds, services, kafka, access, timings, flow):
         module.check(facts)
     if read:
         files.check(facts)

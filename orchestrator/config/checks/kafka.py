@@ -1,4 +1,4 @@
-"""Settings of the Kafka clients: the cluster's address, and properties that are kpipe's own."""
+"""Settings of the Kafka clients: the cluster's address, properties that are kpipe's own, and those that run code."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import re
 from orchestrator.config import units
 from orchestrator.config.checks.facts import Facts
 from orchestrator.config.clients import narrower
-from orchestrator.config.owned import owned_reason
+from orchestrator.config.guarded import ALLOW, guarded_reason
+from orchestrator.config.owned import canonical, owned_reason
 from orchestrator.config.topics import config_text, record_limit
 
 KINDS = ("client", "consumer", "producer", "admin")
@@ -46,12 +47,22 @@ def _is_server(text: str) -> bool:
 
 def _check_property(facts: Facts, kind: str, name: str, value: str) -> None:
     path = ("kafka", kind, name)
-    reason = "it takes a function, not a value" if name.endswith("_cb") or name == "logger" else owned_reason(name)
-    if reason is not None:
-        facts.doc.find("owned-property", path, f"kpipe sets `{name}` itself: {reason}", "remove it", key=True)
+    owned, guarded = owned_reason(name), _guarded(facts, name, value)
+    if owned is not None:
+        facts.doc.find("owned-property", path, f"kpipe sets `{name}` itself: {owned}", "remove it", key=True)
+    elif guarded is not None:
+        hint = f"remove it; or trust this file, and say so in your own environment: {ALLOW}={name.strip().lower()}"
+        facts.doc.find("unsafe-property", path, f"`{name}` {guarded}", hint, key=True)
     elif name.endswith(".ms") and not _NUMBER.fullmatch(value):
         message = f"`{name}` is a property of librdkafka and has to be a number, got {facts.shown(value)}"
         facts.doc.find("unit", path, message, _milliseconds(value) if value == facts.doc.shown(value) else "")
+
+
+def _guarded(facts: Facts, name: str, value: str) -> str | None:
+    """Why the property is refused. A tree without its nodes comes from the process that read the files and asked."""
+    if facts.doc.root is None or canonical(name) in facts.doc.allowed:
+        return None
+    return guarded_reason(name, value)
 
 
 def _milliseconds(text: str) -> str:
