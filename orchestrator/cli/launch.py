@@ -17,6 +17,7 @@ from orchestrator.cli.publishing import Publishing
 from orchestrator.cli.shared import did_you_mean
 from orchestrator.config import portable
 from orchestrator.config.model import NO_DLQ, Handler, Pipeline
+from orchestrator.environment import PROXIES, small
 from orchestrator.errors import HandlerError, UsageError
 from orchestrator.supervisor import ports
 from orchestrator.supervisor.ending import GROUND
@@ -146,8 +147,8 @@ def _service(handler: Handler, around: Surroundings, name: str, slot: int, stage
 
 
 def _environment(handler: Handler, around: Surroundings) -> dict[str, str]:
-    """Ours, what `orchestrator.Publisher` looks for, and the handler's own `env` on top."""
-    env = dict(around.environ)
+    """What it gets of ours, what `orchestrator.Publisher` looks for, and the handler's own `env` on top."""
+    env = _inherited(handler, around.environ)
     if around.control is not None:
         env["KPIPE_CONTROL_SOCKET"] = str(around.control)
     if sys.prefix != sys.base_prefix:
@@ -161,6 +162,14 @@ def _environment(handler: Handler, around: Surroundings) -> dict[str, str]:
         "KPIPE_HANDLER": handler.name,
         **handler.env,
     }
+
+
+def _inherited(handler: Handler, environ: Mapping[str, str]) -> dict[str, str]:
+    """The part of our environment that the handler's process gets."""
+    if handler.inherit_env is True:
+        return dict(environ)
+    proxies = PROXIES if handler.kind == "http" else ()
+    return small(environ, (*(handler.inherit_env or ()), *proxies))
 
 
 def _argv(handler: Handler) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from orchestrator.config import portable
 from orchestrator.config.model import Handler, Pipeline
+from orchestrator.environment import small
 from orchestrator.supervisor.ending import GROUND
 from orchestrator.supervisor.spec import ChildSpec, Probe
 
@@ -72,7 +73,7 @@ class Publishing:
         }
         port = self._socket.getsockname()[1]
         return ChildSpec(
-            NAME, _GATE, pipeline.base, environ, config=json.dumps(config).encode(), probe=Probe(port, "/"),
+            NAME, _GATE, pipeline.base, small(environ), config=json.dumps(config).encode(), probe=Probe(port, "/"),
             stage=GROUND, stop_timeout=10.0, inherit={LISTEN_FD: self._socket.fileno()},
         )  # fmt: skip
 

@@ -70,7 +70,7 @@ class Stage:
         self._control = self._report = -1
         try:
             overlay = self.folder / "smoke-overlay.yaml"
-            overlay.write_text(json.dumps(_overlay(pipeline, bootstrap)), "utf-8")
+            overlay.write_text(json.dumps(_overlay(pipeline, bootstrap) | _env(pipeline, env)), "utf-8")
             self._files = tuple(path.absolute() for path in (*files, overlay))
             self._environ = {**os.environ, **env, "KPIPE_STATE_DIR": str(self.state_dir)}
             loaded = load(self._files, self._environ)
@@ -195,6 +195,13 @@ def _overlay(pipeline: Pipeline, bootstrap: str) -> dict[str, Any]:
             kafka[kind] = dict.fromkeys(secret)  # null: as if the file did not say it
     topics = {topic.name: _single(topic.configs) for topic in pipeline.topics.values() if topic.replication > 1}
     return {"kafka": kafka, "topics": topics, "handlers": handlers}
+
+
+def _env(pipeline: Pipeline, env: Mapping[str, str]) -> dict[str, Any]:
+    """The smoke files' `env` for every handler, below what the pipeline file itself says."""
+    own = pipeline.tree.get("defaults", {}).get("handler", {}).get("env", {})
+    more = {name: value.replace("$", "$$") for name, value in env.items() if name not in own}
+    return {"defaults": {"handler": {"env": more}}} if more else {}
 
 
 def _single(configs: Mapping[str, str]) -> dict[str, Any]:

@@ -53,6 +53,7 @@ CODES: Mapping[str, str] = MappingProxyType(
         "port": "a port that is used twice",
         "command": "a command that cannot be split into words",
         "env": "an environment variable that kpipe sets itself",
+        "process-list": "a `${…}` in the words of a command, which others on the machine can read (warning)",
         "event-name": "an event with the name of a topic that it does not go to",
         # Kafka and time
         "bootstrap": "an address that is none",

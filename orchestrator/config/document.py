@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 from orchestrator.config.grammar import PIPELINE, Grammar
-from orchestrator.config.nodes import MapNode, Mark, Node, Path, child, scalars
+from orchestrator.config.nodes import MapNode, Mark, Node, Path, Scalar, child, scalars
 from orchestrator.config.wording import clipped
 from orchestrator.records import Finding
 
@@ -75,6 +75,13 @@ class Document:
             mark = node.entries[step].key if isinstance(node, MapNode) and isinstance(step, str) else inner.mark
             node = inner
         return mark if key else node.mark
+
+    def has_reference(self, path: Path) -> bool:
+        """Whether the value at `path` holds a `${…}`; not known of a tree without its nodes."""
+        node: Node | None = self.root
+        for step in path:
+            node = None if node is None else child(node, step)
+        return isinstance(node, Scalar) and node.interpolated
 
     def shown(self, value: object) -> str:
         """`value` as it may be printed: what came from the environment or a file appears as it was written.

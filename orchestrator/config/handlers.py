@@ -79,6 +79,7 @@ def _handler(tree: Mapping[str, Any], name: str, own: Mapping[str, Any]) -> Hand
         restart=options["restart"],
         stop_timeout=units.seconds(options["stop-timeout"]),
         env={key: config_text(value) for key, value in options["env"].items()},
+        inherit_env=tuple(named) if isinstance(named := options["inherit-env"], list) else named,
         essential=options["essential"],
         headers={key: config_text(value) for key, value in own.get("headers", {}).items()},
         health=own.get("health"),
@@ -114,6 +115,7 @@ def _built_in() -> dict[str, Any]:
         "strikes",
     )
     return {name: grammar.default("defaults", "handler", name) for name in names} | {
+        "inherit-env": False,
         "retry": {},
         "dedup": {},
         "breaker": {},

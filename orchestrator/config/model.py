@@ -113,7 +113,8 @@ class Handler:
     """One handler. `target` is `module:function`, an argv tuple, a URL or a command, by `kind`.
 
     `dlq` is the DLQ that takes what the handler gives up on: a topic's name, `NO_DLQ`, or None, which means the
-    source topic's own DLQ. `group` is the consumer group's full name. `memory` is in bytes.
+    source topic's own DLQ. `group` is the consumer group's full name. `memory` is in bytes. `inherit_env` is True for
+    kpipe's whole environment, else names the variables of it that the handler gets.
     """
 
     name: str
@@ -139,6 +140,7 @@ class Handler:
     restart: bool = True
     stop_timeout: float = 30.0
     env: Mapping[str, str] = field(repr=False, default_factory=dict)
+    inherit_env: bool | tuple[str, ...] = False
     essential: bool = False
     headers: Mapping[str, str] = field(repr=False, default_factory=dict)
     health: str | None = None

@@ -16,6 +16,7 @@ from typing import Any
 from orchestrator.config import units
 from orchestrator.config.document import Document
 from orchestrator.config.grammar import SMOKE
+from orchestrator.config.guarded import ALLOW
 from orchestrator.config.model import Pipeline
 from orchestrator.config.nodes import Mark
 from orchestrator.config.nodes import Path as Place
@@ -131,6 +132,9 @@ class _Checks:
         self._check = check
 
     def run(self) -> None:
+        if ALLOW in self._doc.section("env"):
+            hint = "set it in your own environment, if you trust the pipeline file"
+            self._doc.find("env", ("env", ALLOW), f"`{ALLOW}` is the user's to say, not a file's", hint, key=True)
         for name, scenario in self._doc.section("scenarios").items():
             if not isinstance(scenario, dict) or not isinstance(scenario.get("steps"), list):
                 continue

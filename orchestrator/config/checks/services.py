@@ -5,7 +5,9 @@ from __future__ import annotations
 import shlex
 
 from orchestrator.config.checks.facts import Facts
+from orchestrator.config.document import dotted
 from orchestrator.config.handlers import layered
+from orchestrator.config.nodes import Path
 
 #: What kpipe itself tells its children through the environment.
 RESERVED = frozenset(
@@ -30,6 +32,7 @@ def check(facts: Facts) -> None:
     ports: dict[int, str] = {}
     for name, own in facts.handlers.items():
         _check_command(facts, name)
+        _check_words(facts, name)
         if "port" in own and "service" in own:
             _check_port(facts, name, ports)
     _check_env(facts, "defaults", "handler")
@@ -52,6 +55,19 @@ def _check_command(facts: Facts, name: str) -> None:
             facts.doc.find("command", path, f"handlers.{name}.service: the command has no program")
 
 
+def _check_words(facts: Facts, name: str) -> None:
+    """Everybody on this machine can list processes with their arguments; their environment only their user can read."""
+    words: list[Path] = [
+        ("handlers", name, "exec", index) for index in range(len(facts.doc.get("handlers", name, "exec") or ()))
+    ]
+    words += [("handlers", name, "service"), ("handlers", name, "interpreter")]
+    for path in words:
+        if facts.doc.has_reference(path):
+            message = "the words of a command are in the list of processes, which everybody on this machine can read"
+            hint = "give a secret to the program as a variable under `env`"
+            facts.doc.warn("process-list", path, f"{dotted(path)}: {message}", hint)
+
+
 def _check_port(facts: Facts, name: str, ports: dict[int, str]) -> None:
     port = facts.doc.get("handlers", name, "port")
     path = ("handlers", name, "port")
@@ -69,3 +85,8 @@ def _check_env(facts: Facts, section: str, name: str) -> None:
         if variable in RESERVED:
             path = (section, name, "env", variable)
             facts.doc.find("env", path, f"kpipe sets `{variable}` itself", "choose another name", key=True)
+    named = facts.doc.get(section, name, "inherit-env")
+    for index, variable in enumerate(named if isinstance(named, list) else ()):
+        if variable in RESERVED:
+            place = (section, name, "inherit-env", index)
+            facts.doc.find("env", place, f"kpipe sets `{variable}` itself", "remove it: the handler gets kpipe's value")

@@ -73,7 +73,7 @@ def test_whatever_handlers_have_by_default_they_can_say_themselves() -> None:
 def test_a_service_refuses_exactly_what_is_for_streams() -> None:
     refused = grammar.schema()["$defs"]["handler"]["then"]["properties"].keys()
     fits = {"python", "exec", "http", "service", "produces", "port", "ready", "replicas", "restart", "stop-timeout"}
-    fits |= {"env", "essential", "memory", "interpreter", "headers", "health"}
+    fits |= {"env", "inherit-env", "essential", "memory", "interpreter", "headers", "health"}
     assert properties(*HANDLER).keys() - refused == fits
 
 
