@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from orchestrator.brokers.model import BrokerKind, BrokerState, BrokerStatus, Ping
 from orchestrator.errors import BrokerError, UsageError
+from orchestrator.outside import shown
 
 
 class ExternalBroker:
@@ -19,14 +20,14 @@ class ExternalBroker:
         """Its address, when it answers. Raises `BrokerError` when it does not."""
         if not self._ping(self._bootstrap):
             raise BrokerError(
-                f"no Kafka answers at {self._bootstrap} (kafka.bootstrap)",
+                f"no Kafka answers at {shown(self._bootstrap)} (kafka.bootstrap)",
                 "kpipe does not start a Kafka that the pipeline file names; an empty kafka.bootstrap means a local one",
             )
         return self._bootstrap
 
     def stop(self, timeout: float = 0.0) -> bool:
         raise UsageError(
-            f"kafka.bootstrap names the Kafka at {self._bootstrap}: kpipe did not start it and does not stop it"
+            f"kafka.bootstrap names the Kafka at {shown(self._bootstrap)}: kpipe did not start it and does not stop it"
         )
 
     def status(self) -> BrokerStatus:

@@ -13,6 +13,7 @@ import click
 from orchestrator.cli import present
 from orchestrator.cli.context import App
 from orchestrator.errors import EXIT_BROKER, EXIT_OK, UsageError
+from orchestrator.outside import shown
 
 if TYPE_CHECKING:
     from orchestrator.brokers import BrokerStatus, DockerBroker, ExternalBroker, LocalBroker
@@ -50,8 +51,8 @@ def start(app: App, kafka: str | None, timeout: float) -> int:
     if app.json:
         present.json_line(_as_json(broker.status()))
     else:
-        present.data(address)
-        present.say(f"Kafka {'already runs' if running else 'runs'} at {address}; next: `kpipe topics sync`")
+        present.data(shown(address))
+        present.say(f"Kafka {'already runs' if running else 'runs'} at {shown(address)}; next: `kpipe topics sync`")
     return EXIT_OK
 
 
@@ -78,9 +79,9 @@ def status(app: App, kafka: str | None) -> int:
     if app.json:
         present.json_line(_as_json(found))
     else:
-        shown = {name: value for name, value in _as_json(found).items() if value is not None}
-        width = max(map(len, shown))
-        for name, value in shown.items():
+        known = {name: value for name, value in _as_json(found).items() if value is not None}
+        width = max(map(len, known))
+        for name, value in known.items():
             present.data(f"{name.replace('_', ' '):<{width}}  {present.safe(str(value))}")
     return EXIT_OK if found.state == "running" else EXIT_BROKER
 
@@ -129,7 +130,7 @@ def _broker(app: App, kind: str | None) -> LocalBroker | DockerBroker | External
     ping = partial(_ping, settings)
     if settings.bootstrap and kind is not None:
         raise UsageError(
-            f"--kafka {kind} and kafka.bootstrap ({settings.bootstrap}) contradict each other",
+            f"--kafka {kind} and kafka.bootstrap ({shown(settings.bootstrap)}) contradict each other",
             "leave kafka.bootstrap empty for a Kafka that kpipe runs",
         )
     if settings.bootstrap:
@@ -176,4 +177,5 @@ def _steps() -> Any:
 
 
 def _as_json(status: BrokerStatus) -> dict[str, object]:
-    return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(status).items()}
+    values = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(status).items()}
+    return {name: shown(value) if isinstance(value, str) else value for name, value in values.items()}

@@ -21,6 +21,7 @@ from orchestrator.cli.context import App
 from orchestrator.cli.running import running, state_dir
 from orchestrator.config.model import KafkaSettings, Pipeline
 from orchestrator.errors import BrokerError, KpipeError, UsageError
+from orchestrator.outside import shown
 
 State = Literal["ok", "warning", "problem"]
 
@@ -88,7 +89,7 @@ def broker(app: App, pipeline: Pipeline | None) -> Check:
         return Check("broker", "ok", "none runs; `kpipe up` starts one")
     why = _no_answer(settings, address)
     if why is None:
-        return Check("broker", "ok", f"Kafka answers at {address}")
+        return Check("broker", "ok", f"Kafka answers at {shown(address)}")
     if settings.bootstrap:
         return Check("broker", "problem", why.message, why.hint)
     return Check("broker", "problem", why.message, "`kpipe broker stop`, then `kpipe up` or `kpipe broker start`")

@@ -11,6 +11,7 @@ import click
 
 from orchestrator.cli import present
 from orchestrator.cli.context import App
+from orchestrator.outside import shown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,7 +71,7 @@ def _wipe(pipeline: Pipeline) -> None:
 
     wipe(pipeline, os.environ, ping)
     if pipeline.kafka.bootstrap:
-        present.say(f"deleted the logs; the cluster at {pipeline.kafka.bootstrap} keeps its topics and groups")
+        present.say(f"deleted the logs; the cluster at {shown(pipeline.kafka.bootstrap)} keeps its topics and groups")
     else:
         present.say("deleted Kafka's data, the logs and everything else in .kpipe")
 

@@ -10,6 +10,7 @@ import click
 from orchestrator.cli import present
 from orchestrator.cli.context import App
 from orchestrator.errors import UsageError
+from orchestrator.outside import shown
 
 if TYPE_CHECKING:
     from orchestrator.config.model import Handler, Pipeline
@@ -83,6 +84,20 @@ def edges(pipeline: Pipeline) -> list[Edge]:
     return list(dict.fromkeys(found))
 
 
+def labels(pipeline: Pipeline) -> dict[str, str]:
+    """How each topic may be shown: a DLQ whose name comes from outside of the file, as the file says it."""
+    return {name: shown(topic.name) for name, topic in pipeline.topics.items()}
+
+
+def _labelled(pipeline: Pipeline) -> list[Edge]:
+    """Every arrow, with the topic as it may be shown."""
+    label = labels(pipeline)
+    return [
+        Edge(label[source], target, kind) if kind == "consumes" else Edge(source, label[target], kind)
+        for source, target, kind in edges(pipeline)
+    ]
+
+
 def _dlqs(pipeline: Pipeline, handler: Handler) -> list[str]:
     """The DLQs that this handler writes to: for what it gives up on, and as the first handler of a topic in the file
     also for events that break the topic's contract."""
@@ -95,7 +110,7 @@ def _dlqs(pipeline: Pipeline, handler: Handler) -> list[str]:
 
 
 def _text(pipeline: Pipeline, live: Live) -> Iterator[str]:
-    arrows = edges(pipeline)
+    arrows = _labelled(pipeline)
     for handler in pipeline.handlers.values():
         now = f"  {_live_text(live[handler.name])}" if handler.name in live else ""
         yield present.paint(handler.name, "bold") + present.paint(f"  {handler.kind}", "dim") + now
@@ -114,6 +129,7 @@ def _listed(arrow: str, topics: list[str]) -> Iterator[str]:
 
 def _mermaid(pipeline: Pipeline, live: Live) -> Iterator[str]:
     """A flowchart (https://mermaid.js.org/syntax/flowchart.html): handlers are boxes, topics are rounded."""
+    label = labels(pipeline)
     topics = {name: f"t{number}" for number, name in enumerate(pipeline.topics)}
     handlers = {name: f"h{number}" for number, name in enumerate(pipeline.handlers)}
     yield "flowchart LR"
@@ -121,7 +137,7 @@ def _mermaid(pipeline: Pipeline, live: Live) -> Iterator[str]:
         now = f"<br>{_live_text(live[name])}" if name in live else ""
         yield f'  {node}["{name}{now}"]'
     for name, node in topics.items():
-        yield f'  {node}(["{name}"])' + (":::dlq" if pipeline.topics[name].is_dlq else "")
+        yield f'  {node}(["{label[name]}"])' + (":::dlq" if pipeline.topics[name].is_dlq else "")
     for edge in edges(pipeline):
         nodes = (topics, handlers) if edge.kind == "consumes" else (handlers, topics)
         arrow = "-.->" if edge.kind == "dead-letters" else "-->"
@@ -130,6 +146,7 @@ def _mermaid(pipeline: Pipeline, live: Live) -> Iterator[str]:
 
 
 def _as_json(pipeline: Pipeline, live: Live) -> dict[str, object]:
+    label = labels(pipeline)
     return {
         "handlers": [
             {
@@ -139,6 +156,8 @@ def _as_json(pipeline: Pipeline, live: Live) -> dict[str, object]:
             }
             for handler in pipeline.handlers.values()
         ],
-        "topics": [{"name": topic.name, "is_dlq": topic.is_dlq} for topic in pipeline.topics.values()],
-        "edges": [{"from": edge.source, "to": edge.target, "kind": edge.kind} for edge in edges(pipeline)],
+        "topics": [{"name": label[topic.name], "is_dlq": topic.is_dlq} for topic in pipeline.topics.values()],
+        "edges": [
+            {"from": label[edge.source], "to": label[edge.target], "kind": edge.kind} for edge in edges(pipeline)
+        ],
     }

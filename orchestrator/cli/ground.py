@@ -27,6 +27,7 @@ from orchestrator.brokers import (
 )
 from orchestrator.config.model import Pipeline
 from orchestrator.errors import EXIT_BROKER, BrokerError, UsageError
+from orchestrator.outside import shown
 from orchestrator.supervisor.background import in_background
 from orchestrator.supervisor.ending import GROUND
 from orchestrator.supervisor.loop import Supervisor
@@ -73,7 +74,7 @@ def ground_for(
     if pipeline.kafka.bootstrap:
         if kind is not None:
             raise UsageError(
-                f"--kafka {kind} and kafka.bootstrap ({pipeline.kafka.bootstrap}) contradict each other",
+                f"--kafka {kind} and kafka.bootstrap ({shown(pipeline.kafka.bootstrap)}) contradict each other",
                 "leave kafka.bootstrap empty for a Kafka that kpipe runs",
             )
         return ExternalGround(ExternalBroker(pipeline.kafka.bootstrap, ping))

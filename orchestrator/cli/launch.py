@@ -19,6 +19,7 @@ from orchestrator.config import portable
 from orchestrator.config.model import NO_DLQ, Handler, Pipeline
 from orchestrator.environment import PROXIES, small
 from orchestrator.errors import HandlerError, UsageError
+from orchestrator.outside import Outside, masked, shown
 from orchestrator.supervisor import ports
 from orchestrator.supervisor.ending import GROUND
 from orchestrator.supervisor.spec import ChildSpec, Probe
@@ -175,6 +176,8 @@ def _inherited(handler: Handler, environ: Mapping[str, str]) -> dict[str, str]:
 def _argv(handler: Handler) -> tuple[str, ...]:
     """The words of a service's command, as a shell would split them; `python` is the one that runs kpipe."""
     words = shlex.split(handler.target) if isinstance(handler.target, str) else list(handler.target)
+    if isinstance(handler.target, Outside):
+        words = [Outside(word, handler.target.written) for word in words]
     return (sys.executable if words[0] in _PYTHONS else words[0], *words[1:])
 
 
@@ -184,20 +187,21 @@ def _check_module(handler: Handler, argv: Sequence[str], base: Path, environ: Ma
         return
     if argv[1] == "-m" and len(argv) > 2 and not _has_module(argv[2], base, environ):
         raise HandlerError(
-            f"`{handler.name}` could not start: there is no module {argv[2]}",
+            f"`{handler.name}` could not start: there is no module {shown(argv[2])}",
             f"check the `service` of `{handler.name}`; modules are looked for in {base} first",
         )
     if argv[1].endswith(".py") and not (base / argv[1]).is_file():
-        raise HandlerError(f"`{handler.name}` could not start: there is no file {base / argv[1]}")
+        raise HandlerError(f"`{handler.name}` could not start: there is no file {shown(argv[1])}")
 
 
 def _check_function(handler: Handler, base: Path, environ: Mapping[str, str]) -> None:
     """The worker would say the same, but only when Kafka runs and the topics are made."""
-    module = str(handler.target).partition(":")[0]
+    target = handler.target if isinstance(handler.target, str) else ""
+    module = target.partition(":")[0]
     if not _has_module(module, base, environ):
         raise HandlerError(
-            f"`{handler.name}` could not start: there is no module {module}",
-            f"check `python: {handler.target}`; modules are looked for in {base} first",
+            f"`{handler.name}` could not start: there is no module {masked(module, [target])}",
+            f"check `python: {shown(target)}`; modules are looked for in {base} first",
         )
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from orchestrator.config.model import Handler, Pipeline
+from orchestrator.outside import shown
 from orchestrator.supervisor.facts import Fact
 from orchestrator.supervisor.lines import Line
 from orchestrator.supervisor.logs import Stream
@@ -21,7 +22,7 @@ def ready_text(
     width = max((len(h.name) for h in handlers if h.port), default=0)
     lines += [f"  {h.name:<{width}}  http://localhost:{h.port}" for h in handlers if h.port]
     lines += [
-        f"  Kafka answers at {bootstrap}; logs are in .kpipe/logs",
+        f"  Kafka answers at {shown(bootstrap)}; logs are in .kpipe/logs",
         f"next: {' · '.join(_next(pipeline, detached))}",
     ]
     return "\n".join(lines)

@@ -30,6 +30,7 @@ from orchestrator.cli.rereading import find_in_file, read_again
 from orchestrator.cli.voice import Voice
 from orchestrator.config.model import Handler, Pipeline
 from orchestrator.errors import EXIT_BROKER, EXIT_UNEXPECTED, BrokerError, HandlerError, KpipeError, UsageError
+from orchestrator.outside import shown
 from orchestrator.supervisor import facts, ports
 from orchestrator.supervisor.background import in_background
 from orchestrator.supervisor.control import serve, serve_port
@@ -313,7 +314,7 @@ class Session:
             self._fleet,
             self._supervisor,
             self._began,
-            lambda: {"pipeline": self._order.pipeline.name, "bootstrap": self._bootstrap},
+            lambda: {"pipeline": self._order.pipeline.name, "bootstrap": shown(self._bootstrap)},
             self._loop.time,
             self._renew,
         )

@@ -131,7 +131,8 @@ def _ground(app: App, pipeline: Pipeline, smoke: Smoke, bootstrap: str, running:
     if running:
         if smoke.env:
             raise UsageError("`env` of a smoke file cannot reach a pipeline that runs already", "leave out --running")
-        return Running(pipeline, ask_running(state_dir(app), "GET", "/v1/ps")["bootstrap"])
+        answer = ask_running(state_dir(app), "GET", "/v1/ps")
+        return Running(pipeline, pipeline.kafka.bootstrap or answer["bootstrap"])
     return Stage(app.files, pipeline, bootstrap, smoke.env)
 
 

@@ -6,8 +6,7 @@ process that gets it reads none of the files again: they may have changed, be ha
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,15 +18,23 @@ from orchestrator.config.model import KafkaSettings, Pipeline
 from orchestrator.config.shape import check_shape
 from orchestrator.config.topics import config_text, resolve_topics
 from orchestrator.errors import FindingsError
+from orchestrator.outside import Origin, origins_of
 
 
-def build(tree: Mapping[str, Any], base: Path, schemas: Mapping[str, Any] | None = None) -> Pipeline:
+def build(
+    tree: Mapping[str, Any],
+    base: Path,
+    schemas: Mapping[str, Any] | None = None,
+    outside: Iterable[Origin] = (),
+) -> Pipeline:
     """The pipeline of a merged, interpolated document (`Pipeline.tree`); `base` is where its paths begin.
 
-    Reads no file. Raises FindingsError; its findings have no positions and show no values, since some may be secrets.
+    `outside` are the origins of a tree that went through JSON. Reads no file.
+    Raises FindingsError; its findings have no positions and show no values, since some may be secrets.
     """
-    doc = Document(copy.deepcopy(dict(tree)), None, "pipeline.yaml")
-    pipeline = checked(doc, base, read=False)
+    plain: dict[str, Any] = _plain(tree)
+    doc = Document(plain, None, "pipeline.yaml")
+    pipeline = checked(doc, base, read=False, origins=[*origins_of(tree), *outside])
     if pipeline is None:
         raise FindingsError(doc.findings)
     return replace(pipeline, schemas=schemas)
@@ -35,20 +42,23 @@ def build(tree: Mapping[str, Any], base: Path, schemas: Mapping[str, Any] | None
 
 def portable(pipeline: Pipeline) -> dict[str, Any]:
     """The pipeline as JSON values, for another process. They may hold secrets."""
-    return {"tree": pipeline.tree, "base": str(pipeline.base), "schemas": pipeline.schemas}
+    outside = list(origins_of(pipeline.tree))
+    return {"tree": pipeline.tree, "base": str(pipeline.base), "schemas": pipeline.schemas, "outside": outside}
 
 
 def restored(document: Mapping[str, Any]) -> Pipeline:
     """The pipeline that `portable` was given. Raises FindingsError, and KeyError for another document."""
-    return build(document["tree"], Path(document["base"]), document["schemas"])
+    return build(document["tree"], Path(document["base"]), document["schemas"], document["outside"])
 
 
-def checked(doc: Document, base: Path, *, read: bool) -> Pipeline | None:
+def checked(doc: Document, base: Path, *, read: bool, origins: Iterable[Origin] = ()) -> Pipeline | None:
     """Checks all of the document, noting findings in it; the pipeline when none of them is an error.
 
-    `read`: with the schemas and examples that it names.
+    `read`: with the schemas and examples that it names. `origins` name the texts from outside in a document without
+    nodes.
     """
     check_shape(doc)
+    doc.mark_outside(origins)
     check_meaning(doc, base, read=read)
     if any(finding.severity == "error" for finding in doc.findings):
         return None
@@ -63,6 +73,15 @@ def checked(doc: Document, base: Path, *, read: bool) -> Pipeline | None:
         handlers=resolve_handlers(tree),
         tree=tree,
     )
+
+
+def _plain(value: Any) -> Any:
+    """A copy of plain values in which no text is from outside."""
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    return str(value) if isinstance(value, str) else value
 
 
 def _kafka(section: Mapping[str, Any]) -> KafkaSettings:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 from orchestrator.config.grammar import PIPELINE, Grammar
-from orchestrator.config.nodes import MapNode, Mark, Node, Path, Scalar, child, scalars
+from orchestrator.config.nodes import ListNode, MapNode, Mark, Node, Path, Scalar, child, scalars
 from orchestrator.config.wording import clipped
+from orchestrator.outside import Origin, Outside, set_origins, shown
 from orchestrator.records import Finding
 
 #: Comparing two words takes a tenth of a millisecond: enough of them for all that a person would read.
@@ -78,24 +79,48 @@ class Document:
 
     def has_reference(self, path: Path) -> bool:
         """Whether the value at `path` holds a `${…}`; not known of a tree without its nodes."""
+        scalar = self._scalar(path)
+        return scalar is not None and scalar.interpolated
+
+    def written(self, path: Path, value: object) -> str:
+        """`value`, which stands at `path`, as it may be printed: from outside it appears as the file says it."""
+        scalar = self._scalar(path)
+        if self.root is None:
+            return self.shown(value)
+        return str(value) if scalar is None or scalar.source is None else scalar.source
+
+    def shown(self, value: object) -> str:
+        """A value of the tree as it may be printed: what came from the environment or a file as it was written.
+
+        Of a tree without its nodes no more is shown than its names.
+        """
+        if not isinstance(value, str):
+            return self.figure(str(value))
+        text = shown(value)
+        return text if self.root is not None or text in self._names else "…"
+
+    def figure(self, text: str) -> str:
+        """As `shown`, for a number or a duration that was computed: one that equals a value from outside may be it."""
+        if self.root is None:
+            return "…"
+        return self._sources.get(text, text)
+
+    def mark_outside(self, origins: Iterable[Origin]) -> None:
+        """Let the texts of the tree that came from outside say so: the nodes know which, else `origins` do.
+
+        Not before the grammar was applied, because its validator takes plain texts only.
+        """
+        set_origins(self.tree, origins if self.root is None else _places(self.root))
+
+    def _scalar(self, path: Path) -> Scalar | None:
         node: Node | None = self.root
         for step in path:
             node = None if node is None else child(node, step)
-        return isinstance(node, Scalar) and node.interpolated
-
-    def shown(self, value: object) -> str:
-        """`value` as it may be printed: what came from the environment or a file appears as it was written.
-
-        Of a tree without its nodes that is not known, so nothing but its names is shown.
-        """
-        text = value if isinstance(value, str) else str(value)
-        if self.root is None:
-            return text if text in self._names else "…"
-        return self._sources.get(text, text)
+        return node if isinstance(node, Scalar) else None
 
     def suggestion(self, word: str, known: Iterable[str]) -> str:
         """`did you mean …?` when one of the known words is close, else nothing."""
-        candidates = [name for name in known if name not in self._sources]
+        candidates = [name for name in known if not isinstance(name, Outside)]
         self._compared += len(candidates)
         if self._compared > MAX_COMPARISONS:
             return ""
@@ -131,6 +156,19 @@ class Document:
     def refused(self, *path: str) -> bool:
         """Whether the value at `path`, or one that holds it, was taken out."""
         return any(path[:length] in self._refused for length in range(len(path) + 1))
+
+
+def _places(node: Node, path: Path = ()) -> Iterator[tuple[Path, str]]:
+    """Every scalar that was interpolated from outside: its place, and how it is written in the file."""
+    if isinstance(node, Scalar):
+        if node.source is not None:
+            yield path, node.source
+    elif isinstance(node, ListNode):
+        for index, item in enumerate(node.items):
+            yield from _places(item, (*path, index))
+    else:
+        for key, entry in node.entries.items():
+            yield from _places(entry.value, (*path, key))
 
 
 def _sources(root: MapNode) -> dict[str, str]:

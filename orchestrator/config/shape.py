@@ -35,7 +35,11 @@ class _Wrong:
 
     @property
     def got(self) -> str:
-        return described(self.value, self.doc.shown(self.value))
+        return described(self.value, self.shown)
+
+    @property
+    def shown(self) -> str:
+        return self.doc.written(self.path, self.value)
 
     def find(self, code: str, message: str, hint: str = "", *, path: Path | None = None, key: bool = False) -> None:
         place = self.path if path is None else path
@@ -86,7 +90,7 @@ def _other(wrong: _Wrong) -> None:
 def _type_hint(wrong: _Wrong) -> str:
     wanted = wrong.part.get("type")
     if "x-kpipe-unit" in wrong.part:
-        return unit_hint(wrong.part, wrong.value, wrong.doc.shown(wrong.value))
+        return unit_hint(wrong.part, wrong.value, wrong.shown)
     if wanted == "string" and isinstance(wrong.value, (int, float)):
         return "put it in quotes"
     if wanted == "integer" and isinstance(wrong.value, str) and re.fullmatch("[1-9][0-9]{0,8}", wrong.value):
@@ -94,7 +98,7 @@ def _type_hint(wrong: _Wrong) -> str:
     if wanted == "boolean" and str(wrong.value).lower() in ("yes", "on", "no", "off"):
         return f"write `{'true' if str(wrong.value).lower() in ('yes', 'on') else 'false'}`"
     if wanted == "array" and isinstance(wrong.value, str):
-        return f"write [{wrong.doc.shown(wrong.value)}]"
+        return f"write [{wrong.shown}]"
     return ""
 
 
@@ -123,7 +127,7 @@ def _const(wrong: _Wrong) -> None:
 
 def _enum(wrong: _Wrong) -> None:
     options = wrong.part["enum"]
-    hint = wrong.doc.suggestion(str(wrong.value), options) if wrong.doc.shown(wrong.value) == wrong.value else ""
+    hint = wrong.doc.suggestion(str(wrong.value), options) if wrong.shown == wrong.value else ""
     wrong.find("value", f"expected {either(options)}, got {wrong.got}", hint)
     wrong.refuse()
 
@@ -154,7 +158,9 @@ def _unique(wrong: _Wrong) -> None:
         text = json.dumps(item, sort_keys=True)
         if text in seen:
             place = (*wrong.path, index)
-            wrong.find("value", f"`{clipped(wrong.doc.shown(item))}` is in the list twice", "remove one", path=place)
+            wrong.find(
+                "value", f"`{clipped(wrong.doc.written(place, item))}` is in the list twice", "remove one", path=place
+            )
         seen.add(text)
 
 

@@ -27,6 +27,8 @@ _WHOLE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 
 def config_text(value: object) -> str:
     """A config's value as text, as YAML and Kafka write it."""
+    if isinstance(value, str):
+        return value
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -53,7 +53,7 @@ class ClusterAdmin(UsageAdmin):
         """Who answers: the cheapest question there is."""
         answer = self._all({"": self._client.describe_cluster(request_timeout=self._timeout)})[""]
         if isinstance(answer, KafkaError):
-            raise cannot_use(self._bootstrap, answer)
+            raise cannot_use(self._properties, answer)
         return ClusterInfo(answer.cluster_id or "", len(answer.nodes))
 
     def record_limit(self) -> int | None:

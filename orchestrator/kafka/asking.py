@@ -26,14 +26,13 @@ class Asking:
 
     def __init__(self, properties: Mapping[str, Any], *, timeout: float = 6.0) -> None:
         """`properties` come from `client_properties(settings, "admin", …)`. Raises UsageError for a wrong one."""
-        self._bootstrap = str(properties["bootstrap.servers"])
         self._timeout = timeout
         self._properties = properties
         self._last_error: KafkaError | None = None
         try:
             self._client = AdminClient({**properties, "error_cb": self._remember})
         except (KafkaException, TypeError, ValueError) as problem:
-            raise wrong_property(problem) from problem
+            raise wrong_property(problem, properties) from problem
 
     def _results(self, futures: Mapping[str, Future[Any]]) -> Results:
         return {
@@ -53,7 +52,7 @@ class Asking:
                 wait([future], timeout=_TICK)
                 self._client.poll(0)  # librdkafka's errors and its log are delivered here
                 if self._last_error is not None and self._last_error.code() in NOT_TRUSTED and not future.done():
-                    raise cannot_use(self._bootstrap, self._last_error)
+                    raise cannot_use(self._properties, self._last_error)
         self._client.poll(0)
         answers = {key: _answer(future) for key, future in futures.items()}
         for answer in answers.values():
@@ -64,7 +63,7 @@ class Asking:
 
     def _unreachable(self, error: KafkaError) -> BrokerError:
         """The reason behind a request that timed out is what the connections said meanwhile, if anything."""
-        return cannot_use(self._bootstrap, self._last_error or error)
+        return cannot_use(self._properties, self._last_error or error)
 
     def _remember(self, error: KafkaError) -> None:
         # "All brokers down" follows the reason why, and would hide it.

@@ -44,7 +44,7 @@ def commits(
     try:
         consumer = Consumer({**properties, "group.id": group, "error_cb": told.append})
     except (KafkaException, TypeError, ValueError) as problem:
-        raise wrong_property(problem) from problem
+        raise wrong_property(problem, properties) from problem
     try:
         found = _ask(consumer, properties, [RdPartition(*tp) for tp in partitions], time.monotonic() + timeout, told)
     except _GroupRefused:
@@ -81,7 +81,7 @@ def _ask(
         if error.code() in REFUSED:
             raise ForbiddenError(on_topics("DESCRIBE", [partition.topic for partition in wanted]))
         if time.monotonic() >= deadline or not _may_pass(error):
-            raise cannot_use(str(properties.get("bootstrap.servers", "")), error)
+            raise cannot_use(properties, error)
 
 
 class _GroupRefused(Exception):

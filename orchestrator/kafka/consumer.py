@@ -23,6 +23,7 @@ from orchestrator.errors import BrokerError, ForbiddenError
 from orchestrator.kafka.checked import checked
 from orchestrator.kafka.header_names import headers_of
 from orchestrator.kafka.refused import on_topics
+from orchestrator.outside import masked
 from orchestrator.records import Permission, Record, TopicPartition
 
 log = logging.getLogger("kpipe.consumer")
@@ -139,6 +140,7 @@ class GroupConsumer:
         self._told_at = time.monotonic()
         self.assignments_told = 0
         self._commit_failed: Callable[[Sequence[TopicPartition], str], None] = lambda tps, why: None
+        self._properties = properties
         self._group = str(properties.get("group.id", ""))
         strategy = str(properties.get("partition.assignment.strategy", "cooperative-sticky"))
         self._incremental = "cooperative" in strategy or properties.get("group.protocol") == "consumer"
@@ -146,9 +148,14 @@ class GroupConsumer:
             self._rd = Consumer({**properties, "on_commit": self._on_commit})
         except KafkaException as e:
             raise BrokerError(
-                f"the Kafka consumer refused its settings: {e.args[0].str()}", "see `kafka:` in the pipeline file"
+                f"the Kafka consumer refused its settings: {self._text(e.args[0])}",
+                "see `kafka:` in the pipeline file",
             ) from e
         self._rd.subscribe(list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
+
+    def _text(self, error: KafkaError) -> str:
+        """What librdkafka says, without what the pipeline file has from outside."""
+        return masked(error.str(), self._properties.values())
 
     def on_commit_failure(self, told: Callable[[Sequence[TopicPartition], str], None]) -> None:
         """Call `told` from within `poll` with the partitions of an asynchronous commit that failed, and why."""
@@ -175,7 +182,7 @@ class GroupConsumer:
         if error is None:
             return False
         if error.code() not in _ABSENT or message.topic() not in self._optional:
-            _sort_error(message, polled, self._group)
+            _sort_error(message, polled, self._group, self._properties)
         return True
 
     def pause(self, partitions: Sequence[TopicPartition]) -> None:
@@ -196,7 +203,7 @@ class GroupConsumer:
         try:
             checked(self._rd.seek, partition)
         except KafkaException as e:
-            log.info("%s[%d] is assigned anew at %d: %s", *tp, offset, e.args[0].str())
+            log.info("%s[%d] is assigned anew at %d: %s", *tp, offset, self._text(e.args[0]))
             if self._incremental:
                 self._rd.incremental_unassign([partition])
                 self._rd.incremental_assign([partition])
@@ -264,8 +271,8 @@ class GroupConsumer:
         except KafkaException as e:
             self.committing = False
             if wait:
-                raise BrokerError(f"the commit was refused: {e.args[0].str()}") from e
-            self._commit_failed([r.tp for r in requests], e.args[0].str())
+                raise BrokerError(f"the commit was refused: {self._text(e.args[0])}") from e
+            self._commit_failed([r.tp for r in requests], self._text(e.args[0]))
             return
         refused = [a for a in answers if a.error is not None]
         if refused:
@@ -357,7 +364,7 @@ class GroupConsumer:
         self.committing = False
         failed = [p for p in partitions if p.error is not None]
         if error is not None and error.code() != KafkaError._NO_OFFSET:
-            self._commit_failed(_ours(partitions), error.str())
+            self._commit_failed(_ours(partitions), self._text(error))
         elif failed:
             self._commit_failed(_ours(failed), str(failed[0].error))
 
@@ -370,11 +377,11 @@ class GroupConsumer:
             except KafkaException as e:
                 if time.monotonic() > deadline:
                     raise BrokerError(
-                        f"no answer about this group's offsets: {e.args[0].str()}",
+                        f"no answer about this group's offsets: {self._text(e.args[0])}",
                         "a transaction that Kafka forgot to end holds them back, too: `kafka-transactions.sh"
                         " find-hanging` finds it, `abort` ends it",
                     ) from e
-                log.warning("waiting for the cluster's answer about offsets: %s", e.args[0].str())
+                log.warning("waiting for the cluster's answer about offsets: %s", self._text(e.args[0]))
                 time.sleep(0.2)
 
 
@@ -391,24 +398,26 @@ def _records(messages: Sequence[Message]) -> Iterator[Record]:
     return map(_new_record, zip(topics, partitions, offsets, map(_SECOND, times), keys, values, headers, strict=True))
 
 
-def _sort_error(message: Any, polled: Polled, group: str) -> None:
+def _sort_error(message: Any, polled: Polled, group: str, properties: Mapping[str, Any]) -> None:
     error = message.error()
     code = error.code()
     tp = TopicPartition(message.topic() or "", message.partition() if message.partition() is not None else -1)
     if code == KafkaError._PARTITION_EOF:
         polled.ends.append(EndOfLog(tp, message.offset()))
-    elif code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
-        polled.lost.append(OffsetLost(tp, error.str()))
+        return
+    text = masked(error.str(), properties.values())
+    if code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+        polled.lost.append(OffsetLost(tp, text))
     elif code == KafkaError._LOG_TRUNCATION:
-        polled.lost.append(OffsetLost(tp, error.str(), parted=True))
+        polled.lost.append(OffsetLost(tp, text, parted=True))
     elif code == KafkaError.TOPIC_AUTHORIZATION_FAILED and tp.topic:
         raise ForbiddenError(on_topics("READ", [tp.topic]))
     elif code == KafkaError.GROUP_AUTHORIZATION_FAILED:
         raise ForbiddenError([Permission("READ", "group", group)])
     elif error.fatal():
-        raise BrokerError(f"the Kafka consumer failed for good: {error.str()}")
+        raise BrokerError(f"the Kafka consumer failed for good: {text}")
     else:
-        polled.troubles.append(Trouble(error.name(), f"{tp.topic}: {error.str()}" if tp.topic else error.str()))
+        polled.troubles.append(Trouble(error.name(), f"{tp.topic}: {text}" if tp.topic else text))
 
 
 def _committed(answer: RdPartition) -> Committed:

@@ -32,7 +32,7 @@ def first_above(
     try:
         consumer = Consumer({**properties, "group.id": "kpipe-reader", "enable.partition.eof": "true"})
     except (KafkaException, TypeError, ValueError) as problem:
-        raise wrong_property(problem) from problem
+        raise wrong_property(problem, properties) from problem
     deadline = time.monotonic() + timeout
     try:
         middle = high - 1  # mostly nothing was cut: the last record says so
@@ -60,5 +60,5 @@ def _at(consumer: Consumer, properties: Mapping[str, Any], place: RdPartition, d
             epoch = message.leader_epoch()
             return int(message.offset() or 0), -1 if epoch is None else epoch
         if not error.retriable():
-            raise cannot_use(str(properties.get("bootstrap.servers", "")), error)
+            raise cannot_use(properties, error)
     raise BrokerError(f"{place.topic}[{place.partition}] was not read within its time")

@@ -118,7 +118,7 @@ class Producer:
         try:
             self._rd = RdProducer(dict(properties))
         except (KafkaException, TypeError, ValueError) as problem:
-            raise wrong_property(problem) from problem
+            raise wrong_property(problem, properties) from problem
         #: librdkafka's own, for the path of every event: (topic, value, key, partition or -1, an `OnReport`, None,
         #: timestamp or 0, headers as a list). By position: names cost a third more.
         self.produce: Callable[..., None] = self._rd.produce

@@ -10,17 +10,32 @@ single records before compression, so each of them is as wide as it can be, and 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from orchestrator.config.model import KafkaSettings
 from orchestrator.config.owned import OWNED, canonical
+from orchestrator.outside import masked
 
 ClientKind = Literal["consumer", "producer", "admin"]
 
 #: librdkafka's own log. Without a handler on it or on the root logger it says nothing: terminals stay clean.
 LIBRDKAFKA_LOG = logging.getLogger("kpipe.librdkafka")
 LIBRDKAFKA_LOG.addHandler(logging.NullHandler())
+
+
+class MaskedLog:
+    """librdkafka's log of one client, without the values of its properties that came from outside of the pipeline file.
+
+    librdkafka redacts passwords only. It says addresses, names of users and of files, and the URL of a token.
+    """
+
+    def __init__(self, values: Sequence[str]) -> None:
+        self._values = values
+
+    def log(self, level: int, message: str, *args: object) -> None:
+        LIBRDKAFKA_LOG.log(level, "%s", masked(message % args, self._values))
+
 
 _COMMON: Mapping[str, str] = {
     "client.id": "kpipe",
@@ -112,11 +127,11 @@ def client_properties(
     if kind == "consumer" and given.get("group.protocol", "classic").lower() == "consumer":
         defaults = {name: value for name, value in defaults.items() if name not in _CLASSIC_PROTOCOL_ONLY}
     allowed = {name: value for name, value in given.items() if name not in OWNED}
-    merged: dict[str, Any] = {**defaults, **allowed, "bootstrap.servers": bootstrap, "logger": LIBRDKAFKA_LOG}
+    merged: dict[str, Any] = {**defaults, **allowed, "bootstrap.servers": bootstrap}
     if smallest is not None and kind == "producer":
         wanted = int(merged.get("batch.size", _BATCH_BYTES))
         merged["batch.size"] = str(max(1, min(wanted, smallest - _BATCH_OVERHEAD)))
-    return merged
+    return {**merged, "logger": MaskedLog([*merged.values()])}
 
 
 def denser(settings: KafkaSettings) -> dict[str, str]:

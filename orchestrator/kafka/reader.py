@@ -82,7 +82,7 @@ class Reader:
         """`needs` is the permission on topics that whoever uses it cannot do without, for errors that name it."""
         self._needs = needs
         self._topics: list[str] = []
-        self._address = str(properties.get("bootstrap.servers", ""))
+        self._properties = properties
         self._timeout = timeout
         self._last_error: KafkaError | None = None
         self._fatal: KafkaError | None = None
@@ -91,7 +91,7 @@ class Reader:
         try:
             self._rd = Consumer({**properties, **_OWN, "error_cb": self._on_error})
         except (KafkaException, TypeError, ValueError) as problem:
-            raise wrong_property(problem) from problem
+            raise wrong_property(problem, properties) from problem
 
     def __enter__(self) -> Self:
         return self
@@ -213,7 +213,7 @@ class Reader:
             return ForbiddenError(on_topics("READ", self._topics))
         if error.code() in _GONE:
             return BrokerError(f"cannot read on: {error.str()}", "was the topic deleted on the cluster?")
-        return cannot_use(self._address, error)
+        return cannot_use(self._properties, error)
 
     def _offsets(self, partitions: Iterable[TopicPartition], when: int) -> dict[TopicPartition, int]:
         # In a ListOffsets request -1 asks for the end and -2 for the beginning, as timestamps that no record
@@ -248,7 +248,7 @@ class Reader:
                 if error.code() in REFUSED and topics:
                     raise ForbiddenError(on_topics(self._needs, topics)) from problem
                 if not (error.code() in UNREACHABLE | _MOVING or error.retriable()):
-                    raise cannot_use(self._address, error) from problem
+                    raise cannot_use(self._properties, error) from problem
                 if time.monotonic() >= deadline or self._is_refused():
                     raise self._silent(error) from problem
                 if error.code() in _MOVING:
@@ -258,7 +258,7 @@ class Reader:
         return self._last_error is not None and self._last_error.code() in NOT_TRUSTED
 
     def _silent(self, error: KafkaError) -> BrokerError:
-        return cannot_use(self._address, self._last_error or error)
+        return cannot_use(self._properties, self._last_error or error)
 
     def _on_error(self, error: KafkaError) -> None:
         # confluent-kafka hands nearly all errors to this callback, those of single partitions included.

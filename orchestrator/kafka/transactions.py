@@ -40,7 +40,7 @@ class TransactionalProducer:
 
     def __init__(self, properties: Mapping[str, Any], transactional_id: str) -> None:
         """`properties` come from `client_properties(settings, "producer", …)`. Nothing is asked yet."""
-        self._address = str(properties.get("bootstrap.servers", ""))
+        self._properties = properties
         self._id = transactional_id
         #: Where the open transaction writes to.
         self._topics: set[str] = set()
@@ -56,7 +56,7 @@ class TransactionalProducer:
         try:
             self._rd = RdProducer({**properties, **own, "error_cb": self._remember})
         except (KafkaException, TypeError, ValueError) as problem:
-            raise wrong_property(problem) from problem
+            raise wrong_property(problem, properties) from problem
 
     def start(self) -> None:
         """Become the one writer of the name."""
@@ -136,7 +136,7 @@ class TransactionalProducer:
                 f"a record is too large for {' or '.join(sorted(self._topics))}",
                 "raise the topic's max.message.bytes, or leave the record out with --where",
             )
-        return cannot_use(self._address, refused)
+        return cannot_use(self._properties, refused)
 
     def _missing(self, error: KafkaError) -> list[Permission]:
         if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
 from confluent_kafka import KafkaError
 
 from orchestrator.errors import BrokerError, UsageError
+from orchestrator.outside import masked, shown
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 #: The cluster did not answer at all. As the result of a single request `_TIMED_OUT` says the same.
 UNREACHABLE = frozenset(
@@ -35,16 +41,20 @@ _PREFIX = re.compile(r"^(\S+/(bootstrap|\d+)|Broker|Local): ")
 _SUFFIX = re.compile(r" \(after \d+ms in state \w+\)$")
 
 
-def reason_of(error: KafkaError) -> str:
-    """What went wrong in the broker's or librdkafka's words, without the decoration meant for its log."""
+def reason_of(error: KafkaError, properties: Mapping[str, Any] = NOTHING) -> str:
+    """What went wrong in the broker's or librdkafka's words, without the decoration meant for its log.
+
+    Of the client's `properties` it shows none that came from outside of the pipeline file.
+    """
     if error.code() == KafkaError._TIMED_OUT:
         return "no answer in time"
-    return _SUFFIX.sub("", _PREFIX.sub("", error.str()))
+    return masked(_SUFFIX.sub("", _PREFIX.sub("", error.str())), properties.values())
 
 
-def cannot_use(bootstrap: str, error: KafkaError) -> BrokerError:
-    """The error for a cluster at `bootstrap` that `error` keeps us from."""
-    reason = reason_of(error)
+def cannot_use(properties: Mapping[str, Any], error: KafkaError) -> BrokerError:
+    """The error for the cluster of a client with these properties that `error` keeps us from."""
+    bootstrap = shown(properties.get("bootstrap.servers", ""))
+    reason = reason_of(error, properties)
     if error.code() in NOT_TRUSTED:
         return BrokerError(
             f"Kafka at {bootstrap} did not let us in: {reason}",
@@ -58,14 +68,14 @@ def cannot_use(bootstrap: str, error: KafkaError) -> BrokerError:
     return BrokerError(f"Kafka at {bootstrap} refused: {reason} ({error.name()})")
 
 
-def wrong_property(problem: Exception) -> UsageError:
-    """The error for a client that librdkafka would not make from its properties.
+def wrong_property(problem: Exception, properties: Mapping[str, Any]) -> UsageError:
+    """The error for a client that librdkafka would not make from these properties.
 
     `problem` is what confluent_kafka raised: KafkaException, or ValueError and TypeError for some properties.
     """
     first = problem.args[0] if problem.args else problem
     reason = first.str() if isinstance(first, KafkaError) else str(first)
     return UsageError(
-        f"a property under `kafka` cannot be used: {reason}",
+        f"a property under `kafka` cannot be used: {masked(reason, properties.values())}",
         "librdkafka's CONFIGURATION.md lists every property and its values",
     )

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.outside import shown
 from orchestrator.supervisor.pipes import Inlet, Outlet, Pipes
 from orchestrator.supervisor.spec import CONFIG_FD, STATUS_FD, ChildSpec, Exit, Refusal
 
@@ -144,10 +145,10 @@ def _start(spec: ChildSpec, pipes: Pipes) -> subprocess.Popen[bytes]:
 def _no_such_program(spec: ChildSpec, number: int) -> Refusal:
     if number == errno.ENOENT:
         return Refusal(
-            f"the command {spec.argv[0]!r} was not found",
+            f"the command {shown(spec.argv[0])!r} was not found",
             "install it, or give its path; paths are relative to the pipeline file's folder",
         )
-    return Refusal(f"the command {spec.argv[0]!r} cannot be run: {os.strerror(number)}")
+    return Refusal(f"the command {shown(spec.argv[0])!r} cannot be run: {os.strerror(number)}")
 
 
 def _sweep(session: int) -> None:

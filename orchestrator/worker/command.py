@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -60,10 +61,13 @@ def shorten(line: bytes) -> str:
     return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "…")
 
 
-def command_of(argv: Sequence[str], base: Path) -> Command:
-    """A command in the pipeline's folder; its environment is the worker's, without what is for the worker alone."""
+def command_of(argv: Sequence[str], base: Path, more: Mapping[str, str] = MappingProxyType({})) -> Command:
+    """A command in the pipeline's folder; its environment is the worker's with `more` and without what is for the
+    worker alone.
+    """
     own = ("KPIPE_CONFIG_FD", "KPIPE_STATUS_FD")
-    return Command(tuple(argv), base, {name: value for name, value in os.environ.items() if name not in own})
+    kept = {name: value for name, value in os.environ.items() if name not in own}
+    return Command(tuple(argv), base, kept | dict(more))
 
 
 class Memory:

@@ -140,7 +140,8 @@ def read_config() -> WorkerConfig:
         raw = pipe.read()
     said: dict[str, Any] = json.loads(raw)
     pipeline = restored(said["pipeline"])
-    return WorkerConfig(pipeline, pipeline.handlers[said["handler"]], said["bootstrap"], int(said["slot"]))
+    bootstrap = pipeline.kafka.bootstrap or said["bootstrap"]
+    return WorkerConfig(pipeline, pipeline.handlers[said["handler"]], bootstrap, int(said["slot"]))
 
 
 class Worker:

@@ -1,9 +1,10 @@
 """A `python:` handler under another Python (`interpreter:`), which runs this file: it speaks the protocol of `exec:`.
 
-    PYTHON foreign.py CONFIG [--check]
+    PYTHON foreign.py [--check]
 
-CONFIG is a JSON object: `target` (module:function), `timeout` (seconds or null), `by` (the field of the event's id or
-null), `unavailable` (module:Class, a list), `concurrency`. With --check the function is only looked for.
+The variable KPIPE_FOREIGN_CONFIG is a JSON object: `target` (module:function), `timeout` (seconds or null), `by` (the
+field of the event's id or null), `unavailable` (module:Class, a list), `concurrency`. With --check the function is only
+looked for.
 
 Rules of this file:
 - Only the standard library: the other Python has its own packages, and none of kpipe's.
@@ -278,12 +279,12 @@ def extra(value: Any) -> Any:
 def main() -> int:
     sys.path.insert(0, os.getcwd())  # noqa: PTH109
     try:
-        config = json.loads(sys.argv[1])
+        config = json.loads(os.environ.pop("KPIPE_FOREIGN_CONFIG"))
         foreign = Foreign(config)
     except BaseException as e:  # noqa: BLE001 - whatever the user's module raises
         print(f"{type(e).__name__}: {e}", file=sys.stderr)  # noqa: T201
         return 78
-    if sys.argv[2:] == ["--check"]:
+    if sys.argv[1:] == ["--check"]:
         return 0
     fds = [int(os.environ[name]) for name in ("KPIPE_IN_FD", "KPIPE_OUT_FD")]
     for fd in fds:

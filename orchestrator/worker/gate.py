@@ -215,7 +215,8 @@ def main() -> int:
             said = json.loads(pipe.read())
         listening = socket.socket(fileno=int(os.environ.pop("KPIPE_LISTEN_FD")))
         listening.set_inheritable(False)
-        gate = Gate(restored(said["pipeline"]), said["bootstrap"], said["tokens"])
+        pipeline = restored(said["pipeline"])
+        gate = Gate(pipeline, pipeline.kafka.bootstrap or said["bootstrap"], said["tokens"])
     except (KeyError, ValueError, KpipeError) as e:
         log.error("could not start: %s", e)
         return EXIT_COULD_NOT_START

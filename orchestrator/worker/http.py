@@ -28,6 +28,7 @@ import orjson
 from orchestrator.config.model import Handler
 from orchestrator.delivery.outcome import Failed, Verdict
 from orchestrator.event import Emit, Event, Letter
+from orchestrator.outside import Outside, masked, shown
 from orchestrator.worker.connections import Connection, Connections, is_loopback
 from orchestrator.worker.messages import emits_of, outcome_of, wrong
 
@@ -56,7 +57,8 @@ class HttpHandler:
     def __init__(self, handler: Handler, pipeline: str) -> None:
         # It would log each request; what became of an event is told by its outcome.
         logging.getLogger("httpx").setLevel(logging.WARNING)
-        self._url = httpx.URL(str(handler.target))
+        self._target = _text(handler)
+        self._url = httpx.URL(self._target)
         self._source = f"/{pipeline}/"
         self._timeout = None if handler.timeout == float("inf") else handler.timeout
         self._headers = dict(handler.headers)
@@ -79,11 +81,11 @@ class HttpHandler:
         except TimeoutError:
             return Failed("timeout", f"{self._name}: no answer within {self._timeout:g} s", "Timeout")
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as e:
-            return Failed("unavailable", f"{self._name}: no connection: {e}", _type_of(e))
+            return Failed("unavailable", f"{self._name}: no connection: {self._why(e)}", _type_of(e))
         except httpx.HTTPError as e:
-            return Failed("retry", f"{self._name}: the connection broke: {e or _type_of(e)}", _type_of(e))
+            return Failed("retry", f"{self._name}: the connection broke: {self._why(e)}", _type_of(e))
         except Exception as e:  # noqa: BLE001 - what a client library raises is this event's outcome, not the worker's end
-            return Failed("retry", f"{self._name}: {e}", _type_of(e))
+            return Failed("retry", f"{self._name}: {self._why(e)}", _type_of(e))
         finally:
             await self._connections.give_back(connection, whole=whole)
 
@@ -92,9 +94,13 @@ class HttpHandler:
             self._runner.run(self._connections.close())
             self._runner.close()
 
+    def _why(self, error: Exception) -> str:
+        """What the client library says: of a header that it does not take, its value."""
+        return masked(str(error), [self._target, *self._headers.values()]) or _type_of(error)
+
     @property
     def _name(self) -> str:
-        return f"POST {shown(self._url)}"
+        return f"POST {display(self._target)}"
 
     async def _posted(self, connection: Connection, event: Event) -> list[Emit] | Failed:
         try:
@@ -145,7 +151,8 @@ class HealthProbe:
 
     def __init__(self, handler: Handler, done: Callable[[], None]) -> None:
         """`done` is called when an answer is in."""
-        self._url = httpx.URL(str(handler.target)).join(str(handler.health))
+        self._target, self._path = _text(handler), handler.health or ""
+        self._url = httpx.URL(self._target).join(self._path)
         self._headers = dict(handler.headers)
         self._done = done
         self._thread: threading.Thread | None = None
@@ -163,19 +170,35 @@ class HealthProbe:
         return answer
 
     def _ask(self) -> None:
-        name = f"GET {shown(self._url)}"
+        hidden = [self._target, self._path, *self._headers.values()]
+        name = f"GET {display(self._target, self._path)}"
         try:
             with httpx.Client(timeout=PROBE_SECONDS, trust_env=not is_loopback(self._url)) as client:
                 status = client.get(self._url, headers=self._headers).status_code
             self._answer = "" if 200 <= status < 300 else f"{name} answered {status}"
         except Exception as e:  # noqa: BLE001 - any failure means that it is not well
-            self._answer = f"{name}: {e or _type_of(e)}"
+            self._answer = f"{name}: {masked(str(e), hidden) or _type_of(e)}"
         self._done()
 
 
-def shown(url: httpx.URL) -> str:
-    """The URL without what may be secret in it: user, password and query."""
-    return str(url.copy_with(userinfo=b"", query=None))
+#: User and password, and the query, of a URL as the pipeline file says it.
+_PRIVATE = re.compile(r"(?<=//)[^/@]*@|\?.*", re.DOTALL)
+
+
+def display(target: str, path: str = "") -> str:
+    """The URL, or that of `path` at it, without what may be secret in it: what the pipeline file has from outside, and
+    user, password and query.
+    """
+    if isinstance(target, Outside):
+        return _PRIVATE.sub("", shown(target)) + (f", {shown(path)}" if path else "")
+    url = httpx.URL(target)
+    if isinstance(path, Outside):
+        return str(url.copy_with(userinfo=b"", query=None, path="/")) + shown(path)
+    return str(url.join(path).copy_with(userinfo=b"", query=None))
+
+
+def _text(handler: Handler) -> str:
+    return handler.target if isinstance(handler.target, str) else ""
 
 
 def request_headers(event: Event, source: str) -> list[tuple[str, str]]:

@@ -9,9 +9,12 @@ from pathlib import Path
 
 from orchestrator.config.model import Handler
 from orchestrator.errors import HandlerError
+from orchestrator.outside import shown
 from orchestrator.worker.command import Command, command_of
 from orchestrator.worker.exec import ExecHandler
 
+#: How `foreign.py` gets its configuration: its words would be in the list of processes.
+CONFIG = "KPIPE_FOREIGN_CONFIG"
 _FOREIGN = Path(__file__).with_name("foreign.py")
 _PROBE = "import sys; sys.exit(0 if sys.version_info >= (3, 11) else 3)"
 #: What importing a handler's module may take (seconds).
@@ -27,18 +30,20 @@ def load_foreign(handler: Handler, base: Path) -> ExecHandler:
         "unavailable": list(handler.unavailable),
         "concurrency": handler.concurrency,
     }
-    python = str(handler.interpreter)
-    command = command_of((python, str(_FOREIGN), json.dumps(config)), base)
+    python = handler.interpreter or ""
+    name = f"handler {handler.name}: `interpreter: {shown(python)}`"
+    target = shown(handler.target) if isinstance(handler.target, str) else ""
+    command = command_of((python, str(_FOREIGN)), base, {CONFIG: json.dumps(config)})
     version = _run(handler, (python, "-c", _PROBE), command)
     if version.returncode == 3:
-        raise HandlerError(f"handler {handler.name}: `interpreter: {python}` is older than Python 3.11")
+        raise HandlerError(f"{name} is older than Python 3.11")
     if version.returncode:
-        raise HandlerError(f"handler {handler.name}: `interpreter: {python}` is no Python: {_last(version.stderr)}")
+        raise HandlerError(f"{name} is no Python: {_last(version.stderr)}")
     check = _run(handler, (*command.argv, "--check"), command)
     if check.returncode:
         raise HandlerError(
-            f"handler {handler.name}: {handler.target} cannot be loaded by {python}: {_last(check.stderr)}",
-            f"modules are looked for in {base} first, then in those of {python}",
+            f"handler {handler.name}: {target} cannot be loaded by {shown(python)}: {_last(check.stderr)}",
+            f"modules are looked for in {base} first, then in those of {shown(python)}",
         )
     return ExecHandler(handler, command)
 
@@ -50,11 +55,12 @@ def _run(handler: Handler, argv: tuple[str, ...], command: Command) -> subproces
             errors="replace", timeout=START_SECONDS, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        raise HandlerError(f"handler {handler.name}: {argv[0]} did not load it within {START_SECONDS:g} s") from None
+        python = shown(argv[0])
+        raise HandlerError(f"handler {handler.name}: {python} did not load it within {START_SECONDS:g} s") from None
     except OSError as e:
         why = os.strerror(e.errno or 0)
         raise HandlerError(
-            f"handler {handler.name}: `interpreter: {argv[0]}` cannot be run: {why}",
+            f"handler {handler.name}: `interpreter: {shown(argv[0])}` cannot be run: {why}",
             "give its path, or a name that is found on the PATH",
         ) from e
 

@@ -28,6 +28,7 @@ from typing import NamedTuple
 
 import orchestrator
 from orchestrator.errors import HandlerError
+from orchestrator.outside import shown
 
 IN_FD, OUT_FD = "KPIPE_IN_FD", "KPIPE_OUT_FD"
 #: The longest line that a program may say (bytes): any value that Kafka takes by default fits many times.
@@ -125,7 +126,7 @@ class Program:
             self.wait()
             number = int(value)
             why = "was not found" if number == errno.ENOENT else f"cannot be run: {os.strerror(number)}"
-            raise HandlerError(f"the command {name!r} {why}", "paths are relative to the pipeline file's folder")
+            raise HandlerError(f"the command {shown(name)!r} {why}", "paths are relative to the pipeline file's folder")
         self.pid = int(value) if word == b"pid" else 0
 
     # -- talking --------------------------------------------------------------------------------------------------

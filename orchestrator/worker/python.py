@@ -16,6 +16,7 @@ from orchestrator.config.model import Handler
 from orchestrator.delivery.outcome import Failed, classify
 from orchestrator.errors import HandlerError
 from orchestrator.event import Emit, Event
+from orchestrator.outside import shown
 
 
 class PythonHandler:
@@ -121,11 +122,13 @@ def load_python(handler: Handler, base: Path) -> PythonHandler:
     """Import `module:function` with the pipeline's folder leading `sys.path`. Raises HandlerError."""
     if str(base) not in sys.path[:1]:
         sys.path.insert(0, str(base))
-    function = _resolve(str(handler.target), f"handler {handler.name}: `python: {handler.target}`", base)
+    target = handler.target if isinstance(handler.target, str) else ""
+    name = shown(target)
+    function = _resolve(target, f"handler {handler.name}: `python: {name}`", base)
     if not callable(function):
-        raise HandlerError(f"handler {handler.name}: {handler.target} is not a function")
+        raise HandlerError(f"handler {handler.name}: {name} is not a function")
     if inspect.isasyncgenfunction(function):
-        raise HandlerError(f"handler {handler.name}: {handler.target} is an async generator", "return a list instead")
+        raise HandlerError(f"handler {handler.name}: {name} is an async generator", "return a list instead")
     timeout = None if handler.timeout == float("inf") else handler.timeout
     return PythonHandler(function, timeout, _classes(handler, base))
 
@@ -133,9 +136,9 @@ def load_python(handler: Handler, base: Path) -> PythonHandler:
 def _classes(handler: Handler, base: Path) -> tuple[type[BaseException], ...]:
     found = []
     for name in handler.unavailable:
-        kind = _resolve(name, f"handler {handler.name}: `unavailable: {name}`", base)
+        kind = _resolve(name, f"handler {handler.name}: `unavailable: {shown(name)}`", base)
         if not (isinstance(kind, type) and issubclass(kind, BaseException)):
-            raise HandlerError(f"handler {handler.name}: `unavailable: {name}` is not an exception class")
+            raise HandlerError(f"handler {handler.name}: `unavailable: {shown(name)}` is not an exception class")
         found.append(kind)
     return tuple(found)
 

@@ -292,9 +292,11 @@ def _pipeline(environ: Mapping[str, str]) -> Pipeline:
 
 
 def _bootstrap(pipeline: Pipeline, environ: Mapping[str, str]) -> str:
-    known = environ.get(BOOTSTRAP_VARIABLE) or pipeline.kafka.bootstrap
-    if known:
-        return known
+    own, given = pipeline.kafka.bootstrap, environ.get(BOOTSTRAP_VARIABLE)
+    if own and given in (None, "", own):
+        return own  # the same text, which says where it comes from
+    if given:
+        return given
     broker = recorded(pipeline.state_dir)
     if broker is None:
         raise BrokerError(

@@ -36,7 +36,7 @@ class Facts:
     def topic(self, name: str) -> Topic | None:
         return self.topics.get(name)
 
-    def shown(self, name: str) -> str:
+    def shown(self, name: object) -> str:
         return f"`{self.doc.shown(name)}`"
 
 

@@ -52,9 +52,9 @@ def _check_letters(facts: Facts, dlq: Topic) -> None:
     longest = max(timed, key=retention, default=None)
     if longest is None or retention(dlq) >= retention(longest):
         return
-    kept = facts.doc.shown(units.show_duration(int(dlq.configs["retention.ms"])))
+    kept = facts.doc.figure(units.show_duration(int(dlq.configs["retention.ms"])))
     source = int(longest.configs["retention.ms"])
-    for_source = facts.doc.shown("unlimited" if source < 0 else units.show_duration(source))
+    for_source = facts.doc.figure("unlimited" if source < 0 else units.show_duration(source))
     message = (
         f"{facts.shown(dlq.name)} keeps dead letters for {kept}, "
         f"but {facts.shown(longest.name)} keeps their events for {for_source}"

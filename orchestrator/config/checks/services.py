@@ -15,6 +15,7 @@ RESERVED = frozenset(
         "KPIPE_BOOTSTRAP",
         "KPIPE_CONFIG_FD",
         "KPIPE_CONTROL_SOCKET",
+        "KPIPE_FOREIGN_CONFIG",
         "KPIPE_HANDLER",
         "KPIPE_IN_FD",
         "KPIPE_LISTEN_FD",

@@ -50,7 +50,7 @@ def _check_attempts(facts: Facts, name: str, options: Mapping[str, Any], topic: 
     kept = units.show_duration(int(topic.configs["retention.ms"]))
     message = (
         f"`{name}` may try an event of {facts.shown(topic.name)} for {_about(took)}, "
-        f"but the topic keeps it for {facts.doc.shown(kept)} only"
+        f"but the topic keeps it for {facts.doc.figure(kept)} only"
     )
     facts.doc.find(
         "timing", _place(facts, name, "retry"), message, "fewer attempts, shorter times or a longer retention"
@@ -64,8 +64,8 @@ def _check_dedup(facts: Facts, name: str, options: Mapping[str, Any], topic: Top
         return
     kept = units.show_duration(int(topic.configs["retention.ms"]))
     message = (
-        f"`{name}` looks for copies within {facts.doc.shown(_about(dedup.window))}, "
-        f"but {facts.shown(topic.name)} keeps events for {facts.doc.shown(kept)} only"
+        f"`{name}` looks for copies within {facts.doc.figure(_about(dedup.window))}, "
+        f"but {facts.shown(topic.name)} keeps events for {facts.doc.figure(kept)} only"
     )
     facts.doc.find(
         "timing", _place(facts, name, "dedup", "window"), message, "a shorter `dedup.window` or a longer retention"
@@ -90,7 +90,7 @@ def _check_drain(facts: Facts, name: str, options: Mapping[str, Any]) -> None:
     interval = _property(facts, "max.poll.interval.ms", MAX_POLL_INTERVAL_MS)
     if units.seconds(options["timeout"]) * 1000 <= interval / 2:
         return
-    budget = facts.doc.shown(units.show_duration(interval // 2))
+    budget = facts.doc.figure(units.show_duration(interval // 2))
     message = f"an event that `{name}` handles for more than {budget} is abandoned by a rebalance and handled again"
     hint = "a shorter `timeout`, or a `max.poll.interval.ms` of twice its length under kafka.consumer"
     facts.doc.warn("timing", _place(facts, name, "timeout"), message, hint)

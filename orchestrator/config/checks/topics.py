@@ -43,7 +43,7 @@ def _check_configs(facts: Facts, path: Path, holder: Mapping[str, Any]) -> None:
         except ValueError:
             example = "7d" if key.endswith(".ms") else "1MB"
             hint = f"a whole number, or one with a unit such as {example}"
-            facts.doc.find("unit", place, f"`{key}` cannot be {facts.shown(str(value))}", hint)
+            facts.doc.find("unit", place, f"`{key}` cannot be {facts.shown(value)}", hint)
         option = SAME.get(key)
         if option is not None and option in holder:
             message = f"`{key}` is set by `{option}` too"
@@ -55,7 +55,7 @@ def _check_replicas(facts: Facts, topic: Topic) -> None:
     needed = topic.configs.get("min.insync.replicas", "1")
     if needed.isascii() and needed.isdigit() and len(needed) < 10 and int(needed) > topic.replication:
         message = (
-            f"{facts.shown(topic.name)} needs {facts.doc.shown(needed)} replicas in sync "
+            f"{facts.shown(topic.name)} needs {facts.doc.figure(needed)} replicas in sync "
             f"and has {facts.doc.shown(topic.replication)}"
         )
         hint = "`min.insync.replicas` can be at most `replication`; nothing could be written"
