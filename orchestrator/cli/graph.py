@@ -157,7 +157,5 @@ def _as_json(pipeline: Pipeline, live: Live) -> dict[str, object]:
             for handler in pipeline.handlers.values()
         ],
         "topics": [{"name": label[topic.name], "is_dlq": topic.is_dlq} for topic in pipeline.topics.values()],
-        "edges": [
-            {"from": label[edge.source], "to": label[edge.target], "kind": edge.kind} for edge in edges(pipeline)
-        ],
+        "edges": [{"from": edge.source, "to": edge.target, "kind": edge.kind} for edge in _labelled(pipeline)],
     }
