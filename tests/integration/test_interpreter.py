@@ -126,6 +126,13 @@ def test_it_passes_headers_on_as_they_are(python: Path, code: Path) -> None:
     assert isinstance(emits, list) and given(emits[0].headers) == headers
 
 
+def test_its_command_says_nothing_about_the_handler(python: Path, code: Path) -> None:
+    """The words of a process are everybody's to read, and the handler's options may come from the environment."""
+    runner = load_foreign(handler(python, unavailable=("code_of_mine:Away",)), code)
+    runner.close()
+    assert "code_of_mine" not in " ".join(runner._command.argv)
+
+
 @pytest.mark.parametrize(
     ("do", "verdict", "said"),
     [

@@ -116,3 +116,12 @@ def test_where_smoke_files_are(tmp_path: Path) -> None:
         "smoke/a.yaml",
         "smoke/b.yaml",
     ]
+
+
+@pytest.mark.parametrize(("name", "code"), [("KPIPE_ALLOW_PROPERTIES", "env"), ("no name", "name")])
+def test_variables_that_a_smoke_file_cannot_set(tmp_path: Path, name: str, code: str) -> None:
+    """What the user's environment alone decides, a file of somebody else must not."""
+    path = tmp_path / "smoke.yaml"
+    path.write_text(f"smoke: 1\nenv: {{{name}: x}}\nscenarios: {{}}\n")
+    [finding] = load_smoke([path], PIPELINE, {}, lambda text: "").findings
+    assert (finding.code, finding.line, finding.column) == (code, 2, 7)
