@@ -172,7 +172,7 @@ def test_what_a_poll_brings_is_sorted() -> None:
 
     consumer = GroupConsumer.__new__(GroupConsumer)
     consumer._rd = Reading()  # type: ignore[assignment]
-    consumer._optional, consumer._group = frozenset(), "g"
+    consumer._optional, consumer._group, consumer._properties = frozenset(), "g", {}
     polled = consumer.poll(10, 0)
     assert polled.records == [
         Record("in", 0, 7, 5, None, b"{}", ()), Record("in", 0, 8, -1, b"k", None, (("a", b"1"),))
