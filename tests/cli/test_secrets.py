@@ -96,13 +96,27 @@ time.sleep(600)
 """
 
 
+#: Publishes by what `kpipe up` tells it: the pipeline file's references are not in its environment.
+PUBLISH = """
+import os, time
+from orchestrator import Publisher
+with Publisher() as publisher:
+    publisher.publish("orders", {"id": 1}, key="k")
+print("published, with" if "MY_TOKEN" in os.environ else "published, without", flush=True)
+time.sleep(600)
+"""
+
+
 @pytest.mark.kafka
 def test_a_running_service_has_its_own_variables_only(tmp_path: Path, kafka: str) -> None:
     secrets = {"AWS_SECRET_ACCESS_KEY": "s3cr3t-1", "MY_TOKEN": "s3cr3t-2", "OTHER": "s3cr3t-3", "WHERE": kafka}
     options = "env: {TOKEN: '${MY_TOKEN}'}, inherit-env: [OTHER]"
-    project = Project(tmp_path, "${WHERE}", {"tell": TELL}, tell=options)
+    services = {"tell": TELL, "publish": PUBLISH}
+    project = Project(tmp_path, "${WHERE}", services, tell=options, publish="produces: [orders]")
+    with (tmp_path / "pipeline.yaml").open("a") as file:
+        file.write("topics: {orders: {}}\n")
     with project.up(env={**os.environ, **secrets}) as up:
-        up.ready()
+        up.ready().says("published, without")
         told = _read(tmp_path / "env.json")
         assert {name for name, value in told.items() if "s3cr3t" in value} == {"TOKEN", "OTHER"}
         assert told["KPIPE_BOOTSTRAP"] == kafka and told["PATH"] and told["HOME"] == os.environ["HOME"]

@@ -12,7 +12,7 @@ import orjson
 import pytest
 from confluent_kafka import Producer as RdProducer
 
-from orchestrator.config import build, load
+from orchestrator.config import build, load, portable, restored
 from orchestrator.config.model import KafkaSettings, Pipeline
 from orchestrator.errors import UsageError
 from orchestrator.kafka.ping import ping
@@ -101,8 +101,7 @@ def pipeline(folder: Path) -> Pipeline:
 
 def test_a_worker_knows_where_texts_come_from(tmp_path: Path) -> None:
     first = pipeline(tmp_path)
-    said = json.loads(json.dumps(first.portable))
-    second = build(said["tree"], Path(said["base"]), said["outside"])
+    second = restored(json.loads(json.dumps(portable(first))))
     for made in (first, second, build(first.tree, tmp_path)):
         assert made == first
         assert shown(made.kafka.client["sasl.password"]) == shown(made.handlers["h"].target[0]) == "${TOKEN}"

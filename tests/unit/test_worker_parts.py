@@ -196,13 +196,13 @@ def test_garbage_is_looked_for_seldom_unless_the_handler_chose() -> None:
 
 def test_a_consumer_that_failed_for_good_ends_the_worker() -> None:
     with pytest.raises(BrokerError, match="for good"):
-        _sort_error(message(7, KafkaError(KafkaError._FATAL, "fenced", True)), Polled([], [], [], []), "g")
+        _sort_error(message(7, KafkaError(KafkaError._FATAL, "fenced", True)), Polled([], [], [], []), "g", {})
 
 
 def test_a_consumer_that_is_refused_ends_the_worker_and_names_the_permission() -> None:
     refused = KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)
     with pytest.raises(ForbiddenError, match="READ on the group g"):
-        _sort_error(message(7, refused), Polled([], [], [], []), "g")
+        _sort_error(message(7, refused), Polled([], [], [], []), "g", {})
     refused = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
     with pytest.raises(ForbiddenError, match="READ on the topic in"):
-        _sort_error(message(7, refused), Polled([], [], [], []), "g")
+        _sort_error(message(7, refused), Polled([], [], [], []), "g", {})
