@@ -87,6 +87,13 @@ def check_engine(environ: Mapping[str, str]) -> None:
     _docker(("compose", "version", "--short"), environ, _QUICK_SECONDS)
 
 
+def has_objects(project: str, environ: Mapping[str, str]) -> bool:
+    """Whether the engine has a container or a volume that was made for this compose project."""
+    label = f"label=com.docker.compose.project={project}"
+    lists = (("ps", "--all", "--quiet"), ("volume", "ls", "--quiet"))
+    return any(_docker((*words, "--filter", label), environ, _QUICK_SECONDS).strip() for words in lists)
+
+
 def _docker(words: Sequence[str], environ: Mapping[str, str], timeout: float) -> str:
     docker = find_program("docker", environ)
     if docker is None:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from orchestrator.brokers.model import LaunchSpec, PortTaken
 from orchestrator.errors import BrokerError
+from orchestrator.state import StateError, existing
 
-_TAIL_BYTES = 256 * 1024
+TAIL_BYTES = 256 * 1024
 
 _DISK_FULL = ("the disk is full", "free some space")
 #: Less than this and nothing can be written, whatever the file system keeps for itself.
@@ -86,13 +87,16 @@ def _reason(text: str) -> tuple[str, str]:
 
 def _log_of(spec: LaunchSpec) -> str:
     try:
-        with spec.log.open("rb") as file:
+        folder = existing(spec.log.parent)
+        if folder is None:
+            return ""
+        with folder, os.fdopen(folder.open(spec.log.name, os.O_RDONLY), "rb") as file:
             size = file.seek(0, 2)
             # Shorter than before means that it was rolled over since: then all of it is of this run.
             start = spec.log_start if size >= spec.log_start else 0
-            file.seek(max(start, size - _TAIL_BYTES))
+            file.seek(max(start, size - TAIL_BYTES))
             return file.read().decode("utf-8", "replace")
-    except OSError:
+    except (OSError, StateError):
         return ""
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from orchestrator.brokers import compose, pins, process
 from orchestrator.brokers import record as records
-from orchestrator.brokers.lock import locked
+from orchestrator.brokers.lock import locked_in
 from orchestrator.brokers.model import (
     BrokerKind,
     BrokerRecord,
@@ -28,6 +28,7 @@ from orchestrator.brokers.model import (
 )
 from orchestrator.brokers.ports import LOOPBACK, choose_ports, remembered_ports
 from orchestrator.errors import BrokerError, UsageError
+from orchestrator.state import check_own, claimed
 
 _OURS = Path(__file__).with_name("compose.yaml")
 _PORTS = "docker-ports.json"
@@ -67,7 +68,8 @@ class DockerBroker:
         """Pull the image if need be, start, wait for the health check. Raises `BrokerError`."""
         compose.check_engine(self._environ)
         waiting = Progress("Another kpipe is starting this broker: waiting")
-        with locked(self._state / "broker.lock", lambda: self._notify(waiting)):
+        with claimed(self._state) as folder, locked_in(folder, records.LOCK, lambda: self._notify(waiting)):
+            check_own(folder)
             self._refuse_a_second_kafka()
             return self._start(timeout)
 
@@ -107,9 +109,14 @@ class DockerBroker:
         return True
 
     def wipe(self) -> None:
-        """Stop it if it runs and delete its volume, which is all of its data."""
+        """Stop it if it runs and delete its volume, which is all of its data.
+
+        Only where Docker has something of this project: otherwise a compose.yaml that came with a checkout, and never
+        ran here, would say what is deleted.
+        """
         compose.check_engine(self._environ)
-        self._compose().run("down", "--volumes", timeout=_BESIDES_STOPPING * 2)
+        if compose.has_objects(self.project, self._environ):
+            self._compose().run("down", "--volumes", timeout=_BESIDES_STOPPING * 2)
         self._forget()
 
     def _start(self, timeout: float) -> str:

@@ -9,7 +9,6 @@ project's broker (a lock under `.kpipe/`).
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -38,6 +37,7 @@ from orchestrator.brokers.model import (
 from orchestrator.brokers.ports import LOOPBACK, accepts, choose_ports, remembered_ports
 from orchestrator.brokers.settings import DATA, LOG_FILE, log4j2_properties, server_properties
 from orchestrator.errors import BrokerError, UsageError
+from orchestrator.state import check_own, claimed, inner, made_inner
 
 _POLL_SECONDS = 0.1
 _STARTS = 3
@@ -70,7 +70,7 @@ class LocalBroker:
         known = records.read(self._state)
         if known and known.kind == "local" and known.pid and process.broker_runs(known.pid, self._home):
             return known
-        pid = process.find_broker(self._home) if self._home.is_dir() else None
+        pid = process.find_broker(self._home) if self._has_home() else None
         if pid is None:
             return None
         # Its starter was killed before it could write the record, or somebody deleted the file.
@@ -189,9 +189,9 @@ class LocalBroker:
         if self.running():
             raise BrokerError("the local Kafka still runs: its data can't be deleted", "`kpipe broker stop` first")
         try:
-            shutil.rmtree(self._home / DATA)
-        except FileNotFoundError:
-            pass
+            with inner(self._state / records.HOME) as home:
+                if home is not None:
+                    home.delete(DATA)
         except OSError as problem:
             raise BrokerError(f"Kafka's data can't be deleted: {problem}") from problem
 
@@ -211,23 +211,26 @@ class LocalBroker:
 
     def _take_lock(self) -> None:
         if self._lock is None:
-            self._lock = take(
-                self._state / "broker.lock",
-                lambda: self._notify(Progress("Another kpipe is starting this broker: waiting")),
-            )
+            with claimed(self._state) as folder:
+                check_own(folder)
+                handle = folder.open(records.LOCK, os.O_RDWR | os.O_CREAT)
+            waiting = Progress("Another kpipe is starting this broker: waiting")
+            self._lock = take(handle, lambda: self._notify(waiting))
 
     def _prepared(self) -> LaunchSpec:
         java = find_java(self._environ)
         kafka = provide_kafka(self._environ, self._notify)
-        self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._home.chmod(0o700)  # an older kpipe made it for everybody to read
-        self._logs.mkdir(mode=0o700, parents=True, exist_ok=True)
-        storage.check_unused(self._home)
-        ports = choose_ports(self._home / storage.PORTS)
         environment = child_environment(self._environ)
-        (self._home / "log4j2.properties").write_text(log4j2_properties(), "ascii")
-        storage.format_once(self._home, java.path, kafka, ports, environment, self._notify)
-        (self._home / "server.properties").write_text(server_properties(ports), "ascii")
+        with made_inner(self._state / records.HOME) as home, made_inner(self._state / "logs") as logs:
+            # Kafka follows links, and writes and deletes where they lead.
+            home.check()
+            logs.check()
+            storage.check_unused(self._home)
+            ports = choose_ports(self._home / storage.PORTS)
+            home.write("log4j2.properties", log4j2_properties())
+            storage.format_once(self._home, java.path, kafka, ports, environment, self._notify)
+            home.write("server.properties", server_properties(ports))
+            before = logs.stat(LOG_FILE)
         log = self._logs / LOG_FILE
         return LaunchSpec(
             argv=broker_argv(java, kafka, self._home, self._environ),
@@ -235,7 +238,7 @@ class LocalBroker:
             cwd=self._home,
             address=f"{LOOPBACK}:{ports.broker}",
             log=log,
-            log_start=log.stat().st_size if log.exists() else 0,
+            log_start=before.st_size if before else 0,
             version=kafka.version,
             cluster_id=storage.cluster_id(self._home),
         )
@@ -243,15 +246,15 @@ class LocalBroker:
     def _start_once(self, timeout: float) -> str:
         spec = self.prepare()
         self._notify(Progress(f"Starting Kafka {spec.version} at {spec.address}"))
-        printed = self._logs / "broker.out"
-        with os.fdopen(os.open(printed, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
+        with os.fdopen(self._output(os.O_RDWR | os.O_CREAT), "wb") as out:
+            out.truncate(0)
             child = subprocess.Popen(
                 spec.argv, cwd=spec.cwd, env=dict(spec.env), stdin=subprocess.DEVNULL, stdout=out,
                 stderr=subprocess.STDOUT, start_new_session=True, umask=spec.umask,
             )  # fmt: skip
         try:
             self.record(spec, child.pid, "broker")
-            self.wait_ready(spec, timeout, lambda: child.poll() is None, lambda: printed.read_text("utf-8", "replace"))
+            self.wait_ready(spec, timeout, lambda: child.poll() is None, self._printed)
         except BaseException:
             # Nothing half-started stays behind, on Ctrl-C either.
             process.end(child.pid, self._home, _TO_END_A_FAILED_START)
@@ -259,6 +262,19 @@ class LocalBroker:
             self.forget()
             raise
         return spec.address
+
+    def _output(self, flags: int) -> int:
+        """The file with what Java itself prints."""
+        with made_inner(self._state / "logs") as logs:
+            return logs.open("broker.out", flags)
+
+    def _printed(self) -> str:
+        with os.fdopen(self._output(os.O_RDONLY), "rb") as file:
+            return file.read(diagnose.TAIL_BYTES).decode("utf-8", "replace")
+
+    def _has_home(self) -> bool:
+        with inner(self._state / records.HOME) as home:
+            return home is not None
 
     def _adopted(self, found: BrokerRecord, timeout: float) -> bool:
         """See to it that a broker which runs already is on record and answers; False when it ended meanwhile."""

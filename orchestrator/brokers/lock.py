@@ -9,26 +9,38 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from orchestrator.state import Folder
+
 _POLL_SECONDS = 0.1
 
 
 @contextmanager
 def locked(path: Path, on_wait: Callable[[], None]) -> Iterator[None]:
-    """Hold the lock at `path`; `on_wait` is called once when another process has it.
+    """Hold the lock at `path`, in a folder of the user's; `on_wait` is called once when another process has it.
 
     flock(2) rather than a file that exists: the kernel lets go of it when its holder dies, however it dies.
     """
-    handle = take(path, on_wait)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    take(handle, on_wait)
     try:
         yield
     finally:
         os.close(handle)
 
 
-def take(path: Path, on_wait: Callable[[], None]) -> int:
+@contextmanager
+def locked_in(folder: Folder, name: str, on_wait: Callable[[], None]) -> Iterator[None]:
+    """The same for a lock in a state folder."""
+    handle = take(folder.open(name, os.O_RDWR | os.O_CREAT), on_wait)
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def take(handle: int, on_wait: Callable[[], None]) -> int:
     """The same for callers that keep the lock beyond one block: closing the descriptor lets go of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         if not _try(handle):
             on_wait()

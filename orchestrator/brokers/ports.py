@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from orchestrator.errors import BrokerError
+from orchestrator.state import existing, made
 
 LOOPBACK = "127.0.0.1"
 # Below the range that systems hand out for outgoing connections (32768 and up on Linux, 49152 on macOS):
@@ -29,7 +30,8 @@ def choose_ports(remembered: Path) -> Ports:
     ports = remembered_ports(remembered)
     if ports is None or not all(map(is_free, ports)):
         ports = Ports(*free_ports(len(Ports._fields)))
-        remembered.write_text(json.dumps(ports._asdict()), "utf-8")
+        with made(remembered.parent) as folder:
+            folder.write(remembered.name, json.dumps(ports._asdict()))
     return ports
 
 
@@ -57,12 +59,17 @@ def accepts(port: int) -> bool:
 
 def remembered_ports(path: Path) -> Ports | None:
     """What `choose_ports` wrote there; None when there is nothing that makes sense."""
-    try:
-        saved: Any = json.loads(path.read_text("utf-8"))
-        ports = Ports(int(saved["broker"]), int(saved["controller"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    folder = existing(path.parent)
+    if folder is None:
         return None
-    return ports if all(0 < port < 65536 for port in ports) and ports[0] != ports[1] else None
+    with folder:
+        saved: Any = folder.read_json(path.name)
+    try:
+        ports = Ports(saved["broker"], saved["controller"])
+    except (KeyError, TypeError):
+        return None
+    valid = all(type(port) is int and 0 < port < 65536 for port in ports) and ports.broker != ports.controller
+    return ports if valid else None
 
 
 def free_ports(count: int) -> list[int]:

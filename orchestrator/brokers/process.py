@@ -1,11 +1,13 @@
 """Which process is a project's broker, and how it is ended.
 
 A process id alone proves nothing: ids are reused. The broker's command line carries its folder as a system
-property (`mark`), which no other program has, so a process is ours exactly when that argument is there.
+property (`mark`). Another user may start a program with the same words, so a process is ours exactly when that argument
+is there and it runs as this user.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     import psutil
 
 _POLL_SECONDS = 0.02
+#: Process ids are below it (pid_t).
+MOST = 2**31
 
 
 def mark(home: Path) -> str:
@@ -29,7 +33,8 @@ def broker_runs(pid: int, home: Path) -> bool:
     import psutil
 
     try:
-        return mark(home) in _command_line(psutil.Process(pid))
+        process = psutil.Process(pid)
+        return mark(home) in _command_line(process) and _is_ours(process)
     except psutil.NoSuchProcess:
         return False
 
@@ -54,9 +59,30 @@ def find_broker(home: Path) -> int | None:
             words = _command_line(process)
         except psutil.NoSuchProcess:
             continue
-        if wanted in words and Path(words[0]).name == "java":
+        if wanted in words and Path(words[0]).name == "java" and _is_ours(process):
             return int(process.pid)
     return None
+
+
+def birth(pid: int) -> str:
+    """What tells a process from a later one with the same id, on the same machine; "" when it is not this user's.
+
+    On Linux its start in clock ticks since the machine's own (proc(5), field 22): unlike a time of day it stays the
+    same when the clock is set.
+    """
+    try:
+        if Path(f"/proc/{pid}").stat().st_uid != os.geteuid():
+            return ""
+        return Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        pass
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return str(process.create_time()) if _is_ours(process) else ""
+    except psutil.Error:
+        return ""
 
 
 def listens(pid: int, port: int) -> bool:
@@ -76,7 +102,7 @@ def end(pid: int, home: Path, timeout: float) -> bool:
 
     try:
         process = psutil.Process(pid)
-        if mark(home) not in _command_line(process):
+        if mark(home) not in _command_line(process) or not _is_ours(process):
             return True
         process.terminate()
         if _ended(pid, timeout):
@@ -108,12 +134,23 @@ def _command_line(process: psutil.Process) -> list[str]:
         return []
 
 
+def _is_ours(process: psutil.Process) -> bool:
+    import psutil
+
+    try:
+        return bool(process.uids().effective == os.geteuid())
+    except psutil.Error:
+        return False
+
+
 def _said_by_proc(pid: int) -> list[bytes]:
     """The command line where there is a /proc: every command asks, and loading psutil takes longer than all the rest.
 
-    Empty where there is none, for a zombie, and for a process at its very beginning.
+    Empty where there is none, for a zombie, for a process at its very beginning, and for one of another user.
     """
     try:
+        if Path(f"/proc/{pid}").stat().st_uid != os.geteuid():
+            return []
         raw = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return []

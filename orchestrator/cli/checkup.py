@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import resource
@@ -22,6 +23,7 @@ from orchestrator.cli.running import running, state_dir
 from orchestrator.config.model import KafkaSettings, Pipeline
 from orchestrator.errors import BrokerError, KpipeError, UsageError
 from orchestrator.outside import shown
+from orchestrator.state import StateError, check_own, existing
 
 State = Literal["ok", "warning", "problem"]
 
@@ -47,6 +49,7 @@ def examine(app: App) -> Iterator[Check]:
     yield python()
     pipeline, check = pipeline_file(app)
     yield check
+    yield state(app)
     yield broker(app, pipeline)
     own = pipeline is None or not pipeline.kafka.bootstrap
     yield java(needed=own)
@@ -80,10 +83,26 @@ def pipeline_file(app: App) -> tuple[Pipeline | None, Check]:
     return made, Check("pipeline", "ok", said)
 
 
+def state(app: App) -> Check:
+    """Whether the folder for kpipe's state, if it is there, is this user's own."""
+    path = state_dir(app)
+    try:
+        folder = existing(path)
+        if folder is not None:
+            with folder:
+                check_own(folder)
+    except StateError as problem:
+        return Check("state", "problem", problem.message, problem.hint)
+    return Check("state", "ok", f"{path}" if folder is not None else f"{path} is made by `kpipe up`")
+
+
 def broker(app: App, pipeline: Pipeline | None) -> Check:
     """Whether the Kafka that is named, or was started, answers."""
     settings = pipeline.kafka if pipeline else KafkaSettings()
-    record = recorded(state_dir(app))
+    try:
+        record = recorded(state_dir(app))
+    except StateError:  # which is a check of its own
+        record = None
     address = settings.bootstrap or (record.address if record else "")
     if not address:
         return Check("broker", "ok", "none runs; `kpipe up` starts one")
@@ -130,7 +149,7 @@ def kafka(*, needed: bool) -> Check:
 
 def ports(app: App, pipeline: Pipeline | None) -> Iterator[Check]:
     """The ports that services will listen on, unless it is they who do."""
-    if pipeline is None or running(state_dir(app)) is not None:
+    if pipeline is None or _runs(app):
         return
     for handler in pipeline.handlers.values():
         if handler.port is None:
@@ -140,6 +159,12 @@ def ports(app: App, pipeline: Pipeline | None) -> Iterator[Check]:
         else:
             fix = f"end what listens there (`lsof -i :{handler.port}` names it), or change the handler's `port`"
             yield Check("port", "problem", f"{handler.port}, which {handler.name} needs, is in use", fix)
+
+
+def _runs(app: App) -> bool:
+    with contextlib.suppress(StateError):  # which is a check of its own
+        return running(state_dir(app)) is not None
+    return False
 
 
 def disk(app: App) -> Iterator[Check]:

@@ -11,6 +11,7 @@ import click
 
 from orchestrator.cli import present
 from orchestrator.cli.context import App
+from orchestrator.errors import KpipeError
 from orchestrator.outside import shown
 
 if TYPE_CHECKING:
@@ -93,11 +94,26 @@ def _ask_to_stop(folder: Path, found: Holder, seconds: int | None) -> float:
     try:
         answer = ask_it(folder, "POST", "/v1/down" if seconds is None else f"/v1/down?timeout={seconds}")
     except NoAnswer:
-        # It fetches or prepares Kafka and has no socket yet. The process is surely that one: it holds the lock.
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(found.pid, signal.SIGTERM)
+        # It fetches or prepares Kafka and has no socket yet.
+        _signal(folder)
         return _PLAIN_SECONDS
     return float(answer["within"]) if answer else _PLAIN_SECONDS
+
+
+def _signal(folder: Path) -> None:
+    """Send SIGTERM to the holder of the lock. Raises `KpipeError` when the lock does not say for sure which that is."""
+    from orchestrator.cli.running import running
+
+    now = running(folder)
+    if now is None:
+        return
+    if not now.may_be_signalled:
+        raise KpipeError(
+            f"another process holds {folder / 'up.lock'}, but does not answer, and is not known for sure ({now.text})",
+            f"`lsof {folder / 'up.lock'}` shows which one; end that",
+        )
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(now.pid, signal.SIGTERM)
 
 
 def _stop_left_over(folder: Path) -> bool:

@@ -10,7 +10,6 @@ import os
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from heapq import merge
@@ -18,10 +17,13 @@ from operator import attrgetter
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from orchestrator.state import inner
 from orchestrator.supervisor.logs import FILES_KEPT
 
 _LINE = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z) (stdout|stderr) ([FP]) (.*)", re.DOTALL)
 _SUFFIX = ".log"
+#: Bytes; far more than the longest line that supervisor/lines.py makes.
+_LONGEST = 1_048_576
 #: kpipe's own lines.
 OWN = "_up"
 
@@ -41,7 +43,8 @@ Wanted = Callable[[Entry], bool]
 
 def names(folder: Path) -> list[str]:
     """The children that have a log, kpipe itself (`OWN`) included."""
-    return sorted(path.name.removesuffix(_SUFFIX) for path in folder.glob(f"*{_SUFFIX}"))
+    with inner(folder) as logs:
+        return [name.removesuffix(_SUFFIX) for name in (logs.names() if logs else ()) if name.endswith(_SUFFIX)]
 
 
 def of_handlers(children: Sequence[str], handlers: Sequence[str]) -> list[str]:
@@ -63,34 +66,36 @@ def last(folder: Path, children: Iterable[str], count: int | None, wanted: Wante
 
 
 def _all(folder: Path, name: str, wanted: Wanted) -> Iterator[Entry]:
-    for path in reversed(_files(folder, name)):
-        yield from filter(wanted, _read(path, name))
+    for file in reversed(_files(folder, name)):
+        yield from filter(wanted, _read(folder, file, name))
 
 
 def _last_of(folder: Path, name: str, count: int, wanted: Wanted) -> list[Entry]:
     found: list[Entry] = []
-    for path in _files(folder, name):
-        newest = deque(filter(wanted, _read(path, name)), maxlen=count - len(found))
+    for file in _files(folder, name):
+        newest = deque(filter(wanted, _read(folder, file, name)), maxlen=count - len(found))
         found = [*newest, *found]
         if len(found) >= count:
             break
     return found
 
 
-def _files(folder: Path, name: str) -> list[Path]:
-    """The newest first."""
-    paths = [folder / f"{name}{_SUFFIX}", *(folder / f"{name}{_SUFFIX}.{n}" for n in range(1, FILES_KEPT + 1))]
-    return [path for path in paths if path.exists()]
+def _files(folder: Path, name: str) -> list[str]:
+    """The names of a child's files, the newest first."""
+    names = [f"{name}{_SUFFIX}", *(f"{name}{_SUFFIX}.{n}" for n in range(1, FILES_KEPT + 1))]
+    with inner(folder) as logs:
+        return [file for file in names if logs and logs.stat(file) is not None]
 
 
-def _read(path: Path, name: str) -> Iterator[Entry]:
-    try:
-        with path.open(encoding="utf-8", errors="backslashreplace", newline="\n") as file:
-            for line in file:
-                if (entry := parse(line, name)) is not None:
-                    yield entry
-    except FileNotFoundError:  # it was rotated away just now
+def _read(folder: Path, file: str, name: str) -> Iterator[Entry]:
+    opened = _opened(folder, file)
+    if opened is None:
         return
+    with opened.file as lines:
+        # No line of ours is longer: what is left of one that is makes no entry either.
+        while line := lines.readline(_LONGEST):
+            if (entry := parse(line.decode("utf-8", "backslashreplace"), name)) is not None:
+                yield entry
 
 
 def parse(line: str, name: str) -> Entry | None:
@@ -116,7 +121,7 @@ class Followed:
         self._admit = admit
         self._open: dict[str, _Open] = {}
         for name in filter(admit, names(folder)):
-            if (opened := _opened(folder / f"{name}{_SUFFIX}")) is not None:
+            if (opened := _opened(folder, f"{name}{_SUFFIX}")) is not None:
                 opened.file.seek(0, 2)
                 self._open[name] = opened
 
@@ -139,11 +144,13 @@ class Followed:
             one = self._open[name]
             # Who follows is asked for before the end is read: nothing is written to a file after its rotation.
             after = self._after(name, one.inode)
-            *lines, one.rest = (one.rest + one.file.read()).split(b"\n")
-            for line in lines:
-                entry = parse(line.decode("utf-8", "backslashreplace") + "\n", name)
-                if entry is not None:
-                    yield entry
+            while data := one.file.read(_LONGEST):
+                *lines, rest = (one.rest + data).split(b"\n")
+                one.rest = rest[-_LONGEST:]
+                for line in lines:
+                    entry = parse(line.decode("utf-8", "backslashreplace") + "\n", name)
+                    if entry is not None:
+                        yield entry
             if after is None:
                 return
             one.file.close()
@@ -151,10 +158,12 @@ class Followed:
 
     def _after(self, name: str, inode: int) -> _Open | None:
         """The file that was begun after the one with this inode; None while there is none."""
-        with suppress(FileNotFoundError):  # just being rotated
-            if (self._folder / f"{name}{_SUFFIX}").stat().st_ino == inode:
-                return None
-        files = [opened for path in _files(self._folder, name) if (opened := _opened(path)) is not None]
+        with inner(self._folder) as logs:
+            newest = logs.stat(f"{name}{_SUFFIX}") if logs else None  # None: just being rotated
+        if newest is not None and newest.st_ino == inode:
+            return None
+        names = _files(self._folder, name)
+        files = [opened for file in names if (opened := _opened(self._folder, file)) is not None]
         older = [at for at, opened in enumerate(files) if opened.inode == inode]
         # Not among them any more: so much was written meanwhile that it is gone. Go on with the oldest there is.
         following = (older[0] if older else len(files)) - 1
@@ -164,9 +173,13 @@ class Followed:
         return files[following] if following >= 0 else None
 
 
-def _opened(path: Path) -> _Open | None:
+def _opened(folder: Path, name: str) -> _Open | None:
+    """None when it was rotated away just now. Raises `StateError` for what is no file of this user."""
     try:
-        file = path.open("rb")
+        with inner(folder) as logs:
+            if logs is None:
+                return None
+            fd = logs.open(name, os.O_RDONLY)
     except FileNotFoundError:
         return None
-    return _Open(file, os.fstat(file.fileno()).st_ino)
+    return _Open(os.fdopen(fd, "rb"), os.fstat(fd).st_ino)

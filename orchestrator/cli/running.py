@@ -52,10 +52,11 @@ def ask_running(folder: Path, method: str, target: str, patience: float = PATIEN
 def wait_until_gone(folder: Path, seconds: float, was: Holder) -> None:
     """Return when the running `up` has ended. Raises `KpipeError` after `seconds`."""
     deadline = time.monotonic() + seconds
-    while (now := holder(folder)) is not None and now.pid in (0, was.pid):
+    while (now := holder(folder)) is not None and (now.pid in (0, was.pid) or was.pid == 0):
         if time.monotonic() > deadline:
+            one = f"`kill -9 {now.pid}`" if now.may_be_signalled else "the end of the process that holds up.lock"
             raise KpipeError(
                 f"the pipeline ({was.text}) has not stopped within {seconds:.0f} s",
-                f"`kill -9 {was.pid}` ends it and everything it started",
+                f"{one} ends it and everything it started",
             )
         time.sleep(_LOOK_EVERY)

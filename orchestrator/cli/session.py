@@ -37,7 +37,7 @@ from orchestrator.supervisor.control import serve, serve_port
 from orchestrator.supervisor.ending import Ending
 from orchestrator.supervisor.facts import Fact
 from orchestrator.supervisor.loop import Supervisor
-from orchestrator.supervisor.place import Lock, claim_socket
+from orchestrator.supervisor.place import Lock, claim_socket, remove_socket
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: How long the search for the reason of a failed start may hold up the stop (seconds).
@@ -118,7 +118,7 @@ class Session:
                 async with await serve(path, requests.routes), self._metrics(requests):
                     await self._up_and_down()
             finally:
-                path.unlink(missing_ok=True)
+                remove_socket(path)
             return self._judged()
         finally:
             self._publishing.close()

@@ -10,6 +10,7 @@ from typing import Any
 
 from orchestrator.cli import present, report
 from orchestrator.cli.console import Console
+from orchestrator.state import StateError
 from orchestrator.supervisor import facts
 from orchestrator.supervisor.facts import Fact
 from orchestrator.supervisor.lines import Line
@@ -69,7 +70,7 @@ class Voice:
 
     def _note(self, text: str) -> None:
         # A full disk is told by the handlers' own logs.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, StateError):
             self._diary.write("stderr", [Line(line) for line in text.split("\n")])
 
 

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 
 from orchestrator.brokers import DockerBroker, LocalBroker, Ping, recorded
 from orchestrator.config.model import Pipeline
 from orchestrator.errors import KpipeError, UsageError
+from orchestrator.state import MARKER, Folder, existing, require_marker, require_own
 from orchestrator.supervisor.place import Lock
 
-#: Whoever is about to lock one of these must find the same file as everybody else.
-_LOCKS = frozenset({"up.lock", "broker.lock"})
+#: Commands that lock one of these must all find the same file. The marker says that the folder is kpipe's.
+_STAY = frozenset({"up.lock", "broker.lock", MARKER})
 #: All that is deleted where Kafka is somebody else's. What handlers keep under .kpipe was made from events that stay.
 _OURS = frozenset({"logs", "broker", "broker.json", "docker-ports.json", "control.sock", "control.path"})
 _DOCKER = "docker-ports.json"
 
 
 def check_wipe(pipeline: Pipeline) -> None:
-    """Raise `UsageError` while a Kafka runs that `kpipe down` does not stop."""
+    """Raise `UsageError` while a Kafka runs that `kpipe down` does not stop, and for a folder that is not kpipe's."""
+    folder = existing(pipeline.state_dir)
+    if folder is not None:
+        with folder:
+            require_own(folder)
     known = recorded(pipeline.state_dir)
     if known is not None and known.started_by == "broker" and not pipeline.kafka.bootstrap:
         raise UsageError(
@@ -32,31 +35,33 @@ def check_wipe(pipeline: Pipeline) -> None:
 def wipe(pipeline: Pipeline, environ: Mapping[str, str], ping: Ping) -> None:
     """Nothing of it may run. Raises `BrokerError`, or `KpipeError` when something cannot be deleted."""
     state = pipeline.state_dir
-    if not state.is_dir():
+    folder = existing(state)
+    if folder is None:
         return
+    folder.close()
     lock = Lock(state, datetime.now(UTC))
     try:
+        # The lock has marked the folder if it was kpipe's, and holds it open: nothing else is emptied.
+        require_marker(lock.folder)
         if not pipeline.kafka.bootstrap:
-            if (state / _DOCKER).exists():
+            if lock.folder.stat(_DOCKER) is not None:
                 DockerBroker(state, ping, environ=environ).wipe()
             LocalBroker(state, ping, environ=environ).wipe()
-        for path in _doomed(state, everything=not pipeline.kafka.bootstrap):
-            _delete(path)
+        for name in _doomed(lock.folder, everything=not pipeline.kafka.bootstrap):
+            _delete(lock.folder, name)
     finally:
         lock.close()
 
 
-def _doomed(state: Path, *, everything: bool) -> Iterator[Path]:
-    for path in sorted(state.iterdir()):
-        if path.name not in _LOCKS and (everything or path.name in _OURS):
-            yield path
+def _doomed(folder: Folder, *, everything: bool) -> Iterator[str]:
+    for name in folder.names():
+        if name not in _STAY and (everything or name in _OURS):
+            yield name
 
 
-def _delete(path: Path) -> None:
+def _delete(folder: Folder, name: str) -> None:
     try:
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        folder.delete(name)
     except OSError as problem:
+        path = folder.path / name
         raise KpipeError(f"{path} cannot be deleted: {problem.strerror or problem}") from problem

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from orchestrator.records import TopicPartition
+from orchestrator.state import Folder, StateError, inner, made_inner
 
 _MAGIC = b"kpipe-j1"
 _HEADER = struct.Struct("=8sQdii")
@@ -39,6 +40,9 @@ _PLACES = 1_024
 _HUNG_AT = struct.Struct("=d")
 _DONE = struct.Struct("=Q")
 _SUFFIX = ".journal"
+#: Far above any `concurrency`.
+_MOST_SLOTS = 1_000_000
+_MOST_DEATHS = 100
 
 
 class InFlight(NamedTuple):
@@ -65,15 +69,15 @@ class Journal:
         self.path: Path | None = folder / f"{name}~{os.getpid()}-{time.monotonic_ns()}{_SUFFIX}"
         self._fd = -1
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            # Under its name only once it is locked and whole: until then it would pass for a dead one.
-            draft = self.path.with_suffix(".new")
-            self._fd = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._fd, fcntl.LOCK_EX)
-            os.truncate(self._fd, size)
-            os.pwrite(self._fd, _HEADER.pack(_MAGIC, 0, 0.0, deaths, slots), 0)
-            draft.rename(self.path)
-        except OSError:
+            with made_inner(folder) as opened:
+                # Under its name only once it is locked and whole: until then it would pass for a dead one.
+                draft = self.path.with_suffix(".new").name
+                self._fd = opened.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+                fcntl.flock(self._fd, fcntl.LOCK_EX)
+                os.truncate(self._fd, size)
+                os.pwrite(self._fd, _HEADER.pack(_MAGIC, 0, 0.0, deaths, slots), 0)
+                opened.rename(draft, self.path.name)
+        except (OSError, StateError):
             self.path = None
         self._map = mmap.mmap(-1 if self.path is None else self._fd, size)
         _HEADER.pack_into(self._map, 0, _MAGIC, 0, 0.0, deaths, slots)
@@ -124,8 +128,9 @@ class Journal:
     def close(self) -> None:
         """A clean end: nothing is in flight, or nobody is to be blamed for it."""
         if self.path is not None:
-            with contextlib.suppress(OSError):
-                self.path.unlink()
+            with contextlib.suppress(OSError, StateError), inner(self.path.parent) as folder:
+                if folder is not None:
+                    folder.remove(self.path.name)
             os.close(self._fd)
             self.path = None
 
@@ -153,61 +158,82 @@ def dead_journals(folder: Path, group: str) -> list[Dead]:
 
     Those with nothing in flight are removed. Never raises: a journal that cannot be read tells nothing.
     """
-    found = []
-    for path in sorted(folder.glob(f"*{_SUFFIX}")) if folder.is_dir() else ():
-        name = path.name.partition("~")[0]
-        if name.rpartition(".")[0] != group:
-            continue
-        with contextlib.suppress(OSError, struct.error, UnicodeDecodeError), _owned(path) as fd:
-            dead = _read(path, name, fd)
-            if dead is None or not dead.slots:
-                path.unlink()
-            else:
-                found.append(dead)
+    found: list[Dead] = []
+    with contextlib.suppress(OSError, StateError), inner(folder) as opened:
+        if opened is None:
+            return []
+        for file in opened.names():
+            name = file.partition("~")[0]
+            if not file.endswith(_SUFFIX) or name.rpartition(".")[0] != group:
+                continue
+            with contextlib.suppress(OSError, StateError), _owned(opened, file) as fd:
+                dead = _read(folder / file, name, fd)
+                if dead is None or not dead.slots:
+                    opened.remove(file)
+                else:
+                    found.append(dead)
     return found
 
 
 def claim(folder: Path, group: str, tp: TopicPartition) -> list[InFlight]:
     """The events of `tp` that dead workers of the group were running; told once, to the first who asks."""
+    found: list[InFlight] = []
+    with contextlib.suppress(OSError, StateError), inner(folder) as opened:
+        if opened is None:
+            return []
+        for dead in dead_journals(folder, group):
+            found += _claimed(opened, dead, tp)
+    return found
+
+
+def _claimed(folder: Folder, dead: Dead, tp: TopicPartition) -> list[InFlight]:
     found = []
-    for dead in dead_journals(folder, group):
-        mine = [slot for slot in dead.slots if slot[2] == tp]
-        with contextlib.suppress(OSError), _owned(dead.path) as fd:
-            for number, deadline, _, offset in mine:
-                os.pwrite(fd, _SLOT.pack(0.0, 0, 0), _HEADER.size + number * _SLOT.size)
-                hung = 0.0 < deadline <= dead.hung_at
-                found.append(InFlight(tp, offset, hung, hung and dead.capacity == 1 and dead.done > 0))
-            if len(mine) == len(dead.slots):
-                dead.path.unlink()
+    mine = [slot for slot in dead.slots if slot[2] == tp]
+    with contextlib.suppress(OSError, StateError), _owned(folder, dead.path.name) as fd:
+        for number, deadline, _, offset in mine:
+            os.pwrite(fd, _SLOT.pack(0.0, 0, 0), _HEADER.size + number * _SLOT.size)
+            hung = 0.0 < deadline <= dead.hung_at
+            found.append(InFlight(tp, offset, hung, hung and dead.capacity == 1 and dead.done > 0))
+        if len(mine) == len(dead.slots):
+            folder.remove(dead.path.name)
     return found
 
 
 def read_live(path: Path) -> tuple[bool, float]:
     """Whether an event runs by this journal, and the earliest deadline of those that do (0.0: none has one)."""
     try:
-        data = path.read_bytes()
-        used = [deadline for _, deadline, _, _ in _slots(data, with_places=False)]
-    except (OSError, struct.error, ValueError):
+        with _opened(path, os.O_RDONLY) as fd:
+            used = [deadline for _, deadline, _, _ in _slots(fd, _header(fd)[-1], with_places=False)]
+    except (OSError, StateError, ValueError):
         return False, 0.0
     return bool(used), min((d for d in used if d), default=0.0)
 
 
 def mark_hung(path: Path) -> None:
     """Somebody else is about to end the process because of an event past its deadline."""
-    with contextlib.suppress(OSError):
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            os.pwrite(fd, _HUNG_AT.pack(time.monotonic()), 16)
-        finally:
-            os.close(fd)
+    with contextlib.suppress(OSError, StateError, ValueError), _opened(path, os.O_RDWR) as fd:
+        _header(fd)
+        os.pwrite(fd, _HUNG_AT.pack(time.monotonic()), 16)
 
 
 @contextlib.contextmanager
-def _owned(path: Path) -> Iterator[int]:
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    with inner(path.parent) as folder:
+        if folder is None:
+            raise FileNotFoundError(path)
+        fd = folder.open(path.name, flags)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def _owned(folder: Folder, name: str) -> Iterator[int]:
     """The file of a writer that is dead; raises BlockingIOError while it lives. Several may look at once: each of
     them takes what is of its own partitions.
     """
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    fd = folder.open(name, os.O_RDWR)
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         yield fd
@@ -216,25 +242,40 @@ def _owned(path: Path) -> Iterator[int]:
 
 
 def _read(path: Path, name: str, fd: int) -> Dead | None:
-    data = os.pread(fd, os.fstat(fd).st_size, 0)
-    if data[:8] != _MAGIC:
+    """None for what no worker has written."""
+    try:
+        done, hung_at, deaths, capacity = _header(fd)
+        return Dead(path, name, done, hung_at, deaths, tuple(_slots(fd, capacity, with_places=True)), capacity)
+    except ValueError:
         return None
-    _, done, hung_at, deaths, capacity = _HEADER.unpack_from(data)
-    return Dead(path, name, done, hung_at, deaths, tuple(_slots(data, with_places=True)), capacity)
 
 
-def _slots(data: bytes, *, with_places: bool) -> Iterator[tuple[int, float, TopicPartition, int]]:
-    """The used slots: number, deadline, partition, offset."""
-    magic, _, _, _, slots = _HEADER.unpack_from(data)
-    if magic != _MAGIC:
+def _header(fd: int) -> tuple[int, float, int, int]:
+    """Events that ended well, the time of `hung`, deaths, slots. Raises `ValueError` for what no worker has written."""
+    data = os.pread(fd, _HEADER.size, 0)
+    if len(data) < _HEADER.size or data[:8] != _MAGIC:
+        raise ValueError("not a journal")
+    _, done, hung_at, deaths, slots = _HEADER.unpack(data)
+    if not 0 < slots <= _MOST_SLOTS:
+        raise ValueError("not a journal")
+    # So many deaths make no difference any more, and a power of their number is taken.
+    return done, hung_at, min(max(deaths, 0), _MOST_DEATHS), slots
+
+
+def _slots(fd: int, slots: int, *, with_places: bool) -> Iterator[tuple[int, float, TopicPartition, int]]:
+    """The used slots: number, deadline, partition, offset. Raises `ValueError` for a file that is too short."""
+    data = os.pread(fd, slots * _SLOT.size, _HEADER.size)
+    if len(data) < slots * _SLOT.size:
         raise ValueError("not a journal")
     places = _HEADER.size + slots * _SLOT.size
-    for number in range(slots):
-        deadline, offset, index = _SLOT.unpack_from(data, _HEADER.size + number * _SLOT.size)
+    for number, (deadline, offset, index) in enumerate(_SLOT.iter_unpack(data)):
         if not 0 < index <= _PLACES:
             continue
         place = TopicPartition("", 0)
         if with_places:
-            length, partition, name = _PLACE.unpack_from(data, places + (index - 1) * _PLACE.size)
+            written = os.pread(fd, _PLACE.size, places + (index - 1) * _PLACE.size)
+            if len(written) < _PLACE.size:
+                raise ValueError("not a journal")
+            length, partition, name = _PLACE.unpack(written)
             place = TopicPartition(name[:length].decode(), partition)
         yield number, deadline, place, offset

@@ -47,6 +47,8 @@ def ask(path: Path, method: str, target: str, patience: float = PATIENCE) -> Any
         raise NoAnswer(f"the running pipeline does not answer at {path} ({error or type(error).__name__})") from error
     finally:
         connection.close()
+    if not isinstance(body, dict):
+        raise NoAnswer(f"what listens at {path} is no `kpipe up`")
     if response.status in (HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY):
         if findings := body.get("findings"):
             raise FindingsError([Finding(**finding) for finding in findings], body["error"], body.get("hint", ""))

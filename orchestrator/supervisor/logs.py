@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from orchestrator.state import made_inner
 from orchestrator.supervisor.lines import Line
 
 Stream = Literal["stdout", "stderr"]
@@ -23,7 +24,7 @@ FILES_KEPT = 3
 
 
 class LogFile:
-    """One append-only file and its predecessors. Every method may raise `OSError`: the disk can be full."""
+    """One append-only file and its predecessors. Every method may raise `OSError` (a full disk), and `StateError`."""
 
     def __init__(self, path: Path, limit: int = FILE_LIMIT, kept: int = FILES_KEPT) -> None:
         self.path = path
@@ -56,20 +57,18 @@ class LogFile:
 
     def _opened(self) -> int:
         if self._fd is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             # Events may stand in it: only for the user that runs the pipeline.
-            self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            with made_inner(self.path.parent) as folder:
+                self._fd = folder.open(self.path.name, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
             self._size = os.fstat(self._fd).st_size
         return self._fd
 
     def _rotate(self) -> None:
         self.close()
-        for number in range(self._kept - 1, 0, -1):
-            older = self._numbered(number)
-            if older.exists():
-                older.replace(self._numbered(number + 1))
-        self.path.replace(self._numbered(1))
+        name = self.path.name
+        with made_inner(self.path.parent) as folder:
+            for number in range(self._kept - 1, 0, -1):
+                if folder.stat(f"{name}.{number}") is not None:
+                    folder.rename(f"{name}.{number}", f"{name}.{number + 1}")
+            folder.rename(name, f"{name}.1")
         self._size = 0
-
-    def _numbered(self, number: int) -> Path:
-        return self.path.with_name(f"{self.path.name}.{number}")

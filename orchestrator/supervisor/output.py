@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from orchestrator.state import StateError
 from orchestrator.supervisor.facts import Fact, LogTrouble
 from orchestrator.supervisor.lines import Line, LineBuffer
 from orchestrator.supervisor.logs import LogFile, Stream
@@ -62,7 +63,8 @@ class Output:
         try:
             self._log.write(stream, lines)
             self._log_works = True
-        except OSError as error:
+        except (OSError, StateError) as error:
             if self._log_works:
-                self._hear(LogTrouble(self._name, error.strerror or str(error)))
+                reason = error.message if isinstance(error, StateError) else error.strerror
+                self._hear(LogTrouble(self._name, reason or str(error)))
             self._log_works = False

@@ -17,6 +17,7 @@ from orchestrator.kafka.consumer import Membership
 from orchestrator.kafka.producer import Producer
 from orchestrator.kafka.transactional import GaveUp, TransactionalProducer, TransactionError, transactional
 from orchestrator.records import Outgoing, Permission, Record, TopicPartition
+from orchestrator.state import MARKER
 from orchestrator.worker.batch import Batch
 from orchestrator.worker.facts import Facts
 from orchestrator.worker.instance import instance_id
@@ -278,9 +279,9 @@ def test_the_name_of_this_installation(tmp_path: Path) -> None:
     assert instance_id({"KPIPE_INSTANCE": " pod-1 "}, tmp_path) == "pod-1"
     made = instance_id({}, tmp_path / ".kpipe")
     assert len(made) == 12 and instance_id({}, tmp_path / ".kpipe") == made
-    assert [p.name for p in (tmp_path / ".kpipe").iterdir()] == ["instance"]
+    assert {p.name for p in (tmp_path / ".kpipe").iterdir()} == {"instance", MARKER}
     with pytest.raises(UsageError, match="printable"):
         instance_id({"KPIPE_INSTANCE": "a\nb"}, tmp_path)
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="cannot be written"):
+    with pytest.raises(UsageError, match="file is a file, not a folder"):
         instance_id({}, tmp_path / "file")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,8 +124,33 @@ def test_stop_without_a_container_is_fine(tmp_path: Path, docker: Docker) -> Non
 
 
 def test_wipe_deletes_the_volume(tmp_path: Path, docker: Docker) -> None:
+    docker.answer(("volume ls", 0, "kpipe-1_kafka-data\n", ""))
     broker(tmp_path, docker).wipe()
     assert docker.words("down") == ["down", "--volumes"]
+
+
+def test_wipe_leaves_docker_alone_where_it_has_nothing_of_the_project(tmp_path: Path, docker: Docker) -> None:
+    """The volumes that a compose.yaml names are anybody's: one that came with a checkout deletes none."""
+    made = broker(tmp_path, docker)
+    (tmp_path / "project" / "compose.yaml").write_text("volumes: {x: {name: of-another-project}}")
+    made.wipe()
+    assert not any("down" in words for words, _ in docker.calls())
+    asked = [words for words, _ in docker.calls() if "--filter" in words]
+    assert [words[-1] for words in asked] == [f"label=com.docker.compose.project={made.project}"] * 2
+
+
+def test_a_record_that_came_with_a_checkout_starts_no_docker(tmp_path: Path, docker: Docker) -> None:
+    """It names a Kafka in Docker, which the compose.yaml beside it would then be asked about."""
+    made = broker(tmp_path, docker)
+    made.start(20)
+    state = tmp_path / "project" / ".kpipe"
+    copied = tmp_path / "copy" / ".kpipe"
+    shutil.copytree(state, copied)
+    assert recorded(state) is not None and recorded(copied) is None
+    planted = json.loads((copied / "broker.json").read_text())
+    for seal in ({}, {"seal": ""}, {"seal": None}, {"seal": 0}):
+        (copied / "broker.json").write_text(json.dumps({k: v for k, v in planted.items() if k != "seal"} | seal))
+        assert recorded(copied) is None
 
 
 def test_fetch_pulls_the_image_once(tmp_path: Path, docker: Docker) -> None:

@@ -17,8 +17,9 @@ from orchestrator.brokers import BrokerRecord, recorded
 from orchestrator.brokers import record as records
 from orchestrator.brokers.process import alive, broker_runs, end, find_broker, mark
 from orchestrator.errors import BrokerError
+from orchestrator.state import MARKER, StateError
 
-LOCAL = BrokerRecord("127.0.0.1:20001", "local", 1, "broker", "abc", "4.3.1")
+LOCAL = BrokerRecord("127.0.0.1:20001", "local", 4711, "broker", "abc", "4.3.1")
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def test_written_and_read_for_this_user_only(tmp_path: Path, pretender: subproce
     records.write(tmp_path, written)
     assert recorded(tmp_path) == written
     assert stat.S_IMODE((tmp_path / "broker.json").stat().st_mode) == 0o600
-    assert [path.name for path in tmp_path.iterdir()] == ["broker.json"]
+    assert {path.name for path in tmp_path.iterdir()} == {"broker.json", MARKER}
 
 
 def test_replaced_as_a_whole_whatever_the_umask(tmp_path: Path) -> None:
@@ -61,10 +62,9 @@ def test_a_folder_of_somebody_else(tmp_path: Path) -> None:
 
 def test_a_file_in_the_folders_place(tmp_path: Path) -> None:
     (tmp_path / ".kpipe").touch()
-    assert recorded(tmp_path / ".kpipe") is None
-    records.remove(tmp_path / ".kpipe")
-    with pytest.raises(BrokerError, match=r"broker\.json can't be written"):
-        records.write(tmp_path / ".kpipe", LOCAL)
+    for use in (recorded, records.remove, lambda folder: records.write(folder, LOCAL)):
+        with pytest.raises(StateError, match=r"\.kpipe is a file, not a folder"):
+            use(tmp_path / ".kpipe")
 
 
 def test_none_without_a_file(tmp_path: Path) -> None:
@@ -101,8 +101,13 @@ def test_the_broker_of_another_folder_is_not_ours(tmp_path: Path, pretender: sub
 
 @pytest.mark.parametrize(
     "change",
-    [{"kind": "external"}, {"kind": 1}, {"pid": "7"}, {"pid": True}, {"pid": -1}, {"pid": 0}, {"address": ""},
-     {"address": None}, {"started_by": "me"}, {"owner_pid": 1.5}],
+    [{"kind": "external"}, {"kind": 1}, {"kind": ["local"]}, {"started_by": "me"}, {"pid": "7"}, {"pid": True},
+     {"pid": -1}, {"pid": 0}, {"pid": 1}, {"pid": 2**31}, {"pid": 10**400}, {"owner_pid": 1.5}, {"owner_pid": -1},
+     {"owner_pid": 0}, {"cluster_id": 5}, {"version": "4" * 1000}, {"version": None},
+     {"address": ""}, {"address": None}, {"address": "kafka.example.com:9092"}, {"address": "127.0.0.1"},
+     {"address": "127.0.0.1:0"}, {"address": "127.0.0.1:65536"}, {"address": "127.0.0.1:-1"},
+     {"address": "127.0.0.1:9092,kafka.example.com:9092"}, {"address": "kafka.example.com:1,127.0.0.1:9092"},
+     {"address": "127.0.0.1:٩"}, {"address": 9092}, {"address": "0.0.0.0:9092"}, {"address": "192.0.2.1:9092"}],
 )  # fmt: skip
 def test_nonsense_counts_as_no_record(tmp_path: Path, change: dict[str, object]) -> None:
     records.write(tmp_path, LOCAL)
@@ -159,11 +164,11 @@ def test_a_shim_is_not_taken_for_the_broker_itself(tmp_path: Path, pretender: su
 def test_what_cannot_be_written_is_told_with_the_next_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, hint: str
 ) -> None:
-    def refuse(self: Path, target: Path) -> Path:
+    def refuse(*_: object, **__: object) -> None:
         raise OSError(number, "no")
 
-    monkeypatch.setattr(Path, "replace", refuse)
+    monkeypatch.setattr(os, "replace", refuse)
     with pytest.raises(BrokerError, match=re.escape(str(tmp_path / "broker.json"))) as refused:
         records.write(tmp_path, BrokerRecord("127.0.0.1:20001", "docker", None, "up", owner_pid=5))
     assert hint in refused.value.hint
-    assert not list(tmp_path.iterdir()), "nothing half-written stays"
+    assert {path.name for path in tmp_path.iterdir()} == {MARKER, "broker.lock"}, "nothing half-written stays"
