@@ -5,11 +5,15 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import struct
 import time
 from pathlib import Path
 
+import pytest
+
 from orchestrator.observe.journal import InFlight, Journal, claim, dead_journals, mark_hung, read_live
 from orchestrator.records import TopicPartition
+from tests.support.planted import outside_of, plant, seen
 
 TP, OTHER = TopicPartition("orders.created", 2), TopicPartition("ü" * 125, 0)
 
@@ -95,3 +99,55 @@ def test_more_partitions_than_it_has_room_for(tmp_path: Path) -> None:
     indexes = [journal.index_of(TopicPartition("t", n)) for n in range(1_100)]
     assert indexes[:1_024] == list(range(1, 1_025)) and set(indexes[1_024:]) == {0}
     journal.close()
+
+
+def header(deaths: int, slots: int) -> bytes:
+    return struct.pack("=8sQdii", b"kpipe-j1", 5, 0.0, deaths, slots)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\0" * 200, b"[" * 200, header(0, 1), header(0, -1), header(0, 0), header(0, 2**31 - 1) + b"x" * 100,
+     header(0, 1) + struct.pack("=dqq", 1.0, 1, 1_024), header(0, 1) + struct.pack("=dqq", 1.0, 1, -1)],
+)  # fmt: skip
+def test_what_no_worker_has_written_tells_nothing(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "g.h.0~1-1.journal"
+    path.write_bytes(data)
+    assert read_live(path) in ((False, 0.0), (True, 1.0))
+    mark_hung(path)
+    assert data.startswith(b"kpipe") or path.read_bytes() == data, "it is not written to"
+    assert dead_journals(tmp_path, "g.h") == [] and claim(tmp_path, "g.h", TP) == []
+
+
+def test_no_number_of_deaths_takes_for_ever(tmp_path: Path) -> None:
+    """A power of it is taken: with the largest number that fits, that never ends."""
+    die(tmp_path)
+    [path] = tmp_path.glob("*.journal")
+    data = bytearray(path.read_bytes())
+    for deaths in (2**31 - 1, -(2**31)):
+        struct.pack_into("=i", data, 24, deaths)
+        path.write_bytes(data)
+        (dead,) = dead_journals(tmp_path, "g.h")
+        assert 0 <= dead.deaths <= 100
+
+
+@pytest.mark.parametrize("what", ["link", "link to /dev/zero", "fifo", "folder"])
+def test_what_is_no_file_is_neither_read_nor_written(tmp_path: Path, what: str) -> None:
+    outside = outside_of(tmp_path)
+    path = tmp_path / "journal" / "g.h.0~1-1.journal"
+    plant(path, what, outside)
+    before = seen(outside)
+    assert dead_journals(path.parent, "g.h") == [] and claim(path.parent, "g.h", TP) == []
+    assert read_live(path) == (False, 0.0)
+    mark_hung(path)
+    assert seen(outside) == before
+
+
+def test_a_journal_is_never_written_through_a_link(tmp_path: Path) -> None:
+    outside = outside_of(tmp_path)
+    before = seen(outside)
+    (tmp_path / "journal").symlink_to(outside)
+    journal = Journal(tmp_path / "journal", "g.h.0")
+    assert journal.path is None
+    journal.close()
+    assert dead_journals(tmp_path / "journal", "g.h") == [] and seen(outside) == before

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.cli import history
+from orchestrator.state import StateError
 from orchestrator.supervisor.lines import Line
 from orchestrator.supervisor.logs import LogFile
+from tests.support.planted import outside_of, plant
 
 BEGIN = datetime(2025, 1, 31, 12, tzinfo=UTC)
 
@@ -104,3 +108,31 @@ def test_following_over_rotations_misses_nothing_that_is_kept(bursts: list[int],
     assert seen == sorted(set(seen))
     followed.close()
     log.close()
+
+
+def test_a_line_without_an_end_takes_no_memory(tmp_path: Path) -> None:
+    """No child's line is longer than supervisor/lines.py lets it become."""
+    with (tmp_path / "a.log").open("wb") as file:
+        for _ in range(30):
+            file.write(b"x" * 1_000_000)
+        file.write(b"\n2025-01-31T12:00:00.000000Z stdout F after it\n")
+    tracemalloc.start()
+    try:
+        assert texts(history.last(tmp_path, ["a"], 5, everything)) == ["after it"]
+        followed = history.Followed(tmp_path, lambda _: True)
+        (tmp_path / "b.log").write_bytes((tmp_path / "a.log").read_bytes()[-20_000_000:])
+        tracemalloc.reset_peak()
+        assert [entry.text for entry in followed.new()] == ["after it"]
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+        followed.close()
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("what", ["link", "link to /dev/zero", "fifo", "folder"])
+def test_what_is_no_log_is_refused(tmp_path: Path, what: str) -> None:
+    plant(tmp_path / "a.log", what, outside_of(tmp_path / "x"))
+    with pytest.raises(StateError, match=r"a\.log"):
+        texts(history.last(tmp_path, ["a"], 5, everything))
+    with pytest.raises(StateError, match=r"a\.log"):
+        history.Followed(tmp_path, lambda _: True)
