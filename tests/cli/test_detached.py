@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from orchestrator.state import MARKER
 from orchestrator.supervisor.place import holder
 from tests.support.shell import Running, kpipe, on_terminal, running
 from tests.support.supervised import wait_until
@@ -178,7 +179,7 @@ def test_down_v_never_touches_a_cluster_of_others(tmp_path: Path, kafka: str) ->
         (made.state / "read-model.db").write_text("made from events that stay")
         done = made.kpipe("down", "-v")
         assert done.returncode == 0 and f"the cluster at {kafka} keeps its topics" in done.stderr
-        assert {path.name for path in made.state.iterdir()} == {"up.lock", "read-model.db"}
+        assert {path.name for path in made.state.iterdir()} == {"up.lock", MARKER, "read-model.db"}
         (tmp_path / "pipeline.yaml").write_text("kpipe: [broken")
         broken = made.kpipe("down", "-v")
         assert broken.returncode == 2 and "pipeline.yaml" in broken.stderr, "whose Kafka it is has to be known"
@@ -195,7 +196,7 @@ def test_down_v_of_kafkas_own_begins_from_nothing(tmp_path: Path, kafka: str) ->
         (made.state / "read-model.db").touch()
         done = made.kpipe("down", "-v")
         assert done.returncode == 0 and "deleted Kafka's data" in done.stderr
-        assert [path.name for path in made.state.iterdir() if not path.name.endswith(".lock")] == []
+        assert [path.name for path in made.state.iterdir() if not path.name.endswith(".lock")] == [MARKER]
         assert (outside / "kept").exists(), "a link goes, not what it leads to"
         assert made.kpipe("down", "-v").returncode == 0
 

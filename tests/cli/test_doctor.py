@@ -116,3 +116,11 @@ def test_for_people(tmp_path: Path) -> None:
     assert code == 1
     assert "problem  pipeline     1 error in pipeline.yaml\n                      fix: `kpipe validate`" in out
     assert err.splitlines()[-1].startswith("1 problem") or "problems" in err
+
+
+def test_a_state_folder_that_is_a_link(tmp_path: Path) -> None:
+    project(tmp_path)
+    (tmp_path / ".kpipe").symlink_to("/")
+    code, checks = examined(tmp_path)
+    assert code == 1 and checks["state"]["state"] == "problem"
+    assert "symbolic link" in checks["state"]["message"] and "remove it" in checks["state"]["fix"]
