@@ -68,11 +68,8 @@ class Folder:
         return _open_folder(self.path / name, name, self.fd)
 
     def find(self, name: str) -> Folder | None:
-        """The folder `name` in it; None when there is none."""
-        try:
-            return _open_folder(self.path / name, name, self.fd)
-        except FileNotFoundError:
-            return None
+        """The folder `name` in it; None when there is none. Raises `StateError`."""
+        return _found(self.path / name, name, self.fd)
 
     def names(self) -> list[str]:
         """Sorted."""
@@ -98,6 +95,8 @@ class Folder:
         except OSError as problem:
             if problem.errno in _REFUSED:
                 self._judge(name)
+            if isinstance(problem, PermissionError) and flags & os.O_ACCMODE == os.O_RDONLY:
+                raise _unreadable(path, problem) from problem
             raise
         try:
             there = os.fstat(fd)
@@ -204,14 +203,7 @@ class Folder:
 
 def existing(path: Path) -> Folder | None:
     """The folder, open; None when there is none. Raises `StateError` for what is not a folder of this user."""
-    try:
-        return _open_folder(path, path)
-    except FileNotFoundError:
-        return None
-    except OSError as problem:
-        raise StateError(
-            f"{path} cannot be opened: {problem.strerror}", "check who owns it and who may read it"
-        ) from problem
+    return _found(path, path)
 
 
 def made(path: Path) -> Folder:
@@ -242,6 +234,19 @@ def made_inner(path: Path) -> Iterator[Folder]:
         folder = outer.sub(path.name)
     with folder:
         yield folder
+
+
+def _found(path: Path, name: str | Path, dir_fd: int | None = None) -> Folder | None:
+    try:
+        return _open_folder(path, name, dir_fd)
+    except FileNotFoundError:
+        return None
+    except OSError as problem:
+        raise _unreadable(path, problem) from problem
+
+
+def _unreadable(path: Path, problem: OSError) -> StateError:
+    return StateError(f"{path} cannot be opened: {problem.strerror}", "check who owns it and who may read it")
 
 
 def _open_folder(path: Path, name: str | Path, dir_fd: int | None = None) -> Folder:

@@ -218,7 +218,27 @@ def test_what_belongs_to_root_is_taken_by_others(tmp_path: Path) -> None:
     assert folder == "opened"
 
 
-def _as_nobody(use: Callable[[], Folder], folder: Path) -> str:
+@ROOT
+def test_what_may_not_be_read_is_named(tmp_path: Path) -> None:
+    for path in (tmp_path / "state" / "logs", tmp_path / "state" / "closed"):
+        path.mkdir(parents=True)
+    (tmp_path / "state" / "file").touch()
+    for name, permissions in (("closed", 0o000), ("file", 0o000), ("", 0o755)):
+        (tmp_path / "state" / name).chmod(permissions)
+    tmp_path.chmod(0o755)
+
+    def state() -> Folder:
+        return opened(Path("state"))
+
+    for use, name in (
+        (lambda: state().read("file"), "file"),
+        (lambda: state().find("closed"), "closed"),
+        (lambda: existing(Path("state/closed")), "closed"),
+    ):
+        assert _as_nobody(use, tmp_path) == f"state/{name} cannot be opened: Permission denied"
+
+
+def _as_nobody(use: Callable[[], object], folder: Path) -> str:
     """What becomes of it in a child that is another user."""
     reading, writing = os.pipe()
     pid = os.fork()
