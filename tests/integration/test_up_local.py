@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from orchestrator.brokers import recorded
+from orchestrator.state import MARKER
 from tests.support.supervised import wait_until
 from tests.support.up import CODE, Up
 
@@ -196,7 +197,7 @@ def test_detached_idle_and_wiped(shop: Shop) -> None:
     assert sorted(logs.splitlines()) == ["tracking | tracked orders.dlq two", "tracking | tracked paid one"]
     assert shop.kpipe("down", "-v").returncode == 0
     assert not shop.processes
-    assert [path.name for path in shop.state.iterdir() if not path.name.endswith(".lock")] == []
+    assert [path.name for path in shop.state.iterdir() if not path.name.endswith(".lock")] == [MARKER]
     assert shop.kpipe("up", "--wait", "--wait-timeout", "90s").returncode == 0
     settled = {"in": 0, "done": 0, "dead_lettered": 0, "skipped": 0, "in_flight": 0}
     assert shop.handlers()["payments"]["accounting"] == settled, "it began from nothing"
