@@ -383,7 +383,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, kafka: str) -> None:
     project = Project(tmp_path, kafka, {"idle": IDLE})
     (tmp_path / ".kpipe").write_text("no folder")
     done = project.kpipe("up")
-    assert done.returncode == 1 and "cannot be written" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 2 and ".kpipe is a file, not a folder" in done.stderr and "hint: " in done.stderr
 
 
 def test_down_and_ps_need_no_valid_file(tmp_path: Path, kafka: str) -> None:
