@@ -222,6 +222,7 @@ class LocalBroker:
         kafka = provide_kafka(self._environ, self._notify)
         environment = child_environment(self._environ)
         with made_inner(self._state / records.HOME) as home, made_inner(self._state / "logs") as logs:
+            os.fchmod(home.fd, 0o700)  # an older kpipe made it for everybody to read
             # Kafka follows links, and writes and deletes where they lead.
             home.check()
             logs.check()
