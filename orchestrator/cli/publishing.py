@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from orchestrator.config import portable
 from orchestrator.config.model import Handler, Pipeline
 from orchestrator.environment import small
+from orchestrator.serving.hosts import names_in
 from orchestrator.supervisor.ending import GROUND
 from orchestrator.supervisor.spec import ChildSpec, Probe
 
@@ -70,6 +71,7 @@ class Publishing:
             "pipeline": portable(pipeline),
             "bootstrap": bootstrap,
             "tokens": {token: name for name, token in self._tokens.items()},
+            "hosts": names_in(environ),
         }
         port = self._socket.getsockname()[1]
         return ChildSpec(

@@ -14,7 +14,8 @@ from orchestrator import __version__
 from orchestrator.cli import present
 from orchestrator.cli.fleet import Fleet, check_scale, find
 from orchestrator.errors import EXIT_OK, FindingsError, KpipeError, UsageError
-from orchestrator.supervisor.control import Answer, Page, Query, Refused, Routes
+from orchestrator.serving import Answer, Page, Refused
+from orchestrator.supervisor.control import Query, Routes
 from orchestrator.supervisor.ending import GROUND, Ending
 from orchestrator.supervisor.loop import Supervisor
 from orchestrator.supervisor.policy import OVER

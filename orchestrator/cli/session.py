@@ -11,7 +11,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +31,7 @@ from orchestrator.cli.voice import Voice
 from orchestrator.config.model import Handler, Pipeline
 from orchestrator.errors import EXIT_BROKER, EXIT_UNEXPECTED, BrokerError, HandlerError, KpipeError, UsageError
 from orchestrator.outside import shown
+from orchestrator.serving import Hosts
 from orchestrator.supervisor import facts, ports
 from orchestrator.supervisor.background import in_background
 from orchestrator.supervisor.control import serve, serve_port
@@ -115,7 +116,7 @@ class Session:
             path = self._socket = claim_socket(self._state_dir)
             try:
                 requests = self._requests()
-                async with await serve(path, requests.routes), self._metrics(requests):
+                async with serve(path, requests.routes, self._told_of("control socket")), self._metrics(requests):
                     await self._up_and_down()
             finally:
                 remove_socket(path)
@@ -131,7 +132,7 @@ class Session:
             yield
             return
         try:
-            server = await serve_port(port, requests.metrics)
+            server = serve_port(port, requests.metrics, Hosts.of(os.environ), self._told_of("metrics"))
         except OSError as error:
             holder = ports.holder(port)
             raise UsageError(
@@ -139,8 +140,11 @@ class Session:
                 "give another one: --metrics-port PORT, or 0 for any that is free",
             ) from error
         async with server:
-            self._voice.say(f"metrics: http://127.0.0.1:{server.sockets[0].getsockname()[1]}/metrics")
+            self._voice.say(f"metrics: http://127.0.0.1:{server.port}/metrics")
             yield
+
+    def _told_of(self, listener: str) -> Callable[[str], None]:
+        return lambda text: self._voice.say(f"{listener}: {text}")
 
     def _judged(self) -> int:
         """The verdict, which of a detached `up` only its log hears."""

@@ -9,6 +9,7 @@ service, which may publish what its `produces` lists. An answer 202 means that K
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
 import logging
@@ -16,12 +17,9 @@ import os
 import signal
 import socket
 import sys
-import threading
-from collections.abc import Mapping
-from email.message import Message
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, NamedTuple
-from urllib.parse import parse_qs, unquote, urlsplit
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import parse_qs, unquote
 
 from orchestrator.config import restored
 from orchestrator.config.model import Pipeline
@@ -29,30 +27,23 @@ from orchestrator.contracts import Undecodable, decode_json
 from orchestrator.errors import BrokerError, ContractError, KpipeError, UsageError
 from orchestrator.kafka.producer import LARGEST_REQUEST
 from orchestrator.records import EmitHeaders
+from orchestrator.serving import Answer, Hosts, Limits, Refused, Request, Server, Site
+from orchestrator.serving.hosts import LOOPBACK
+from orchestrator.serving.limits import connections
 from orchestrator.worker.service import Publisher, TooLargeError
 
 log = logging.getLogger("kpipe.publish")
 
 EXIT_COULD_NOT_START = 78
-#: A client that says nothing for so long is hung up on (seconds).
-PATIENCE = 60.0
 #: The longest body (bytes). Whether an event fits into its topic is known once it is compressed: Kafka says so.
 MOST_BODY = LARGEST_REQUEST
-#: So much of a body that is refused is read all the same (bytes).
-MOST_DISCARDED = 16 * 1024 * 1024
 PREFIX = "/topics/"
 #: HTTP headers that become record headers under their own name (W3C Trace Context and Baggage).
 PASSED_ON = ("traceparent", "tracestate", "baggage")
 #: `Kpipe-Header-NAME: value` becomes the record header NAME.
 HEADER_PREFIX = "kpipe-header-"
-
-
-class Answer(NamedTuple):
-    """What a request is answered. `body` is a JSON object."""
-
-    status: int
-    body: Mapping[str, Any]
-    headers: Mapping[str, str] = {}
+#: Record headers travel in the head, so it may be long. A connection may wait a minute for its next event.
+LIMITS = Limits(connections=256, head_bytes=65_536, idle_seconds=60.0, stop_seconds=7.0)
 
 
 class Gate:
@@ -65,7 +56,29 @@ class Gate:
         self._bootstrap = bootstrap
         self._tokens = dict(tokens)
         self._publishers: dict[str, Publisher] = {}
-        self._lock = threading.Lock()
+
+    async def answer(self, request: Request) -> Answer:
+        """One request: `GET /` is health, `POST /topics/NAME` an event. Raises `Refused`."""
+        if request.method != "POST":
+            if request.path != "/":
+                raise Refused(405, "POST an event", headers={"Allow": "POST"})
+            if request.method != "GET":
+                raise Refused(405, f"{request.method} is not for /", headers={"Allow": "GET"})
+            return Answer(200, {"status": "ok"})
+        service = self.service(request.header("authorization") or "")
+        if service is None:
+            raise Refused(
+                401, "Authorization has to be `Bearer` and the token in KPIPE_PUBLISH_TOKEN",
+                headers={"WWW-Authenticate": "Bearer"},
+            )  # fmt: skip
+        topic = unquote(request.path.removeprefix(PREFIX))
+        if not request.path.startswith(PREFIX) or not self.may(service, topic):
+            raise Refused(404, f"{service} does not declare a topic {topic} under `produces`")
+        if request.length == 0 and request.header("content-length") is None:
+            raise Refused(411, "a Content-Length is required, or a body in chunks")
+        body = await request.body(MOST_BODY)
+        key = parse_qs(request.query, keep_blank_values=True).get("key", [None])[-1]
+        return await self.publish(service, topic, body, key, record_headers(request.headers))
 
     def service(self, authorization: str) -> str | None:
         """Whose token it is."""
@@ -79,13 +92,13 @@ class Gate:
     def may(self, service: str, topic: str) -> bool:
         return topic in self._pipeline.handlers[service].produces
 
-    def publish(self, service: str, topic: str, body: bytes, key: str | None, headers: EmitHeaders) -> Answer:
+    async def publish(self, service: str, topic: str, body: bytes, key: str | None, headers: EmitHeaders) -> Answer:
         try:
             value = decode_json(body)
         except Undecodable as e:
             return error(400, f"the body is not JSON: {e.reason}")
         try:
-            sent = self._publisher(service).publish(topic, value, key, headers)
+            sent = await self._publisher(service).publish_async(topic, value, key, headers)
         except TooLargeError as e:
             return error(413, e.message)
         except ContractError as e:
@@ -102,110 +115,38 @@ class Gate:
             publisher.close()
 
     def _publisher(self, service: str) -> Publisher:
-        with self._lock:
-            if service not in self._publishers:
-                self._publishers[service] = Publisher(
-                    self._timeout, pipeline=self._pipeline, bootstrap=self._bootstrap, handler=service, environ={}
-                )
-            return self._publishers[service]
+        if service not in self._publishers:
+            self._publishers[service] = Publisher(
+                self._timeout, pipeline=self._pipeline, bootstrap=self._bootstrap, handler=service, environ={}
+            )
+        return self._publishers[service]
 
 
 def error(status: int, message: str, **more: Any) -> Answer:
     return Answer(status, {"error": message, **more})
 
 
-class Request(BaseHTTPRequestHandler):
-    """One connection."""
-
-    protocol_version = "HTTP/1.1"
-    server_version = "kpipe"
-    sys_version = ""
-    timeout = PATIENCE
-    disable_nagle_algorithm = True
-    gate: Gate
-
-    def do_GET(self) -> None:
-        self._say(Answer(200, {"status": "ok"}) if urlsplit(self.path).path == "/" else error(405, "POST an event"))
-
-    def do_POST(self) -> None:
-        # Whatever is answered before the body was read ends the connection: the rest is no next request.
-        self.close_connection = True
-        self._unread = 0
-        self._say(self._post())
-        self._discard()
-
-    def _post(self) -> Answer:
-        length = self.headers.get("content-length", "")
-        self._unread = int(length) if length.isdecimal() else 0
-        service = self.gate.service(self.headers.get("authorization", ""))
-        if service is None:
-            return error(401, "Authorization has to be `Bearer` and the token in KPIPE_PUBLISH_TOKEN")._replace(
-                headers={"WWW-Authenticate": "Bearer"}
-            )
-        where = urlsplit(self.path)
-        topic = unquote(where.path.removeprefix(PREFIX))
-        if not where.path.startswith(PREFIX) or not self.gate.may(service, topic):
-            return error(404, f"{service} does not declare a topic {topic} under `produces`")
-        if not length.isdecimal():
-            return error(411, "Content-Length is required")
-        if int(length) > MOST_BODY:
-            return error(413, f"an event has {MOST_BODY} bytes at most")
-        self._unread = 0
-        body = self.rfile.read(int(length))
-        if len(body) < int(length):
-            return error(400, "the body ended early")
-        self.close_connection = self.headers.get("connection", "").lower() == "close"
-        key = parse_qs(where.query, keep_blank_values=True).get("key", [None])[-1]
-        return self.gate.publish(service, topic, body, key, record_headers(self.headers))
-
-    def _discard(self) -> None:
-        """Read what was sent in vain: a connection that is closed on unread data takes the answer along."""
-        left = min(self._unread, MOST_DISCARDED)
-        while left > 0 and (data := self.rfile.read(min(left, 65_536))):
-            left -= len(data)
-
-    def _say(self, answer: Answer) -> None:
-        body = json.dumps(answer.body).encode() + b"\n"
-        self.send_response(answer.status)
-        headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), **answer.headers}
-        if self.close_connection:
-            headers["Connection"] = "close"
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None:
-        """Nothing: what is refused is told to whoever asked."""
+def record_headers(headers: Iterable[tuple[str, bytes]]) -> EmitHeaders:
+    """The record headers that a request's headers (lower-case names) ask for, repeated ones included."""
+    return [
+        (name.removeprefix(HEADER_PREFIX), value)
+        for name, value in headers
+        if name in PASSED_ON or name.startswith(HEADER_PREFIX)
+    ]
 
 
-def record_headers(headers: Message) -> EmitHeaders:
-    """The record headers that a request's headers ask for."""
-    asked: list[tuple[str, bytes]] = []
-    for name, value in headers.items():
-        # http.server reads header bytes as Latin-1, whatever they were.
-        lower = name.encode("latin-1", "replace").lower().decode("utf-8", "surrogateescape")
-        if lower in PASSED_ON or lower.startswith(HEADER_PREFIX):
-            asked.append((lower.removeprefix(HEADER_PREFIX), value.encode("latin-1", "replace")))
-    return asked
+def site(gate: Gate, hosts: Hosts) -> Site:
+    return Site(gate.answer, hosts, LIMITS._replace(connections=connections(LIMITS.connections)))
 
 
-class Server(ThreadingHTTPServer):
-    """On a socket that listens already."""
-
-    daemon_threads = True
-
-    def __init__(self, listening: socket.socket, gate: Gate) -> None:
-        handler = type("GateRequest", (Request,), {"gate": gate})
-        super().__init__(("127.0.0.1", 0), handler, bind_and_activate=False)
-        self.socket.close()
-        self.socket = listening
-        self.server_address = listening.getsockname()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hung up is its own business; anything else is told."""
-        if not isinstance(sys.exception(), OSError):
-            log.error("a request failed", exc_info=True)
+async def serve(gate: Gate, listening: socket.socket, hosts: Hosts) -> None:
+    """Until SIGTERM or SIGINT."""
+    loop, ending = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ending.set)
+    async with Server(listening, site(gate, hosts), log.warning) as server:
+        log.info("services publish at http://127.0.0.1:%d", server.port)
+        await ending.wait()
 
 
 def main() -> int:
@@ -217,18 +158,11 @@ def main() -> int:
         listening.set_inheritable(False)
         pipeline = restored(said["pipeline"])
         gate = Gate(pipeline, pipeline.kafka.bootstrap or said["bootstrap"], said["tokens"])
+        hosts = Hosts(LOOPBACK | set(said["hosts"]))
     except (KeyError, ValueError, KpipeError) as e:
         log.error("could not start: %s", e)
         return EXIT_COULD_NOT_START
-    server = Server(listening, gate)
-
-    def stop(*_: object) -> None:
-        threading.Thread(target=server.shutdown).start()
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    log.info("services publish at http://127.0.0.1:%d", server.server_address[1])
-    server.serve_forever(poll_interval=0.2)
+    asyncio.run(serve(gate, listening, hosts))
     gate.close()
     return 0
 

@@ -1,0 +1,13 @@
+"""HTTP/1.1 for kpipe's own listeners: the control socket, the metrics port and the publish endpoint.
+
+h11 reads and writes the protocol; here is what a listener needs around it: how many connections, how long each may
+take, whose `Host` is answered, and what happens when the system runs out of descriptors.
+"""
+
+from orchestrator.serving.hosts import Hosts
+from orchestrator.serving.limits import Limits
+from orchestrator.serving.messages import Answer, Page, Refused, Request
+from orchestrator.serving.server import Server
+from orchestrator.serving.site import Site
+
+__all__ = ["Answer", "Hosts", "Limits", "Page", "Refused", "Request", "Server", "Site"]

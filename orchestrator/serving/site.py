@@ -1,0 +1,19 @@
+"""What a listener serves, and to whom."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from orchestrator.serving.hosts import Hosts
+from orchestrator.serving.limits import Limits
+from orchestrator.serving.messages import Answer, Page, Request
+
+
+@dataclass(frozen=True)
+class Site:
+    """`answer` may raise `Refused`. `hosts` is None where no browser can get to: a Unix socket."""
+
+    answer: Callable[[Request], Awaitable[Answer | Page]]
+    hosts: Hosts | None
+    limits: Limits
