@@ -30,6 +30,10 @@ from orchestrator.errors import BrokerError, ContractError
 
 TOPIC = "orders.created"
 MEMBERS = ("userId", "amount", "items")
+#: What one request may hold, however small: whoever reads an order has to cope with it.
+MAX_ITEMS, MAX_ITEM = 1_000, 200
+#: So many surplus members are listed; the contract's own violations are bounded, too.
+_LISTED = 20
 
 
 class Publishing(Protocol):
@@ -90,11 +94,23 @@ def _request_violations(body: Any) -> list[tuple[str, str]]:
     """What is wrong with a request and could not be seen in the event made from it."""
     if not isinstance(body, Mapping):
         return [("$", "is not an object")]
-    surplus = [("$", f"{name[:100]!a} is not a member of an order") for name in body if name not in MEMBERS]
+    surplus = [name for name in body if name not in MEMBERS]
+    wrong = [("$", f"{name[:100]!a} is not a member of an order") for name in surplus[:_LISTED]]
+    if len(surplus) > _LISTED:
+        wrong.append(("$", f"and {len(surplus) - _LISTED} more"))
     amount = body.get("amount")
     if isinstance(amount, Decimal) and not survives(amount):
-        surplus.append(("$.amount", "has more digits than can be kept exactly"))
-    return surplus
+        wrong.append(("$.amount", "has more digits than can be kept exactly"))
+    return wrong + _too_much(body.get("items"))
+
+
+def _too_much(items: Any) -> list[tuple[str, str]]:
+    if not isinstance(items, list):
+        return []
+    if len(items) > MAX_ITEMS:
+        return [("$.items", f"has {len(items)} items; an order may have {MAX_ITEMS}")]
+    long = [n for n, item in enumerate(items) if isinstance(item, str) and len(item) > MAX_ITEM]
+    return [(f"$.items[{n}]", f"has more than {MAX_ITEM} characters") for n in long[:_LISTED]]
 
 
 def _refuse(violations: Sequence[tuple[str, str]]) -> None:

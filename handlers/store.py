@@ -14,7 +14,11 @@ from handlers.readmodel import Fact
 from orchestrator.contracts import decode_json, encode_json
 
 NAME = "tracking.db"
+#: No further order is read once those before it have so many characters.
+_MOST_READ = 8_000_000
 _BUSY = 5.0
+#: id, order id, type, at, body
+Row = tuple[str, str, str, str, str]
 _TABLES = """
 CREATE TABLE IF NOT EXISTS facts (
     id TEXT NOT NULL, type TEXT NOT NULL, order_id TEXT NOT NULL, at TEXT NOT NULL, body TEXT NOT NULL,
@@ -60,7 +64,7 @@ class Store:
             return _facts(rows.fetchall())
 
     def latest(self, limit: int) -> dict[str, list[Fact]]:
-        """The `limit` orders that changed last, newest first, each with all its facts."""
+        """The `limit` orders that changed last, newest first, with all their facts; fewer when they are very large."""
         newest = (
             "SELECT order_id, max(at) AS changed FROM facts GROUP BY order_id ORDER BY changed DESC, order_id LIMIT ?"
         )
@@ -69,8 +73,8 @@ class Store:
             "ORDER BY n.changed DESC, f.order_id"
         )
         with self._lock:
-            rows = _facts(self._db.execute(query, (limit,)).fetchall())
-        return {order_id: list(facts) for order_id, facts in groupby(rows, key=lambda fact: fact.order_id)}
+            rows = _bounded(self._db.execute(query, (limit,)))
+        return {order_id: list(facts) for order_id, facts in groupby(_facts(rows), key=lambda fact: fact.order_id)}
 
     def close(self) -> None:
         with self._lock:
@@ -91,5 +95,17 @@ class Store:
                 time.sleep(0.02)
 
 
-def _facts(rows: Iterable[tuple[str, str, str, str, str]]) -> list[Fact]:
+def _bounded(rows: Iterable[Row]) -> list[Row]:
+    """Whole orders until `_MOST_READ` is reached, at least one."""
+    kept: list[Row] = []
+    size = 0
+    for row in rows:
+        if size > _MOST_READ and row[1] != kept[-1][1]:
+            break
+        kept.append(row)
+        size += len(row[4])
+    return kept
+
+
+def _facts(rows: Iterable[Row]) -> list[Fact]:
     return [Fact(id, order_id, type, at, decode_json(body.encode())) for id, order_id, type, at, body in rows]

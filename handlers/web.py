@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sqlite3
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from handlers.limits import BODY_SECONDS, hosts_of, run
 from orchestrator.contracts import Undecodable, decode_json, encode_json
 from orchestrator.errors import KpipeError
 
@@ -36,20 +37,22 @@ class ExactJSON(Response):
 class BadRequest(Exception):
     """The request is wrong: 400, with what is wrong where."""
 
-    def __init__(self, message: str, violations: list[dict[str, str]] | None = None) -> None:
+    def __init__(self, message: str, violations: Sequence[dict[str, str]] = ()) -> None:
         super().__init__(message)
-        self.violations = violations or []
+        self.violations = list(violations)
 
 
 async def read_json(request: Request) -> Any:
     """The body's JSON value; numbers with a fraction or exponent are `Decimal`, digit for digit.
 
-    Raises BadRequest for what is not JSON in UTF-8 (NaN, infinities and nesting without end included) and
-    HTTPException 413 above `MAX_BODY` bytes. A content type that is not JSON is refused, too: a web page
-    from elsewhere could otherwise post to a service on this machine without asking (it may send plain text
-    unasked, JSON not).
+    Raises BadRequest for what is not JSON in UTF-8 (NaN, infinities and nesting without end included), and
+    HTTPException: 413 above `MAX_BODY` bytes, 415 when it is compressed, 408 when it takes too long. A content
+    type that is not JSON is refused, too: a web page from elsewhere could otherwise post to a service on this
+    machine without asking (it may send plain text unasked, JSON not).
     """
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if request.headers.get("content-encoding", "identity").strip().lower() not in ("identity", ""):
+        raise HTTPException(415, "The body must be sent without a Content-Encoding", headers={"Connection": "close"})
     body = await _body(request)
     if content_type != "application/json" and not content_type.endswith("+json"):
         raise BadRequest("The body must be JSON; send it with Content-Type: application/json")
@@ -63,6 +66,16 @@ async def read_json(request: Request) -> Any:
 async def _body(request: Request) -> bytes:
     if _announced(request) > MAX_BODY and request.headers.get("expect"):
         raise _too_large()  # the client waits for a word before it sends: this is it
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await _received(request)
+    except TimeoutError:
+        raise HTTPException(408, f"The body took over {BODY_SECONDS:g} s", headers={"Connection": "close"}) from None
+    except ClientDisconnect:
+        raise BadRequest("The body ended early") from None
+
+
+async def _received(request: Request) -> bytes:
     body, size = bytearray(), 0
     async for chunk in request.stream():
         size += len(chunk)
@@ -112,4 +125,4 @@ def serve(name: str, make_app: Callable[[], Starlette], port: int) -> None:
     except (OSError, sqlite3.Error) as error:
         sys.exit(f"{name}: {error}")
     host = os.environ.get("HOST") or "127.0.0.1"
-    uvicorn.run(app, host=host, port=int(wanted), access_log=False, server_header=False)
+    run(app, host, int(wanted), hosts_of(os.environ, host))

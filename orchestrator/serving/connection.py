@@ -64,6 +64,7 @@ class Connection:
 
     async def _request(self) -> Request | None:
         """The next request; None when the client has none. Raises `Refused`."""
+        self._head_only = False
         try:
             async with asyncio.timeout(self._limits.head_seconds):
                 event = await self._event(self._limits.head_bytes)

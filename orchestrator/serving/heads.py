@@ -32,6 +32,9 @@ def read_head(request: h11.Request, hosts: Hosts | None, limits: Limits) -> Head
     headers = tuple((name.decode("ascii"), value) for name, value in request.headers)
     if not request.http_version.startswith(b"1."):
         raise Refused(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "this listener speaks HTTP/1.1")
+    # h11 bounds a head only while it is incomplete.
+    if len(request.target) + sum(len(name) + len(value) for name, value in headers) > limits.head_bytes:
+        raise _too_long(limits)
     if len(headers) > limits.headers:
         raise Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"the request has more than {limits.headers} headers")
     path, query, authority = _target(request.target.decode("ascii"))
@@ -52,10 +55,16 @@ def refusal(error: h11.RemoteProtocolError, limits: Limits) -> Refused:
     """The answer to what h11 could not read as a head."""
     status = error.error_status_hint
     if status == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
-        return Refused(status, f"the head of the request is longer than {limits.head_bytes} bytes")
+        return _too_long(limits)
     if status == HTTPStatus.NOT_IMPLEMENTED:
         return Refused(status, "the only Transfer-Encoding that is understood is `chunked`")
     return Refused(status, f"this is no HTTP request: {_QUOTE.sub('', str(error))}")
+
+
+def _too_long(limits: Limits) -> Refused:
+    return Refused(
+        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"the head of the request is longer than {limits.head_bytes} bytes"
+    )
 
 
 def _target(target: str) -> tuple[str, str, str | None]:

@@ -4,7 +4,8 @@ Rules of this file:
 - A client never ends the listener. An error of `accept` is the network's or the system's, not a bug.
 - At the limit the connection that has been idle for longest makes way for the new one. While none is idle, new ones
   wait in the kernel's queue.
-- Out of descriptors or memory: half of the idle ones are closed, and none is accepted for a second.
+- Out of descriptors or memory: half of the connections may stay, none is accepted for a second, and for a minute the
+  limit is what was left.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from typing import Self
 from orchestrator.serving.connection import Connection
 from orchestrator.serving.site import Site
 
-#: How long nothing is accepted after an overload, and how often at most it is spoken of (seconds).
+#: Seconds after an overload: nothing is accepted, the limit is lower, no further message.
 _PAUSE = 1.0
+_CAUTION = 60.0
 _SILENCE = 60.0
 #: What a connection that ended before it was accepted leaves behind (accept(2)): there may be a next one.
 _GONE = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ETIMEDOUT})
@@ -38,7 +40,8 @@ class Server:
         self._site = site
         self._say = say
         self._open: dict[asyncio.Task[None], Connection] = {}
-        self._silent_until = 0.0
+        self._silent_until = self._careful_until = 0.0
+        self._most = site.limits.connections
 
     @property
     def port(self) -> int:
@@ -84,13 +87,17 @@ class Server:
             await asyncio.sleep(0)  # many at once must not keep the event loop from the rest of its work
 
     async def _make_room(self) -> None:
-        while len(self._open) >= self._site.limits.connections:
+        if self._most < self._site.limits.connections and self._loop.time() >= self._careful_until:
+            self._most = self._site.limits.connections
+        while len(self._open) >= self._most:
             self._tell(f"{len(self._open)} connections are open: idle ones are closed for new ones")
-            if not await self._drop(1):
+            if not await self._drop(len(self._open) - self._most + 1):
                 await self._change()
 
     async def _recover(self, error: OSError) -> None:
-        closed = await self._drop((len(self._open) + 1) // 2)
+        self._most = max(1, len(self._open) // 2)
+        self._careful_until = self._loop.time() + _CAUTION
+        closed = await self._drop(len(self._open) - self._most)
         self._tell(
             f"no connection can be accepted ({os.strerror(error.errno or 0)}): {closed} idle ones were closed, and "
             f"accepting pauses; `ulimit -n` is the number of files that may be open"
