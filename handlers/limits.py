@@ -51,7 +51,10 @@ class Bounded(H11Protocol):
             close_idle(self.connections, 1)
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+        # h11 bounds a head only while it is incomplete, so it gets no more than that at once.
+        for start in range(0, len(data), HEAD_BYTES):
+            if not self.transport.is_closing():
+                super().data_received(data[start : start + HEAD_BYTES])
         self._heed()
 
     def on_response_complete(self) -> None:

@@ -99,6 +99,8 @@ class Connection:
         too_long = Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is longer than {most} bytes")
         if head.length is not None and head.length > most:
             raise too_long
+        if head.length == 0:
+            return b""
         body = bytearray()
         try:
             async with asyncio.timeout(self._limits.body_seconds):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -405,9 +406,9 @@ def test_services_publish_with_write_and_are_told_what_is_missing(shop: Shop) ->
             publisher.publish("orders", {"id": "p"})
     pipeline = shop.pipeline(elsewhere)
     gate = Gate(pipeline, shop.cluster.address, {"t": "pay"}, 20.0)
-    assert gate.publish("pay", "bills", b'{"id":"p"}', None, {}).status == 202
+    assert asyncio.run(gate.publish("pay", "bills", b'{"id":"p"}', None, {})).status == 202
     gate.close()
     gate = Gate(shop.pipeline(reader), shop.cluster.address, {"t": "pay"}, 20.0)
-    answer = gate.publish("pay", "bills", b'{"id":"p"}', None, {})
+    answer = asyncio.run(gate.publish("pay", "bills", b'{"id":"p"}', None, {}))
     assert (answer.status, answer.body["error"]) == (503, "Kafka does not allow this user: WRITE on the topic bills")
     gate.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
@@ -10,6 +11,7 @@ import socket
 import textwrap
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +19,8 @@ from typing import Any, NamedTuple
 import psutil
 import pytest
 
-from orchestrator.worker.gate import Gate, Server
+from orchestrator.serving import Hosts, Server
+from orchestrator.worker.gate import Gate, site
 from tests.support.up import Up
 from tests.support.worker import Project, until
 
@@ -58,16 +61,23 @@ class Client:
 @contextmanager
 def gate(project: Project, bootstrap: str, timeout: float = 5.0) -> Iterator[int]:
     made = Gate(project.pipeline, bootstrap, {"t-api": "api", "t-web": "web"}, timeout)
-    server = Server(socket.create_server(("127.0.0.1", 0)), made)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    listening = socket.create_server(("127.0.0.1", 0))
+    port = int(listening.getsockname()[1])
+    loop, ending = asyncio.new_event_loop(), asyncio.Event()
+
+    async def serve() -> None:
+        async with Server(listening, site(made, Hosts()), print):
+            await ending.wait()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()), daemon=True)
     thread.start()
     try:
-        yield server.server_address[1]
+        yield port
     finally:
-        server.shutdown()
-        server.server_close()
+        loop.call_soon_threadsafe(ending.set)
+        thread.join(20)
         made.close()
-        thread.join()
+        loop.close()
 
 
 @pytest.fixture
@@ -126,6 +136,28 @@ def test_what_is_refused_was_not_sent(project: Project) -> None:
             said = Client(port, token).post(path, body)
             assert said.status == status and said.body["error"], (path, status, said)
     assert project.read("orders") == []
+
+
+def test_a_body_in_chunks(project: Project) -> None:
+    with gate(project, project.bootstrap) as port:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        for body, status in (([b'{"id":', b'"a"}'], 202), ([b" " * 60_000] * 3, 413)):
+            connection.request("POST", "/topics/orders", iter(body), {"Authorization": "Bearer t-api"})
+            answer = connection.getresponse()
+            assert answer.status == status, answer.read()
+            answer.read()
+    assert [value["id"] for value in project.values("orders")] == ["a"]
+
+
+def test_many_at_once(project: Project) -> None:
+    """More clients than threads there are to serve them, each with its own answer."""
+    with gate(project, project.bootstrap) as port, ThreadPoolExecutor(60) as clients:
+
+        def post(n: int) -> int:
+            return Client(port).post("/topics/orders", {"id": f"n{n}"}).status
+
+        assert set(clients.map(post, range(300))) == {202}
+    assert len(project.values("orders")) == 300
 
 
 def test_kafka_away(project: Project) -> None:

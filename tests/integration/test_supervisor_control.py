@@ -15,8 +15,9 @@ import pytest
 
 from orchestrator.errors import FindingsError, UsageError
 from orchestrator.records import Finding
+from orchestrator.serving import Answer, Refused
 from orchestrator.supervisor.client import NoAnswer, ask
-from orchestrator.supervisor.control import Answer, Query, Refused, serve
+from orchestrator.supervisor.control import Query, serve
 
 
 def with_server(path: Path, client: Callable[[], Any]) -> tuple[Any, list[str]]:
@@ -31,7 +32,7 @@ def with_server(path: Path, client: Callable[[], Any]) -> tuple[Any, list[str]]:
 
     async def run() -> Any:
         routes = {("GET", "/v1/ps"): lambda _: Answer(200, {"handlers": ["é"]}), ("POST", "/v1/down"): down}
-        async with await serve(path, routes):
+        async with serve(path, routes, asked.append):
             return await asyncio.to_thread(client)
 
     return asyncio.run(run()), asked
@@ -70,11 +71,11 @@ def test_only_its_user_may_connect(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("request_", "status"),
     [
-        (b"GET /v1/else HTTP/1.1\r\n\r\n", b"404"),
-        (b"GET /v1/down HTTP/1.1\r\n\r\n", b"405"),
+        (b"GET /v1/else HTTP/1.1\r\nHost: kpipe\r\n\r\n", b"404"),
+        (b"GET /v1/down HTTP/1.1\r\nHost: kpipe\r\n\r\n", b"405"),
         (b"nonsense\r\n\r\n", b"400"),
         (b"\xff\xfe \x00\r\n\r\n", b"400"),
-        (b"GET /v1/ps HTTP/1.1\r\nX: " + b"y" * 100_000, b"400"),
+        (b"GET /v1/ps HTTP/1.1\r\nX: " + b"y" * 100_000, b"431"),
     ],
 )
 def test_what_it_does_not_know(tmp_path: Path, request_: bytes, status: bytes) -> None:
@@ -84,7 +85,7 @@ def test_what_it_does_not_know(tmp_path: Path, request_: bytes, status: bytes) -
         try:
             return raw(path, request_)
         except (ConnectionResetError, BrokenPipeError):
-            return b"HTTP/1.1 400"  # It hung up on a head without end before all of it was sent.
+            return b"HTTP/1.1 431"  # It hung up on a head without end before all of it was sent.
 
     answer, asked = with_server(path, client)
     assert answer.split()[1] == status and not asked
@@ -151,7 +152,7 @@ def test_findings_come_as_findings_and_a_slow_answer_is_waited_for(tmp_path: Pat
         return refused.value
 
     async def run() -> FindingsError:
-        async with await serve(path, {("POST", "/v1/restart"): restart}):
+        async with serve(path, {("POST", "/v1/restart"): restart}, print):
             return await asyncio.to_thread(client)
 
     error = asyncio.run(run())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
 
 from hypothesis import given, settings
@@ -91,7 +92,7 @@ def statuses(received: bytes) -> list[int]:
 @given(requests, st.lists(st.integers(0, 400), max_size=5))
 def test_any_bytes_in_any_pieces(sent: bytes, cuts: list[int]) -> None:
     places = sorted({0, *(cut for cut in cuts if cut < len(sent)), len(sent)})
-    pieces = [sent[a:b] for a, b in zip(places, places[1:], strict=False)]
+    pieces = [sent[a:b] for a, b in itertools.pairwise(places)]
 
     async def both() -> None:
         whole, one = await exchanged([sent])
