@@ -56,7 +56,7 @@ def test_help_imports_no_command() -> None:
 #: Beyond what `HEAVY` names: what a command does not need, and what it costs to start all the same.
 NO_BROKER = {"orchestrator.brokers.docker", "orchestrator.brokers.local"}
 NO_ADMIN = {"confluent_kafka.admin", "orchestrator.kafka.admin", "orchestrator.provisioning"}
-NO_SCREEN = {"rich", "jmespath", "prometheus_client", "rstr", "watchfiles", "httpx"}
+NO_SCREEN = {"rich", "jmespath", "prometheus_client", "rstr", "watchfiles", "httpx", "h11"}
 
 
 @pytest.mark.parametrize(
