@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import resource
 from pathlib import Path
 
 from handlers import limits as example
@@ -13,15 +14,15 @@ from orchestrator.supervisor import control
 from orchestrator.worker.gate import LIMITS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "security.md").read_text(encoding="utf-8")
-SECTION = " ".join(re.split(r"^## ", PAGE, flags=re.MULTILINE)[[*re.findall(r"^## (.+)$", PAGE, re.M)].index("Listeners") + 1].split())  # fmt: skip
+SECTION = " ".join(PAGE.split("\n## Listeners\n")[1].split("\n## ")[0].split())
 
 
 def test_its_numbers_are_those_of_the_code() -> None:
     limits = Limits()
     for sentence in (
-        f"A head has {limits.head_seconds:g} seconds, however its bytes arrive, a body {limits.body_seconds:g}, "
-        f"and a client {limits.answer_seconds:g} to take the answer ({example.ANSWER_SECONDS:g} in the example)",
-        f"A head has {limits.head_bytes // 1024} KB at most, at the publish endpoint {LIMITS.head_bytes // 1024} KB, "
+        f"A head has {limits.head_seconds:g} seconds, however its bytes arrive, a body {limits.body_seconds:g}",
+        f"a client {limits.answer_seconds:g} to take the answer ({example.ANSWER_SECONDS:g} in the example)",
+        f"A head has {limits.head_bytes // 1024} KB at most, at the publish endpoint {LIMITS.head_bytes // 1024} KB",
         f"and {limits.headers} headers",
         f"in the example {MAX_BODY:,} bytes",
     ):
@@ -44,8 +45,6 @@ def test_the_names_that_are_answered() -> None:
 
 
 def test_an_eighth_of_the_files() -> None:
-    import resource
-
     assert "takes an eighth of `ulimit -n`" in SECTION and "2,048 files" in SECTION
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
