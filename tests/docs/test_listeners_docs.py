@@ -11,7 +11,7 @@ from handlers.web import MAX_BODY
 from orchestrator.serving.hosts import LOOPBACK, VARIABLE
 from orchestrator.serving.limits import Limits, connections
 from orchestrator.supervisor import control
-from orchestrator.worker.gate import LIMITS
+from orchestrator.worker.gate import LIMITS, MOST_BODY
 
 PAGE = (Path(__file__).parents[2] / "docs" / "security.md").read_text(encoding="utf-8")
 SECTION = " ".join(PAGE.split("\n## Listeners\n")[1].split("\n## ")[0].split())
@@ -24,6 +24,7 @@ def test_its_numbers_are_those_of_the_code() -> None:
         f"a client {limits.answer_seconds:g} to take the answer ({example.ANSWER_SECONDS:g} in the example)",
         f"A head has {limits.head_bytes // 1024} KB at most, at the publish endpoint {LIMITS.head_bytes // 1024} KB",
         f"and {limits.headers} headers",
+        f"A body at the publish endpoint has at most {MOST_BODY:,} bytes",
         f"in the example {MAX_BODY:,} bytes",
     ):
         assert sentence in SECTION
