@@ -63,8 +63,60 @@ def compare_contracts(pipeline: Pipeline, files: Sequence[Path], version: Versio
     that was moved is not a new one.
     """
     earlier = _earlier_schemas(pipeline, files, version)
-    compared = [_compared(pipeline, topic, earlier, version) for topic in pipeline.topics.values()]
+    schemas = _Schemas(pipeline, version)
+    compared = [_compared(pipeline, topic, earlier, schemas) for topic in pipeline.topics.values()]
     return [one for one in compared if one is not None]
+
+
+class _Schemas:
+    """Both versions of the schemas of a pipeline: read once, compared once, within one budget."""
+
+    def __init__(self, pipeline: Pipeline, version: Version) -> None:
+        from orchestrator.contracts.inclusion import steps
+        from orchestrator.contracts.resolve import values
+        from orchestrator.contracts.sources import files_of
+
+        self._version = version
+        self._files = files_of(pipeline.base)
+        self._kept = values(), values()
+        self._steps = steps()
+        self._earlier: dict[Path, Any] = {}
+        self._now: dict[Path, Any] = {}
+        self._compared: dict[tuple[Path, Path | None], Compatibility] = {}
+
+    def now(self, path: Path) -> Any:
+        """The schema as it is, resolved."""
+        from orchestrator.contracts.resolve import resolved
+
+        if path not in self._now:
+            self._now[path] = resolved(path, self._files, self._kept[0])
+        return self._now[path]
+
+    def earlier(self, path: Path) -> Any:
+        """As it was, resolved; None where the version has no such file. Raises UsageError."""
+        from orchestrator.contracts.resolve import resolved
+
+        if path not in self._earlier:
+            try:
+                self._earlier[path] = resolved(path, self._version, self._kept[1])
+            except FileNotFoundError:
+                self._earlier[path] = None
+            except (OSError, ValueError) as problem:
+                reason = getattr(problem, "strerror", None) or problem
+                raise UsageError(
+                    f"the schema {path.name} of {self._version.name} cannot be read: {reason}",
+                    "compare with another version",
+                ) from None
+        return self._earlier[path]
+
+    def compare(self, old: Path, new: Path | None) -> Compatibility:
+        """What the change of a contract breaks; `new` is None where it was taken away."""
+        from orchestrator.contracts.compatibility import compare
+
+        if (old, new) not in self._compared:
+            later = None if new is None else self.now(new)
+            self._compared[old, new] = compare(self.earlier(old), later, self._steps)
+        return self._compared[old, new]
 
 
 def _earlier_schemas(pipeline: Pipeline, files: Sequence[Path], version: Version) -> dict[str, str | None]:
@@ -79,39 +131,25 @@ def _earlier_schemas(pipeline: Pipeline, files: Sequence[Path], version: Version
     return schema_paths(texts)
 
 
-def _compared(pipeline: Pipeline, topic: Topic, earlier: dict[str, str | None], version: Version) -> Compared | None:
-    from orchestrator.contracts.compatibility import Compatibility, compare
-    from orchestrator.contracts.resolve import resolved
+def _compared(pipeline: Pipeline, topic: Topic, earlier: dict[str, str | None], schemas: _Schemas) -> Compared | None:
+    from orchestrator.contracts.compatibility import Compatibility
 
     named = earlier.get(topic.name, None if topic.name in earlier else topic.schema)
-    old = None if named is None else _resolved_earlier(pipeline.base / named, version)
+    was = None if named is None else pipeline.base / named
+    old = None if was is None else schemas.earlier(was)
     if topic.schema is None and old is None:
         return None
-    new = None if topic.schema is None else resolved(pipeline.base / topic.schema)
+    new = None if topic.schema is None else schemas.now(topic.schema)
     state: State = "new" if old is None else "removed" if new is None else "same" if old == new else "changed"
     return Compared(
         topic.name,
         _shown(topic.schema or Path(str(named)), pipeline.base),
         state,
-        compare(old, new) if state in ("changed", "removed") else Compatibility(),
+        schemas.compare(was, topic.schema) if was and state in ("changed", "removed") else Compatibility(),
         tuple(handler.name for handler in pipeline.handlers_of(topic.name)),
         tuple(handler.name for handler in pipeline.handlers.values() if topic.name in handler.produces),
         old,
     )
-
-
-def _resolved_earlier(path: Path, version: Version) -> Any:
-    """None where `version` has no such file."""
-    from orchestrator.contracts.resolve import resolved
-
-    try:
-        return resolved(path, version)
-    except FileNotFoundError:
-        return None
-    except ValueError as problem:
-        raise UsageError(
-            f"the schema {path.name} of {version.name} cannot be read: {problem}", "compare with another version"
-        ) from None
 
 
 def _shown(path: Path, base: Path) -> str:

@@ -138,12 +138,9 @@ def _from_scratch(assignments: tuple[Assignment, ...]) -> list[Any]:
 
 
 def _example(template: EventTemplate, base: Path) -> Any:
-    if template.example is None:
-        return {}
-    found = list(Documents(f"@{base / template.example}", allow_raw=False))
-    if len(found) != 1:
-        raise UsageError(f"{base / template.example} has {len(found)} documents", "an example is one")
-    return found[0]
+    from orchestrator.contracts.examples import load_example
+
+    return load_example(template, base, exact.parse)
 
 
 def _assignment(text: str) -> Assignment:

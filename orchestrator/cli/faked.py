@@ -30,24 +30,26 @@ class Made:
         """Raises `UsageError` when the topic has no schema."""
         from orchestrator.contracts.codec import decode_json
         from orchestrator.contracts.fake import Fake
+        from orchestrator.contracts.sources import files_of
 
         if topic.schema is None:
             raise UsageError(
                 f"{topic.name} has no schema to make up events from", "declare one (`schema:`), or send an example"
             )
-        path = base / topic.schema
+        path, files = base / topic.schema, files_of(base)
         today = datetime.fromtimestamp(time.time(), UTC) if seed is None else _DAY_OF_A_SEED
-        self._fake = Fake(decode_json(path.read_bytes()), path, Random(seed), today)
+        self._fake = Fake(decode_json(files.read(path)), path, Random(seed), today, files)
         self._topic, self._contract = topic, contract
 
     def value(self, draft: Draft, *, validate: bool) -> Any:
         """An event that keeps the contract, with what the user gives over it. Raises `UsageError`, `ContractError`."""
-        from orchestrator.contracts.fake import CannotFake
+        from orchestrator.contracts.fake import CannotFake, budget
 
         value: Any = None
+        within = budget()
         for _ in range(_ATTEMPTS):
             try:
-                start = self._fake.value()
+                start = self._fake.value(within)
             except CannotFake as wrong:
                 raise UsageError(
                     f"no event can be made up from {self._topic.schema}: {wrong}", "send an example, or the JSON itself"

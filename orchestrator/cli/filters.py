@@ -59,7 +59,7 @@ def found(pattern: re.Pattern[str], record: Record) -> bool:
 def _pattern(text: str | None) -> re.Pattern[str] | None:
     try:
         return None if text is None else re.compile(text)
-    except re.error as problem:
+    except (re.error, RecursionError, OverflowError) as problem:
         raise UsageError(
             f"--grep {text}: not a regular expression: {problem}",
             "write a \\ before a character that is meant as it stands, such as \\( or \\*",

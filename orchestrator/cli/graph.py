@@ -77,10 +77,14 @@ def _live_text(now: Mapping[str, Any]) -> str:
 def edges(pipeline: Pipeline) -> list[Edge]:
     """Every arrow once, in the file's order."""
     found: list[Edge] = []
+    first: dict[str, str] = {}
+    for handler in pipeline.handlers.values():
+        for topic in handler.consumes:
+            first.setdefault(topic, handler.name)
     for handler in pipeline.handlers.values():
         found += [Edge(topic, handler.name, "consumes") for topic in handler.consumes]
         found += [Edge(handler.name, topic, "produces") for topic in handler.produces]
-        found += [Edge(handler.name, dlq, "dead-letters") for dlq in _dlqs(pipeline, handler)]
+        found += [Edge(handler.name, dlq, "dead-letters") for dlq in _dlqs(pipeline, handler, first)]
     return list(dict.fromkeys(found))
 
 
@@ -98,26 +102,32 @@ def _labelled(pipeline: Pipeline) -> list[Edge]:
     ]
 
 
-def _dlqs(pipeline: Pipeline, handler: Handler) -> list[str]:
-    """The DLQs that this handler writes to: for what it gives up on, and as the first handler of a topic in the file
+def _dlqs(pipeline: Pipeline, handler: Handler, first: Mapping[str, str]) -> list[str]:
+    """The DLQs that this handler writes to: for what it gives up on, and as the `first` handler of a topic in the file
     also for events that break the topic's contract."""
-    first = [topic for topic in handler.consumes if pipeline.handlers_of(topic)[0] is handler]
     found = [
-        *(pipeline.topics[topic].dlq for topic in first),
+        *(pipeline.topics[topic].dlq for topic in handler.consumes if first[topic] == handler.name),
         *(pipeline.dlq_of(handler, topic) for topic in handler.consumes),
     ]
     return [dlq for dlq in dict.fromkeys(found) if dlq is not None]
 
 
 def _text(pipeline: Pipeline, live: Live) -> Iterator[str]:
-    arrows = _labelled(pipeline)
+    read: dict[str, list[str]] = {}
+    written: dict[tuple[str, str], list[str]] = {}
+    for edge in _labelled(pipeline):
+        if edge.kind == "consumes":
+            read.setdefault(edge.target, []).append(edge.source)
+        else:
+            written.setdefault((edge.source, edge.kind), []).append(edge.target)
     for handler in pipeline.handlers.values():
         now = f"  {_live_text(live[handler.name])}" if handler.name in live else ""
         yield present.paint(handler.name, "bold") + present.paint(f"  {handler.kind}", "dim") + now
-        yield from _listed("<-", [edge.source for edge in arrows if edge.target == handler.name])
-        yield from _listed("->", [e.target for e in arrows if e.source == handler.name and e.kind == "produces"])
-        yield from _listed("x>", [e.target for e in arrows if e.source == handler.name and e.kind == "dead-letters"])
-    unread = [t.name for t in pipeline.topics.values() if not pipeline.handlers_of(t.name) and not t.is_dlq]
+        yield from _listed("<-", read.get(handler.name, []))
+        yield from _listed("->", written.get((handler.name, "produces"), []))
+        yield from _listed("x>", written.get((handler.name, "dead-letters"), []))
+    consumed = {topic for handler in pipeline.handlers.values() for topic in handler.consumes}
+    unread = [t.name for t in pipeline.topics.values() if t.name not in consumed and not t.is_dlq]
     if unread:
         yield present.paint(f"read by no handler: {', '.join(unread)}", "dim")
 

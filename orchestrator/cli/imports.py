@@ -10,16 +10,19 @@ import ast
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from orchestrator.config.reading import MAX_SOURCE, Reach
+
 
 def files_of(starts: Iterable[Path], base: Path) -> frozenset[Path]:
     """`starts` and every file under `base` that they import in the end; all paths absolute."""
     found: set[Path] = set()
     ahead = list(starts)
+    reach = Reach.of(base)
     while ahead:
         path = ahead.pop()
         if path not in found:
             found.add(path)
-            ahead.extend(other for other in _imported(path, base) if base in other.parents)
+            ahead.extend(other for other in _imported(path, base, reach) if base in other.parents)
     return frozenset(found)
 
 
@@ -35,10 +38,10 @@ def module_files(name: str, base: Path) -> list[Path]:
     return found
 
 
-def _imported(path: Path, base: Path) -> Iterator[Path]:
+def _imported(path: Path, base: Path, reach: Reach) -> Iterator[Path]:
     try:
-        tree = ast.parse(path.read_bytes())
-    except (OSError, SyntaxError, ValueError):
+        tree = ast.parse(reach.read(path, MAX_SOURCE))
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from os import pathsep
@@ -13,15 +13,15 @@ from pathlib import Path
 
 import orjson
 
+from orchestrator.cli.flow import stages
 from orchestrator.cli.publishing import Publishing
 from orchestrator.cli.shared import did_you_mean
 from orchestrator.config import portable
-from orchestrator.config.model import NO_DLQ, Handler, Pipeline
+from orchestrator.config.model import Handler, Pipeline
 from orchestrator.environment import PROXIES, small
 from orchestrator.errors import HandlerError, UsageError
 from orchestrator.outside import Outside, masked, shown
 from orchestrator.supervisor import ports
-from orchestrator.supervisor.ending import GROUND
 from orchestrator.supervisor.spec import ChildSpec, Probe
 
 WORKER = (sys.executable, "-m", "orchestrator.worker.entry")
@@ -86,29 +86,6 @@ def check_module(handler: Handler, pipeline: Pipeline, environ: Mapping[str, str
         _check_module(handler, _argv(handler), pipeline.base, {**environ, **handler.env})
     elif handler.kind == "python":
         _check_function(handler, pipeline.base, {**environ, **handler.env})
-
-
-def stages(pipeline: Pipeline) -> dict[str, int]:
-    """Handler -> how far it is from the end of the flow, from 1: what nobody consumes from is 1.
-
-    What stands later in the flow starts earlier and stops later. A handler in a loop counts once.
-    """
-    return {name: GROUND + _distance(pipeline, name, frozenset()) for name in pipeline.handlers}
-
-
-def _distance(pipeline: Pipeline, name: str, seen: frozenset[str]) -> int:
-    seen |= {name}
-    after = {h.name for topic in _written(pipeline, name) for h in pipeline.handlers_of(topic)}
-    return 1 + max((_distance(pipeline, other, seen) for other in after - seen), default=0)
-
-
-def _written(pipeline: Pipeline, name: str) -> Iterator[str]:
-    handler = pipeline.handlers[name]
-    yield from handler.produces
-    for topic in handler.consumes:
-        for dlq in (pipeline.dlq_of(handler, topic), pipeline.topics[topic].dlq):
-            if dlq and dlq != NO_DLQ:
-                yield dlq
 
 
 def names(handler: Handler) -> list[str]:

@@ -73,8 +73,10 @@ def filled(value: Any, scope: Mapping[str, Any], environ: Mapping[str, str]) -> 
 
 def check_expression(text: str) -> str:
     """Why `text` is no JMESPath expression, "" when it is one."""
-    from orchestrator.cli.where import Where
+    from orchestrator.cli.where import MAX_EXPRESSION, Where
 
+    if len(text) > MAX_EXPRESSION:
+        return f"longer than {MAX_EXPRESSION:,} characters"
     try:
         Where(text)
     except UsageError as problem:
@@ -86,7 +88,7 @@ def ask(expression: str, about: Mapping[str, Any]) -> Any:
     """What the expression finds; None also where it cannot be asked."""
     try:
         return jmespath.search(expression, about)
-    except JMESPathError:
+    except (JMESPathError, RecursionError):
         return None
 
 

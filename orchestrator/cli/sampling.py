@@ -76,10 +76,10 @@ def take_sample(reader: Reader, topic: Topic, contract: Contract, earlier: Any, 
 
 
 def _compiled(schema: Any, topic: Topic) -> jsonschema_rs.Validator:
-    import jsonschema_rs
+    from orchestrator.config.drafts import compile_offline
 
     try:
-        return jsonschema_rs.validator_for(schema, validate_formats=True)
+        return compile_offline(schema, validate_formats=True)
     except ValueError as problem:
         raise BrokerError(f"the earlier schema of {topic.name} cannot be used: {problem}") from None
 

@@ -130,6 +130,7 @@ def show(app: App, event: str) -> None:
     from orchestrator.cli.shared import did_you_mean
     from orchestrator.contracts import load_contracts
     from orchestrator.contracts.resolve import resolved
+    from orchestrator.contracts.sources import files_of
 
     pipeline = app.load()
     contracts = load_contracts(pipeline)
@@ -139,7 +140,7 @@ def show(app: App, event: str) -> None:
     if topic is None:
         hint = did_you_mean(event, [*pipeline.events, *pipeline.topics]) or "`kpipe topics ls` lists the topics"
         raise UsageError(f"the file has no event and no topic `{event}`", hint)
-    schema = None if topic.schema is None else resolved(topic.schema)
+    schema = None if topic.schema is None else resolved(topic.schema, files_of(pipeline.base))
     example = None if template is None or template.example is None else _example(pipeline, template)
     made_up = example is None
     if made_up and schema is not None:

@@ -102,7 +102,7 @@ def _read(app: App, pipeline: Pipeline, files: Sequence[Path]) -> Smoke:
             f"there is no smoke.yaml beside the pipeline file, in {pipeline.base}",
             "write one (docs/smoke.md), or name a file: kpipe smoke FILE",
         )
-    smoke = load_smoke(chosen, pipeline, os.environ, check_expression)
+    smoke = load_smoke(chosen, pipeline, os.environ, check_expression, None if files else pipeline.base)
     if any(finding.severity == "error" for finding in smoke.findings):
         errors = len(smoke.findings)
         raise FindingsError(smoke.findings, f"{errors} error{'' if errors == 1 else 's'} in the smoke files")

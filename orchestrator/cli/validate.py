@@ -14,13 +14,16 @@ from orchestrator.errors import EXIT_OK, EXIT_USAGE, FindingsError, KpipeError
 if TYPE_CHECKING:
     from orchestrator.config import Loaded
     from orchestrator.config.grammar import Grammar
-    from orchestrator.config.model import EventTemplate, Pipeline, Topic
+    from orchestrator.config.model import EventTemplate, Pipeline
     from orchestrator.contracts import Contract
+    from orchestrator.contracts.unusable import Unusable
     from orchestrator.records import Finding
 
 #: What stands for `generate`d fields while an example is checked.
 _ID = "00000000-0000-4000-8000-000000000000"
 _NOW = "2000-01-01T00:00:00.000Z"
+#: Values of an example times values of its schema: each may have to be held against each.
+_MOST_WORK = 100_000_000
 
 
 @click.command("validate")
@@ -63,12 +66,13 @@ def _smoke_findings(app: App, pipeline: Pipeline | None) -> Sequence[Finding]:
 
     from orchestrator.config.scenarios import load_smoke, smoke_files
 
-    files = smoke_files(app.files[0].parent)
+    base = app.files[0].parent
+    files = smoke_files(base)
     if not files:
         return ()
     from orchestrator.cli.matching import check_expression
 
-    return load_smoke(files, pipeline, os.environ, check_expression).findings
+    return load_smoke(files, pipeline, os.environ, check_expression, base).findings
 
 
 def _summarize(app: App, pipeline: Pipeline | None, findings: Sequence[Finding], errors: int) -> None:
@@ -90,6 +94,8 @@ def _count(number: int, what: str) -> str:
 def contract_findings(loaded: Loaded) -> list[Finding]:
     """What the schemas say that the file alone does not: they compile, and the examples keep them."""
     from orchestrator.contracts import load_contracts
+    from orchestrator.contracts.sources import files_of
+    from orchestrator.contracts.unusable import Unusable
 
     if loaded.pipeline is None:
         return []
@@ -97,37 +103,42 @@ def contract_findings(loaded: Loaded) -> list[Finding]:
         contracts = load_contracts(loaded.pipeline)
     except FindingsError as error:
         return list(error.findings)
+    unusable = Unusable(files_of(loaded.pipeline.base))
     found = [
-        loaded.finding("contract", ("topics", topic.name, option), message, hint)
-        for topic in loaded.pipeline.topics.values()
-        for option, message, hint in _contract_problems(topic)
+        loaded.finding("contract", ("topics", topic, option), message, hint)
+        for topic, option, message, hint in _contract_problems(loaded.pipeline, unusable)
     ]
     for event in loaded.pipeline.events.values():
-        for message, hint in _example_problems(loaded.pipeline, event, contracts[event.topic]):
+        schema = loaded.pipeline.topics[event.topic].schema
+        most = _MOST_WORK // (1 if schema is None else unusable.size(schema))
+        for message, hint in _example_problems(loaded.pipeline, event, contracts[event.topic], most):
             place = ("events", event.name, "example" if event.example else "generate")
             found.append(loaded.finding("example", place, message, hint))
     return found
 
 
-def _contract_problems(topic: Topic) -> Iterator[tuple[str, str, str]]:
-    """Why producers and consumers of the topic can never meet: the option that is wrong, message and hint."""
-    from orchestrator.contracts.dialect import modern
-    from orchestrator.contracts.inclusion import impossible, key_problem
-    from orchestrator.contracts.resolve import resolved
-
-    if topic.schema is None:
-        return
-    schema = modern(resolved(topic.schema))
-    if impossible(schema):
-        message = f"no event can keep the contract of `{topic.name}`: nothing can be sent to it"
-        yield "schema", message, "`kpipe schemas show` prints it with all that it refers to"
-    elif topic.key is not None and (problem := key_problem(schema, topic.key)):
-        message = f"by the contract of `{topic.name}` {problem}: its events cannot have this key"
-        yield "key", message, "name a member with text or a whole number"
+def _contract_problems(pipeline: Pipeline, unusable: Unusable) -> Iterator[tuple[str, str, str, str]]:
+    """Why producers and consumers of a topic can never meet: the topic, the option that is wrong, message and hint."""
+    for topic in pipeline.topics.values():
+        if topic.schema is None:
+            continue
+        if unusable.schema(topic.schema):
+            message = f"no event can keep the contract of `{topic.name}`: nothing can be sent to it"
+            yield topic.name, "schema", message, "`kpipe schemas show` prints it with all that it refers to"
+        elif topic.key is not None and (problem := unusable.key(topic.schema, topic.key)):
+            message = f"by the contract of `{topic.name}` {problem}: its events cannot have this key"
+            yield topic.name, "key", message, "name a member with text or a whole number"
 
 
-def _example_problems(pipeline: Pipeline, event: EventTemplate, contract: Contract) -> Iterator[tuple[str, str]]:
-    """Why `kpipe send NAME` alone would be refused: message and hint of each reason."""
+def _example_problems(
+    pipeline: Pipeline, event: EventTemplate, contract: Contract, most: int
+) -> Iterator[tuple[str, str]]:
+    """Why `kpipe send NAME` alone would be refused: message and hint of each reason.
+
+    An example with more values than `most` is not checked, and that is a reason, too.
+    """
+    from orchestrator.config.budget import size
+    from orchestrator.config.reading import NOT_SHOWN, Reach
     from orchestrator.contracts.examples import build_example, load_example
 
     if event.example is None:
@@ -139,7 +150,11 @@ def _example_problems(pipeline: Pipeline, event: EventTemplate, contract: Contra
         hint = error.hint if isinstance(error, KpipeError) else "`generate` names fields such as `a.b`"
         yield f"the event `{event.name}` cannot be made: {error}", hint
         return
+    if size(value) > most:
+        yield f"the example of `{event.name}` is too large for a contract of this size", "make one of them smaller"
+        return
+    own = Reach.of(pipeline.base).is_own(event.example)
     for violation in contract.violations(value):
-        place = f"{violation.path}: {violation.message}"
+        place = f"{violation.path}: {violation.message}" if own else NOT_SHOWN
         hint = "change the example or the schema: `kpipe send` refuses such an event"
         yield f"the example of `{event.name}` breaks the contract of `{event.topic}`: {place}", hint

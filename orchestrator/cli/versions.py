@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from orchestrator.cli.git import Git, Unreadable
+from orchestrator.config.reading import MAX_JSON, Reach
 from orchestrator.errors import UsageError
 
 DEFAULT = "HEAD"
@@ -106,16 +107,17 @@ class Folder:
         self.name = str(folder)
         self._base = base
         self._folder = folder
+        self._reach = Reach.of(folder)
 
     def read(self, path: Path) -> bytes:
         for copy in self._copies(path):
             if copy.is_file():
-                return copy.read_bytes()
+                return self._reach.read(copy, MAX_JSON)
         raise FileNotFoundError(f"{path} is not in {self.name}")
 
     def schemas(self, folder: Path) -> Iterable[Path]:
         copies = [copy for copy in self._copies(folder) if copy.is_dir()] or [self._folder]
-        return [folder / copy.name for copy in sorted(copies[0].glob("*.json"))]
+        return [folder / name for name in self._reach.names(copies[0], ".json")]
 
     def _copies(self, path: Path) -> list[Path]:
         inside = [self._folder / path.relative_to(self._base)] if path.is_relative_to(self._base) else []

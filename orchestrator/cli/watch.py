@@ -13,6 +13,7 @@ from orchestrator.cli.concern import SOURCES, Concern, changed_handlers
 from orchestrator.cli.fleet import Fleet
 from orchestrator.cli.rereading import read_again
 from orchestrator.config.model import Pipeline
+from orchestrator.config.reading import MAX_SOURCE, Reach
 from orchestrator.errors import FindingsError, KpipeError
 from orchestrator.supervisor import facts
 from orchestrator.supervisor.background import in_background
@@ -79,15 +80,16 @@ class Watch:
 
 def _check(pipeline: Pipeline, concern: Concern, names: Collection[str]) -> None:
     """What would not even start is not started. Raises `KpipeError`."""
+    reach = Reach.of(pipeline.base)
     for path in sorted({path for name in names for path in concern.python(name)}):
-        _compile(path)
+        _compile(path, reach)
     for name in names:
         launch.check_module(pipeline.handlers[name], pipeline, os.environ)
 
 
-def _compile(path: Path) -> None:
+def _compile(path: Path, reach: Reach) -> None:
     try:
-        compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
+        compile(reach.read(path, MAX_SOURCE), str(path), "exec", dont_inherit=True)
     except OSError:
         return  # gone: whoever imports it says so
     except (SyntaxError, ValueError) as error:

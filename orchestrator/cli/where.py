@@ -25,6 +25,9 @@ from orchestrator.records import Record
 _HINT = (
     "such as --where \"value.amount > `100` && value.status == 'CREATED'\": numbers in backticks, text in single quotes"
 )
+_TOO_DEEP = "nested too deeply"
+#: jmespath's parser and interpreter are recursive, and take their time.
+MAX_EXPRESSION = 10_000
 
 
 class Where:
@@ -33,12 +36,16 @@ class Where:
 
     def __init__(self, text: str) -> None:
         """Raises UsageError for what is no expression, or calls a function that does not exist."""
+        if len(text) > MAX_EXPRESSION:
+            raise UsageError(f"--where {text[:60]}…: longer than {MAX_EXPRESSION:,} characters", _HINT)
         try:
             # `search()` of the compiled expression would make a new interpreter for every record: half of its time.
             self._tree = jmespath.compile(text).parsed
+            unknown = sorted(set(_functions(self._tree)) - set(Functions.FUNCTION_TABLE))
         except JMESPathError as problem:
             raise UsageError(f"--where {text}: {_reason(problem)}", _HINT) from None
-        unknown = sorted(set(_functions(self._tree)) - set(Functions.FUNCTION_TABLE))
+        except RecursionError:
+            raise UsageError(f"--where {text}: {_TOO_DEEP}", _HINT) from None
         if unknown:
             raise UsageError(f"--where {text}: there is no function {unknown[0]}()", _HINT)
         self._interpreter = TreeInterpreter()
@@ -52,6 +59,10 @@ class Where:
         except JMESPathError as problem:
             self.failed += 1
             self.why = _reason(problem)
+            return False
+        except RecursionError:
+            self.failed += 1
+            self.why = _TOO_DEEP
             return False
         return found is not None and found is not False and found not in ("", [], {})
 

@@ -13,7 +13,7 @@ CODES: Mapping[str, str] = MappingProxyType(
         "yaml": "the file is not YAML",
         "empty": "the file holds nothing",
         "documents": "the file holds more than one YAML document",
-        "too-large": "the file is too large, or its aliases make it so",
+        "too-large": "a file is too large, or what its aliases, references or patterns come to",
         "too-deep": "the document is nested too deeply",
         "tag": "a YAML tag that is not supported",
         "alias": "an alias without its anchor",

@@ -14,6 +14,10 @@ from orchestrator.records import Finding
 
 #: Comparing two words takes a tenth of a millisecond: enough of them for all that a person would read.
 MAX_COMPARISONS = 10_000
+#: Longer words are not compared: that takes quadratic time.
+MAX_WORD = 300
+#: A document has no more findings; the last one is an error that says so.
+MAX_FINDINGS = 10_000
 #: No message is longer, whatever names the file holds.
 MAX_MESSAGE = 500
 
@@ -56,6 +60,11 @@ class Document:
         severity: Literal["error", "warning"] = "error",
     ) -> None:
         """Notes one finding at the value of `path`, or at its key."""
+        if len(self.findings) >= MAX_FINDINGS:
+            return
+        if len(self.findings) == MAX_FINDINGS - 1:
+            code, severity = "too-large", "error"
+            message, hint = f"more than {MAX_FINDINGS} findings: the others are not listed", "correct these first"
         mark = self.mark(path, key=key)
         texts = (clipped(message, MAX_MESSAGE), clipped(hint, MAX_MESSAGE))
         self.findings.append(Finding(severity, code, mark.file, mark.line, mark.column, *texts))
@@ -120,7 +129,9 @@ class Document:
 
     def suggestion(self, word: str, known: Iterable[str]) -> str:
         """`did you mean …?` when one of the known words is close, else nothing."""
-        candidates = [name for name in known if not isinstance(name, Outside)]
+        if self._compared > MAX_COMPARISONS or len(word) > MAX_WORD:
+            return ""
+        candidates = [name for name in known if not isinstance(name, Outside) and len(name) <= MAX_WORD]
         self._compared += len(candidates)
         if self._compared > MAX_COMPARISONS:
             return ""

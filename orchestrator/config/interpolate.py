@@ -10,10 +10,14 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from orchestrator.config.document import MAX_FINDINGS
 from orchestrator.config.nodes import Entry, ListNode, MapNode, Mark, Node, Scalar
+from orchestrator.config.reading import Reach, Refused
 from orchestrator.records import Finding
 
 MAX_FILE_BYTES = 1_000_000
+#: Characters that all references of a document come to.
+MAX_TEXT = 10_000_000
 _TOKEN = re.compile(r"\$\$|\$\{(?P<body>[^}]*)(?P<end>\}?)")
 _REFERENCE = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>.*))?", re.DOTALL)
 
@@ -36,6 +40,8 @@ def interpolate(root: MapNode, environ: Mapping[str, str]) -> tuple[MapNode, lis
 class _Interpolation:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
+        self._files: dict[tuple[Path, str], str] = {}
+        self._length = 0
         self.findings: list[Finding] = []
 
     def node(self, node: Node) -> Node:
@@ -56,6 +62,8 @@ class _Interpolation:
             )
 
     def _find(self, mark: Mark, refused: _Refused) -> None:
+        if len(self.findings) >= MAX_FINDINGS:
+            return
         self.findings.append(
             Finding("error", "interpolation", mark.file, mark.line, mark.column, refused.message, refused.hint)
         )
@@ -85,8 +93,13 @@ class _Interpolation:
             if not match["end"]:
                 raise _Refused("`${` without its `}`", "a dollar sign is written `$$`")
             if match["body"].startswith("file:"):
-                return self._file(Path(mark.file).parent, match["body"][len("file:") :]), True
-            return self._variable(match["body"])
+                text, foreign = self._file(Path(mark.file).parent, match["body"][len("file:") :]), True
+            else:
+                text, foreign = self._variable(match["body"])
+            self._length += len(text)
+            if self._length > MAX_TEXT:
+                raise _Refused(f"the file's references come to more than {MAX_TEXT // 1_000_000} MB of text")
+            return text, foreign
         except _Refused as refused:
             self._find(mark, refused)
             return "", False
@@ -106,21 +119,22 @@ class _Interpolation:
             )
         return _usable(value, f"the value of `{name}`"), True
 
-    @staticmethod
-    def _file(folder: Path, name: str) -> str:
+    def _file(self, folder: Path, name: str) -> str:
+        """The file's text. Each file is read once."""
+        if (folder, name) not in self._files:
+            self._files[folder, name] = self._read(folder, name)
+        return self._files[folder, name]
+
+    def _read(self, folder: Path, name: str) -> str:
         try:
-            with (folder / name).open("rb") as stream:
-                raw = stream.read(MAX_FILE_BYTES + 1)
-            if len(raw) > MAX_FILE_BYTES:
-                raise _Refused(f"`{name}` is larger than {MAX_FILE_BYTES // 1_000_000} MB")
-            text = raw.decode("utf-8")
+            text = Reach.of(folder, self._environ).read(folder / name, MAX_FILE_BYTES).decode("utf-8")
         except UnicodeDecodeError:
             raise _Refused(f"`{name}` is not UTF-8") from None
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "not a path"
-            raise _Refused(
-                f"cannot read `{name}`: {reason}", "the path begins at the folder of the file that names it"
-            ) from None
+            begins = "the path begins at the folder of the file that names it"
+            hint = error.hint if isinstance(error, Refused) else begins
+            raise _Refused(f"cannot read `{name}`: {reason}", hint) from None
         return _usable(text.removesuffix("\n").removesuffix("\r"), f"`{name}`")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +19,11 @@ from orchestrator.config.nodes import MapNode, Mark
 from orchestrator.config.nodes import Path as Place
 from orchestrator.config.overlay import merge
 from orchestrator.config.parse import MAX_BYTES, parse
+from orchestrator.config.reading import Reach
 from orchestrator.config.values import plain
 from orchestrator.records import Finding
+
+_DESCRIPTORS = (Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,7 @@ def load(files: Sequence[Path], environ: Mapping[str, str]) -> Loaded:
     """
     roots, findings = [], []
     for file in files:
-        root, found = _read(file)
+        root, found = _read(file, environ)
         findings += found
         roots += [] if root is None else [root]
     if not roots or len(roots) < len(files):
@@ -81,15 +86,22 @@ def schema_paths(texts: Sequence[bytes]) -> dict[str, str | None]:
     return {name: schema if isinstance(schema, str) else None for name, schema in schemas.items()}
 
 
-def _read(file: Path) -> tuple[MapNode | None, list[Finding]]:
+def _read(file: Path, environ: Mapping[str, str]) -> tuple[MapNode | None, list[Finding]]:
     try:
-        with file.open("rb") as stream:
-            raw = stream.read(MAX_BYTES + 1)
+        raw = _reach(file, environ).read(file, MAX_BYTES)
     except OSError as error:
         reason = error.strerror or "unknown reason"
-        hint = "`-f FILE` names another one" if isinstance(error, FileNotFoundError) else ""
-        return None, [Finding("error", "missing-file", str(file), 0, 0, f"cannot be read: {reason}", hint)]
+        hint = "`-f FILE` names another one" if isinstance(error, FileNotFoundError) else getattr(error, "hint", "")
+        code = "too-large" if error.errno == errno.EFBIG else "missing-file"
+        return None, [Finding("error", code, str(file), 0, 0, f"cannot be read: {reason}", hint)]
     return parse(raw, str(file))
+
+
+def _reach(file: Path, environ: Mapping[str, str]) -> Reach:
+    """The user chose the file, but whoever wrote the project chose what it is a link to."""
+    folder = file.absolute().parent
+    descriptor = folder in _DESCRIPTORS  # such as `-f /dev/stdin`: opened by the user, wherever it is
+    return Reach.of(Path(os.path.realpath(file)).parent if descriptor else folder, environ)
 
 
 def _without_echoes(findings: Sequence[Finding], earlier: Sequence[Finding]) -> list[Finding]:

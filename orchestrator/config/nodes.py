@@ -10,6 +10,10 @@ from typing import NamedTuple, TypeAlias
 Path: TypeAlias = tuple[str | int, ...]
 
 
+#: Characters of a text that count as one more value.
+_TEXT = 100
+
+
 class Mark(NamedTuple):
     """A position in a file; `line` and `column` count from 1, 0 means the file as a whole."""
 
@@ -33,8 +37,12 @@ class Scalar:
     interpolated: bool = False
     source: str | None = None
 
-    size = 1
     depth = 1
+
+    @property
+    def size(self) -> int:
+        """A long text counts as several values: an alias makes as much work as what it stands for."""
+        return 1 + len(self.text) // _TEXT
 
 
 class Entry(NamedTuple):

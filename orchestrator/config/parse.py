@@ -196,6 +196,9 @@ class _Composer:
             else:
                 self._add(entries, key, value)
         for source in merged:
+            self._count += len(source)
+            if self._count > MAX_NODES:
+                raise _abort(mark, "too-large", f"more than {MAX_NODES} values once `<<` is expanded")
             for name, entry in source.items():
                 entries.setdefault(name, entry)
         return MapNode(mark, entries)

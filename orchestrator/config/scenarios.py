@@ -7,8 +7,10 @@ replaced when the step is run.
 
 from __future__ import annotations
 
+import errno
+import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from orchestrator.config.model import Pipeline
 from orchestrator.config.nodes import Mark
 from orchestrator.config.nodes import Path as Place
 from orchestrator.config.parse import MAX_BYTES, parse
+from orchestrator.config.reading import Reach
 from orchestrator.config.shape import check_shape
 from orchestrator.config.values import plain
 from orchestrator.records import Finding
@@ -28,6 +31,7 @@ from orchestrator.records import Finding
 KINDS = ("send", "http", "expect", "absent", "accounting")
 REFERENCE = re.compile(r"\$\$|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(:-(?P<default>[^}]*))?\}")
 _WITHIN = "15s"
+_MOST_LISTED = 20
 
 #: Why a JMESPath expression cannot be read; "" when it can.
 CheckExpression = Callable[[str], str]
@@ -65,18 +69,27 @@ class Smoke:
 
 def smoke_files(base: Path) -> list[Path]:
     """What is beside the pipeline file: `smoke.yaml`, and all of `smoke/*.yaml`."""
-    return [*(p for p in [base / "smoke.yaml"] if p.is_file()), *sorted((base / "smoke").glob("*.yaml"))]
+    folder = base / "smoke"
+    beside = [base / "smoke.yaml"] if os.path.lexists(base / "smoke.yaml") else []
+    return [*beside, *(folder / name for name in Reach.of(base).names(folder, ".yaml"))]
 
 
 def load_smoke(
-    files: Sequence[Path], pipeline: Pipeline | None, environ: Mapping[str, str], check: CheckExpression
+    files: Sequence[Path],
+    pipeline: Pipeline | None,
+    environ: Mapping[str, str],
+    check: CheckExpression,
+    base: Path | None = None,
 ) -> Smoke:
-    """Wrong content is a finding, never an exception. Without a pipeline names are not looked up in it."""
+    """Wrong content is a finding, never an exception. Without a pipeline names are not looked up in it.
+
+    `base` is the project's folder where the project names the files; without it the user did.
+    """
     scenarios: list[Scenario] = []
     env: dict[str, str] = {}
     findings: list[Finding] = []
     for file in files:
-        doc, found = _read(file)
+        doc, found = _read(file, Reach.of(file.absolute().parent if base is None else base))
         findings += found
         if doc is None:
             continue
@@ -90,13 +103,13 @@ def load_smoke(
     return Smoke(() if failed else tuple(scenarios), env, tuple(dict.fromkeys(findings)))
 
 
-def _read(file: Path) -> tuple[Document | None, list[Finding]]:
+def _read(file: Path, reach: Reach) -> tuple[Document | None, list[Finding]]:
     try:
-        with file.open("rb") as stream:
-            raw = stream.read(MAX_BYTES + 1)
+        raw = reach.read(file, MAX_BYTES)
     except OSError as error:
         what = f"cannot be read: {error.strerror or 'unknown reason'}"
-        return None, [Finding("error", "missing-file", str(file), 0, 0, what, "")]
+        code = "too-large" if error.errno == errno.EFBIG else "missing-file"
+        return None, [Finding("error", code, str(file), 0, 0, what, getattr(error, "hint", ""))]
     root, findings = parse(raw, str(file), begin="`smoke: 1`", smallest="`smoke: 1` and `scenarios`")
     if root is None:
         return None, findings
@@ -130,6 +143,13 @@ class _Checks:
         self._pipeline = pipeline
         self._environ = environ
         self._check = check
+        topics = {} if pipeline is None else pipeline.topics
+        handlers = () if pipeline is None else tuple(pipeline.handlers.values())
+        self._dlqs = {topic.name for topic in topics.values() if topic.is_dlq}
+        self._topics = {topic.name for topic in topics.values() if not topic.is_dlq}
+        self._all = self._topics | self._dlqs
+        self._services = {handler.name for handler in handlers if handler.port is not None}
+        self._consumers = {handler.name for handler in handlers if handler.consumes}
 
     def run(self) -> None:
         if ALLOW in self._doc.section("env"):
@@ -158,7 +178,8 @@ class _Checks:
             for index, inner in enumerate(value):
                 self._references(inner, (*path, index), known)
         elif isinstance(value, str):
-            for found in REFERENCE.finditer(value):
+            # Behind the last `}` no reference ends, and looking for the end of each would take quadratic time.
+            for found in REFERENCE.finditer(value, 0, value.rfind("}") + 1):
                 name = found["name"]
                 if name and name not in known and name not in self._environ and found["default"] is None:
                     hint = (
@@ -171,21 +192,17 @@ class _Checks:
         pipeline = self._pipeline
         if pipeline is None:
             return
-        topics = {topic.name for topic in pipeline.topics.values() if not topic.is_dlq}
-        dlqs = {topic.name for topic in pipeline.topics.values() if topic.is_dlq}
-        services = {h.name for h in pipeline.handlers.values() if h.port is not None}
-        consumers = {h.name for h in pipeline.handlers.values() if h.consumes}
         self._known(step, path, "send", "event", pipeline.events, "event")
         self._known(step, path, "send", "topic", pipeline.topics, "topic")
-        self._known(step, path, "http", "handler", services, "service with a `port`")
+        self._known(step, path, "http", "handler", self._services, "service with a `port`")
         for kind in ("expect", "absent"):
-            self._known(step, path, kind, "topic", topics | dlqs, "topic")
-            self._known(step, path, kind, "dlq", dlqs, "DLQ")
-            self._known(step, path, kind, "handler", consumers, "handler that consumes")
+            self._known(step, path, kind, "topic", self._all, "topic")
+            self._known(step, path, kind, "dlq", self._dlqs, "DLQ")
+            self._known(step, path, kind, "handler", self._consumers, "handler that consumes")
         accounting = step.get("accounting")
         for name in accounting if isinstance(accounting, dict) else ():
-            if name not in consumers:
-                self._unknown((*path, "accounting", name), name, consumers, "handler that consumes", key=True)
+            if name not in self._consumers:
+                self._unknown((*path, "accounting", name), name, self._consumers, "handler that consumes", key=True)
 
     def _known(self, step: Mapping[str, Any], path: Place, kind: str, key: str, names: Any, what: str) -> None:
         spec = step.get(kind)
@@ -193,7 +210,7 @@ class _Checks:
             self._unknown((*path, kind, key), spec[key], names, what)
 
     def _unknown(self, path: Place, name: str, names: Any, what: str, *, key: bool = False) -> None:
-        hint = self._doc.suggestion(name, names) or f"it has {', '.join(sorted(names)) or 'none'}"
+        hint = self._doc.suggestion(name, names) or f"it has {_listed(names)}"
         self._doc.find("unknown-name", path, f"the pipeline file has no {what} `{name}`", hint, key=key)
 
     def _expressions(self, step: Mapping[str, Any], path: Place) -> None:
@@ -203,6 +220,14 @@ class _Checks:
             if isinstance(spec, dict) and isinstance(spec.get("where"), str):
                 places.append(((*path, kind, "where"), spec["where"]))
         for place, text in places:
-            why = self._check(REFERENCE.sub("x", text))
+            end = text.rfind("}") + 1
+            why = self._check(REFERENCE.sub("x", text[:end]) + text[end:])
             if why:
                 self._doc.find("expression", place, f"no JMESPath expression: {why}", "see https://jmespath.org")
+
+
+def _listed(names: Collection[str]) -> str:
+    """Some of them; whoever has more looks at the file."""
+    if len(names) > _MOST_LISTED:
+        return f"{len(names)} others"
+    return ", ".join(sorted(names)) or "none"

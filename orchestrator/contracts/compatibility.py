@@ -16,8 +16,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from orchestrator.config.budget import Budget
 from orchestrator.contracts.dialect import modern
-from orchestrator.contracts.inclusion import Misfit, misfits
+from orchestrator.contracts.inclusion import Misfit, misfits, steps
 
 Direction = Literal["backward", "forward"]
 Level = Literal["backward", "forward", "full", "none"]
@@ -41,12 +42,16 @@ class Compatibility:
         return tuple(one for one in wanted if one.certain or strict)
 
 
-def compare(old: Any, new: Any) -> Compatibility:
-    """Two resolved schemas of one topic; `new` is None where the contract was taken away."""
+def compare(old: Any, new: Any, within: Budget | None = None) -> Compatibility:
+    """Two resolved schemas of one topic; `new` is None where the contract was taken away.
+
+    Comparisons that share a budget stay `within` it together. What is not compared for that reason is a misfit.
+    """
+    budget = steps() if within is None else within
     if new is None:
         return Compatibility(forward=(_UNBOUND,))
     earlier, later = modern(old), modern(new)
-    return Compatibility(_one_reason(misfits(earlier, later)), _one_reason(misfits(later, earlier)))
+    return Compatibility(_one_reason(misfits(earlier, later, budget)), _one_reason(misfits(later, earlier, budget)))
 
 
 def _one_reason(found: tuple[Misfit, ...]) -> tuple[Misfit, ...]:

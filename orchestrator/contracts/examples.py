@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.config.model import EventTemplate
+from orchestrator.config.reading import MAX_JSON, Reach
 from orchestrator.contracts.codec import Undecodable, decode_json
 from orchestrator.contracts.paths import Step, json_path, parse_path
 from orchestrator.errors import UsageError
@@ -28,15 +29,18 @@ class Assignment:
     value: Any
 
 
-def load_example(template: EventTemplate, base: Path) -> Any:
-    """The template's example file as a value; {} when it declares none. Raises UsageError."""
+def load_example(template: EventTemplate, base: Path, decode: Callable[[bytes], Any] = decode_json) -> Any:
+    """The template's example file as a value; {} when it declares none. Raises UsageError.
+
+    `decode` raises Undecodable, as `decode_json` does.
+    """
     if template.example is None:
         return {}
     path = base / template.example
     try:
-        return decode_json(path.read_bytes())
+        return decode(Reach.of(base).read(path, MAX_JSON))
     except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise UsageError(f"{path}: cannot be read: {error.strerror or error}", getattr(error, "hint", "")) from None
     except Undecodable as error:
         raise UsageError(f"{path}: not JSON: {error.reason}") from None
 

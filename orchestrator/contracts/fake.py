@@ -20,7 +20,10 @@ from urllib.parse import unquote
 import orjson
 import rstr
 
+from orchestrator.config.budget import Budget, TooMuch
 from orchestrator.contracts.flat import flattened
+from orchestrator.contracts.sources import Source, files_of
+from orchestrator.contracts.values import matches
 
 WORDS = (
     *("amber", "anchor", "autumn", "bridge", "candle", "canyon", "cedar", "cloud", "copper", "coral"),
@@ -35,24 +38,49 @@ _DEEP, _TOO_DEEP = 6, 60
 #: Without an upper bound a number stays below so much more than its lower one, text and arrays below so much longer.
 _SPAN, _LONGER, _MORE = 1_000, 24, 3
 _OPTIONAL = 0.6
+_MOST_STEPS = 1_000_000
 
 
 class CannotFake(ValueError):
     """A part of the schema of which no value can be made up."""
 
 
+def budget() -> Budget:
+    """For one event, and all attempts at it. A step is a value, a part of a schema, a word or a part of a pattern."""
+    return Budget(_MOST_STEPS, "an event would be too large, or it would take too long to make one up")
+
+
+class _Patterns(rstr.Rstr):
+    """`xeger` within a budget: repetitions within each other multiply."""
+
+    def __init__(self, chance: Random, budget: Budget) -> None:
+        super().__init__(chance)
+        self._budget = budget
+
+    def _handle_state(self, state: Any) -> Any:
+        opcode, value = state
+        # A range becomes a list of its characters.
+        self._budget.spend(1 + (value[1] - value[0]) // 50 if opcode.name == "RANGE" else 1)
+        return super()._handle_state(state)
+
+
 class Fake:
     """Values of one schema. `today` is the moment around which times are made up, in UTC."""
 
-    def __init__(self, schema: Any, path: Path, chance: Random, today: datetime) -> None:
-        """`path` is the schema's file, from which its references lead."""
+    def __init__(self, schema: Any, path: Path, chance: Random, today: datetime, source: Source | None = None) -> None:
+        """`path` is the schema's file, from which its references lead to files of `source`."""
         self._schema, self._path, self._chance, self._today = schema, path, chance, today
-        self._patterns = rstr.Rstr(chance)
+        self._source = files_of(path.parent) if source is None else source
         self._files: dict[Path, Any] = {path: schema}
+        self._budget = budget()
 
-    def value(self) -> Any:
-        """One more value. Raises `CannotFake`."""
-        return self._value(self._schema, self._path, 0)
+    def value(self, within: Budget | None = None) -> Any:
+        """One more value, made `within` a budget (by default a new one). Raises `CannotFake`."""
+        self._budget = budget() if within is None else within
+        try:
+            return self._value(self._schema, self._path, 0)
+        except TooMuch as error:
+            raise CannotFake(str(error)) from None
 
     def uuid(self) -> str:
         return str(uuid.UUID(int=self._chance.getrandbits(128), version=4))
@@ -64,7 +92,7 @@ class Fake:
     def _value(self, schema: Any, path: Path, depth: int) -> Any:
         if schema is False or depth > _TOO_DEEP:
             raise CannotFake("the schema allows no value here" if schema is False else "the schema refers to itself")
-        flat, path = flattened(schema, path, self._look_up, self._chance)
+        flat, path = flattened(schema, path, self._look_up, self._chance, self._budget)
         if "const" in flat:
             return flat["const"]
         if "enum" in flat:
@@ -86,7 +114,7 @@ class Fake:
         target = (path.parent / unquote(file)) if file else path
         if target not in self._files:
             try:
-                self._files[target] = orjson.loads(target.read_bytes())
+                self._files[target] = orjson.loads(self._source.read(target))
             except (OSError, ValueError) as error:
                 raise CannotFake(f"`$ref: {reference}` leads to no file beside it") from error
         found = self._files[target]
@@ -113,14 +141,15 @@ class Fake:
 
     def _object(self, schema: Mapping[str, Any], path: Path, depth: int) -> dict[str, Any]:
         known: Mapping[str, Any] = schema.get("properties", {})
-        names = list(dict.fromkeys(schema.get("required", ())))
+        names = dict.fromkeys(schema.get("required", ()))
         for name in known:
             if name not in names and depth < _DEEP and self._chance.random() < _OPTIONAL:
-                names.append(name)
+                names[name] = None
         for name in list(names):
-            names += [other for other in schema.get("dependentRequired", {}).get(name, ()) if other not in names]
+            names |= dict.fromkeys(schema.get("dependentRequired", {}).get(name, ()))
         while len(names) < schema.get("minProperties", 0):
-            names.append(f"{self._chance.choice(WORDS)}{len(names)}")
+            self._budget.spend()
+            names[f"{self._chance.choice(WORDS)}{len(names)}"] = None
         return {name: self._value(_member(schema, known, name), path, depth + 1) for name in names}
 
     def _array(self, schema: Mapping[str, Any], path: Path, depth: int) -> list[Any]:
@@ -148,20 +177,26 @@ class Fake:
         if "pattern" in schema:
             return self._matching(schema["pattern"], least, schema.get("maxLength", 1_000))
         most = schema.get("maxLength", least + _LONGER)
-        text = self._chance.choice(WORDS)
-        while len(text) < least or (least and self._chance.random() < 0.3):
-            text += f" {self._chance.choice(WORDS)}"
-        text = text[:most]
+        words = [self._chance.choice(WORDS)]
+        length = len(words[0])
+        while length < least or (least and self._chance.random() < 0.3):
+            self._budget.spend()
+            words.append(self._chance.choice(WORDS))
+            length += 1 + len(words[-1])
+        text = " ".join(words)[:most]
         return text if not text.endswith(" ") else f"{text[:-1]}s"
 
     def _matching(self, pattern: str, least: int, most: int) -> str:
         """A text of that pattern; of that length, too, if one comes up: `*` and `+` may stand for up to 100."""
-        text = ""
+        text, patterns = "", _Patterns(self._chance, self._budget)
         try:
             for _ in range(300):
-                text = str(self._patterns.xeger(pattern))
+                self._budget.spend(len(pattern) // 10)  # it is parsed each time
+                text = str(patterns.xeger(pattern))
                 if least <= len(text) <= most:
                     break
+        except TooMuch:
+            raise
         except (re.error, ValueError, KeyError, RecursionError, OverflowError) as error:
             raise CannotFake(f"no text for the pattern {pattern!r}: {error}") from error
         return text
@@ -182,7 +217,7 @@ def _member(schema: Mapping[str, Any], known: Mapping[str, Any], name: str) -> A
     if name in known:
         return known[name]
     for pattern, member in schema.get("patternProperties", {}).items():
-        if re.search(pattern, name):
+        if matches(pattern, name):
             return member
     return schema.get("additionalProperties", True)
 

@@ -7,6 +7,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from orchestrator.config.budget import Budget
+from orchestrator.contracts.values import canonical
+
 #: What a reference in a file leads to, and the file that has it.
 LookUp = Callable[[str, Path], tuple[Any, Path]]
 
@@ -14,13 +17,18 @@ _COMBINING = frozenset({"$ref", "allOf", "anyOf", "oneOf", "if", "then", "else",
 _HIGHER = frozenset({"minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties"})
 _LOWER = frozenset({"maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"})
 _DEEPEST = 50
+#: So many members that are copied count as one step.
+_MEMBERS = 10
 
 
-def flattened(schema: Any, path: Path, look_up: LookUp, chance: Random, depth: int = 0) -> tuple[dict[str, Any], Path]:
+def flattened(
+    schema: Any, path: Path, look_up: LookUp, chance: Random, budget: Budget, depth: int = 0
+) -> tuple[dict[str, Any], Path]:
     """`schema` of the file `path`, with references followed, `allOf` joined and one of each choice taken.
 
-    Also the file from which references inside lead: that of the last reference that was followed.
+    Also the file from which references inside lead: that of the last reference that was followed. Raises `TooMuch`.
     """
+    budget.spend()
     if not isinstance(schema, Mapping) or depth > _DEEPEST:
         return {}, path
     flat = {keyword: value for keyword, value in schema.items() if keyword not in _COMBINING}
@@ -35,11 +43,11 @@ def flattened(schema: Any, path: Path, look_up: LookUp, chance: Random, depth: i
         yes = chance.random() < 0.5
         parts += [(schema[k], path) for k in (("if", "then") if yes else ("else",)) if k in schema]
     for part, at in parts:
-        flat = _joined(flat, flattened(part, at, look_up, chance, depth + 1)[0])
+        flat = _joined(flat, flattened(part, at, look_up, chance, budget, depth + 1)[0], budget)
     return flat, path
 
 
-def _joined(one: dict[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+def _joined(one: dict[str, Any], other: Mapping[str, Any], budget: Budget) -> dict[str, Any]:
     """A schema that keeps both, as far as that can be told from the keywords by themselves."""
     joined = dict(one)
     for keyword, value in other.items():
@@ -47,12 +55,16 @@ def _joined(one: dict[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
         if known is None:
             joined[keyword] = value
         elif keyword == "properties":
+            budget.spend((len(known) + len(value)) // _MEMBERS)
             both = {name: {"allOf": [known[name], value[name]]} for name in known.keys() & value.keys()}
             joined[keyword] = {**known, **value, **both}
         elif keyword == "required":
+            budget.spend((len(known) + len(value)) // _MEMBERS)
             joined[keyword] = list(dict.fromkeys([*known, *value]))
         elif keyword == "enum":
-            joined[keyword] = [member for member in known if member in value]
+            budget.spend((len(known) + len(value)) // _MEMBERS)
+            others = set(map(canonical, value))
+            joined[keyword] = [member for member in known if canonical(member) in others]
         elif keyword == "type":
             joined[keyword] = [kind for kind in _kinds(known) if kind in _kinds(value)] or known
         elif keyword in _HIGHER or keyword in _LOWER:

@@ -11,6 +11,7 @@ The rules, keyword by keyword, in the words of draft 2020-12:
 - `enum` and `const` on the first side: each value is tried on the second.
 - Bounds, lengths, `required`, `multipleOf`: compared. `pattern`, `format`, `contains`, `unevaluated…`: have to be there
   already. `if`: both outcomes are demanded. `not` and `oneOf`: only what is provably apart.
+- What is nested too deeply, or has too many cases within each other, is not proven: see `steps`.
 - A member that the first schema neither names nor forbids, and the second names, is an *assumption*, not a misfit:
   see `Misfit.certain`.
 """
@@ -19,18 +20,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any, NamedTuple
 
 import jsonschema_rs
 
+from orchestrator.config.budget import Budget, TooMuch, size
+from orchestrator.config.drafts import OFFLINE
 from orchestrator.contracts import values
 from orchestrator.contracts.paths import Step, json_path
+from orchestrator.contracts.unusable import body, impossible, matching, work
 from orchestrator.contracts.values import Conjunction, Reading
 
 #: Cases of `anyOf`, `oneOf` and types within each other, and cases on one level.
 _MOST_NESTED = 4
 _MOST_CASES = 32
 _MOST_SHOWN = 60
+#: Checks within each other: each takes up to six of Python's 1,000 frames.
+_DEEPEST = 120
+#: Steps of all comparisons that share a budget: a step is a pair of schemas, or ten values of an `enum`.
+_MOST_STEPS = 300_000
+#: JSON values of two schemas that jsonschema-rs compares.
+_MOST_VALUES = 10_000
 
 
 class Misfit(NamedTuple):
@@ -45,67 +56,48 @@ class Misfit(NamedTuple):
     certain: bool = True
 
 
-def misfits(old: Any, new: Any) -> tuple[Misfit, ...]:
+def steps() -> Budget:
+    """What comparing may cost; for one comparison, or for several that share it."""
+    return Budget(_MOST_STEPS, "is not compared: it has too many cases within each other")
+
+
+def misfits(old: Any, new: Any, budget: Budget | None = None) -> tuple[Misfit, ...]:
     """All that keeps values of `old` from being values of `new`, () when nothing does."""
     if covered(old, new):
         return ()
-    found = _Inclusion(Reading(old), Reading(new)).check((_body(old),), _body(new), ())
-    return tuple(dict.fromkeys(found))
+    comparison = _Inclusion(Reading(old), Reading(new), steps() if budget is None else budget)
+    try:
+        return tuple(dict.fromkeys(comparison.check((body(old),), body(new), ())))
+    except TooMuch as problem:
+        return (Misfit(json_path(()), str(problem)),)
 
 
 def covered(old: Any, new: Any) -> bool:
-    """Whether jsonschema-rs proves it. It has no answer for schemas that refer to themselves."""
+    """Whether jsonschema-rs proves it. It has no answer for schemas that refer to themselves.
+
+    It is not asked about large schemas: it takes quadratic time for their enums and patterns.
+    """
+    if size(old) + size(new) > _MOST_VALUES:
+        return False
     try:
-        first, second = (jsonschema_rs.canonicalize(schema, validate_formats=True) for schema in (old, new))
+        first, second = (jsonschema_rs.canonicalize(schema, validate_formats=True, **OFFLINE) for schema in (old, new))
         return second.covers(first) == jsonschema_rs.canonical.Containment.YES
     except (jsonschema_rs.canonical.CanonicalizationError, ValueError):
         return False
 
 
-def impossible(schema: Any) -> bool:
-    """Whether no value can keep `schema`, as far as that can be proven."""
-    return _impossible(Reading(schema).flat((_body(schema),)), Reading(schema))
-
-
-def key_problem(schema: Any, key: str) -> str:
-    """Why no event that keeps `schema` has a key that Kafka could be given under `key`; "" when there may be one."""
-    reading = Reading(schema)
-    flat = reading.flat((_body(schema),))
-    if "object" not in values.types(flat):
-        return "its events are no objects"
-    have = values.member(flat, key)
-    if have is None:
-        return f"it allows no `{key}`"
-    kinds = values.types(reading.flat(have))
-    return "" if kinds & {"string", "integer"} else f"`{key}` is never text or a whole number"
-
-
-def _body(schema: Any) -> Any:
-    return {word: value for word, value in schema.items() if word != "$defs"} if isinstance(schema, dict) else schema
-
-
-def _impossible(flat: Conjunction, reading: Reading) -> bool:
-    if not values.types(flat):
-        return True
-    if values.types(flat) == {"object"}:
-        return any(_never(values.member(flat, name), reading) for name in values.required(flat))
-    return values.listed_values(flat) is not None and not values.few_values(flat, reading)
-
-
-def _never(member: Conjunction | None, reading: Reading) -> bool:
-    return member is None or not values.types(reading.flat(member))
-
-
 class _Inclusion:
     """One comparison. `check` returns what is wrong with every value of the conjunction `olds` that `new` refuses."""
 
-    def __init__(self, old: Reading, new: Reading) -> None:
+    def __init__(self, old: Reading, new: Reading, budget: Budget) -> None:
         self._old = old
         self._new = new
+        self._budget = budget
         # Pairs that are proven (-1) or being checked, with the depth in the value. To assume what is being checked is
-        # sound for what is inside of the value, and a circle without a step into it.
-        self._assumed: dict[tuple[frozenset[int], int], int] = {}
-        self._kept: list[Any] = []
+        # sound for what is inside of the value, and a circle without a step into it. An id is only good as long as
+        # what has it lives, so the pair itself stands there, too.
+        self._assumed: dict[tuple[frozenset[int], int], tuple[int, Conjunction, Any]] = {}
+        self._depth = 0
         self._nested = 0
         self._rules: dict[str, Callable[[Conjunction, Any, tuple[Step, ...]], Iterator[Misfit]]] = {
             "anyOf": self._any_of,
@@ -114,28 +106,38 @@ class _Inclusion:
         }
 
     def check(self, olds: Conjunction, new: Any, path: tuple[Step, ...]) -> list[Misfit]:
+        if self._depth == _DEEPEST:
+            return [Misfit(json_path(path), "is nested too deeply to be judged")]
+        self._depth += 1
+        try:
+            return self._checked(olds, new, path)
+        finally:
+            self._depth -= 1
+
+    def _checked(self, olds: Conjunction, new: Any, path: tuple[Step, ...]) -> list[Misfit]:
         flat = self._old.flat(olds)
-        if new is True or new == {} or _impossible(flat, self._old):
+        self._budget.spend(work(flat))
+        if new is True or new == {} or impossible(flat, self._old):
             return []
         if new is False:
             return [Misfit(json_path(path), "is not allowed")]
         pair = (frozenset(map(id, flat)), id(new))
         if pair in self._assumed:
-            inside = len(path) > self._assumed[pair]
+            inside = len(path) > self._assumed[pair][0]
             return [] if inside else [Misfit(json_path(path), "may differ, which cannot be judged")]
-        before = dict(self._assumed)
-        self._assumed[pair] = len(path)
-        self._kept += [*flat, new]  # ids are only good as long as what has them lives
+        before = len(self._assumed)
+        self._assumed[pair] = len(path), flat, new
         few = values.few_values(flat, self._old)
         if few is not None:
             valid = self._new.validator((new,)).is_valid
-            found = [Misfit(json_path(path), f"{_shown(value)} is not allowed") for value in few if not valid(value)]
+            wrong = islice((value for value in few if not valid(value)), _MOST_SHOWN)
+            found = [Misfit(json_path(path), f"{_shown(value)} is not allowed") for value in wrong]
         else:
             found = self._parts(flat, new, path)
-        if found:
-            self._assumed = before  # whatever was proven meanwhile may rest on this pair
-        else:
-            self._assumed[pair] = -1
+        if not found:
+            self._assumed[pair] = -1, flat, new
+        while found and len(self._assumed) > before:
+            self._assumed.popitem()  # whatever was proven meanwhile may rest on this pair
         return found
 
     def _parts(self, flat: Conjunction, new: Any, path: tuple[Step, ...]) -> list[Misfit]:
@@ -149,6 +151,7 @@ class _Inclusion:
         return found
 
     def _part(self, flat: Conjunction, part: Any, path: tuple[Step, ...]) -> list[Misfit]:
+        self._budget.spend(1 + len(flat) // 10)
         if any(_alike(old, part) for old in flat) and not (_refers(part) and self._old.defs != self._new.defs):
             return []
         beyond = values.types(flat) - values.named_types(part["type"]) if "type" in part else frozenset[str]()
@@ -183,6 +186,8 @@ class _Inclusion:
             found: list[Misfit] = []
             for case in _cases(flat):
                 found += self.check(case, part, path)
+                if len(found) >= _MOST_SHOWN:
+                    break
             return found
         finally:
             self._nested -= 1
@@ -250,6 +255,7 @@ class _Inclusion:
         yield from self._unnamed(flat, part, path)
 
     def _member(self, flat: Conjunction, part: Any, name: str, path: tuple[Step, ...]) -> Iterator[Misfit]:
+        self._budget.spend(1 + matching((*flat, part)))
         have = values.member(flat, name)
         if have is None:
             return
@@ -403,7 +409,7 @@ def _alike(first: Any, second: Any) -> bool:
 
 
 def _same_words(old: Any, part: Any, words: tuple[str, ...]) -> bool:
-    return not _refers(part) and all(_alike(old.get(word), part.get(word)) for word in words)
+    return all(_alike(old.get(word), part.get(word)) for word in words) and not _refers(part)
 
 
 def _refers(schema: Any) -> bool:

@@ -17,10 +17,14 @@ from typing import Any
 import jsonschema_rs
 import orjson
 
+from orchestrator.config.budget import Budget, TooMuch
+from orchestrator.config.drafts import compile_offline
 from orchestrator.config.model import Pipeline
+from orchestrator.config.reading import NOT_SHOWN, Reach
 from orchestrator.contracts.contract import Contract
-from orchestrator.contracts.resolve import resolved
+from orchestrator.contracts.resolve import resolved, values
 from orchestrator.contracts.scalars import scalar_members
+from orchestrator.contracts.sources import Files, files_of
 from orchestrator.errors import FindingsError
 from orchestrator.records import Finding
 
@@ -58,9 +62,10 @@ def _from_files(pipeline: Pipeline) -> dict[str, tuple[jsonschema_rs.Validator, 
     """Each schema of the pipeline, compiled, by the text of `Topic.schema`. Raises FindingsError."""
     compiled: dict[str, tuple[jsonschema_rs.Validator, Any]] = {}
     findings: list[Finding] = []
+    reach, within = Reach.of(pipeline.base), values()
     for path in dict.fromkeys(t.schema for t in pipeline.topics.values() if t.schema):
         try:
-            compiled[str(path)] = _compiled(pipeline.base / path)
+            compiled[str(path)] = _compiled(pipeline.base / path, Files(reach), within)
         except FindingsError as error:
             findings.extend(error.findings)
     if findings:
@@ -74,28 +79,29 @@ def compile_schema(path: Path) -> jsonschema_rs.Validator:
     The draft is the one that `$schema` names, else 2020-12. A format that cannot be checked is an error: left
     alone it would look like a rule and be none.
     """
-    return _compiled(path)[0]
+    return _compiled(path, files_of(path.parent), values())[0]
 
 
-def _compiled(path: Path) -> tuple[jsonschema_rs.Validator, Any]:
+def _compiled(path: Path, files: Files, within: Budget) -> tuple[jsonschema_rs.Validator, Any]:
     """The same, and the schema itself."""
-    _read(path)  # first of all: what cannot be read is told with its line
+    _read(path, files)  # first of all: what cannot be read is told with its line
     try:
         # Compiled without references to other files: jsonschema-rs 0.61 panics, now and then, on an anchor in a
         # file that is known by two addresses.
-        schema = resolved(path)
+        schema = resolved(path, files, within)
         return _validator(schema), schema
     except (ValueError, jsonschema_rs.ReferencingError) as error:
-        raise _finding(path, _explained(error)) from None
+        reason = _explained(error) if files.quotable else f"not a JSON Schema ({NOT_SHOWN})"
+        raise _finding(path, reason) from None
 
 
 def _validator(schema: Any) -> jsonschema_rs.Validator:
-    return jsonschema_rs.validator_for(schema, validate_formats=True, ignore_unknown_formats=False)
+    return compile_offline(schema, validate_formats=True, ignore_unknown_formats=False)
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path, files: Files) -> Any:
     try:
-        raw = path.read_bytes()
+        raw = files.read(path)
     except OSError as error:
         raise _finding(path, f"cannot be read: {error.strerror or error}") from None
     try:
@@ -106,6 +112,8 @@ def _read(path: Path) -> Any:
 
 def _explained(error: Exception) -> str:
     """The library's message without its quotation of the whole schema, with the place inside the file."""
+    if isinstance(error, TooMuch):
+        return f"too large: {error}"
     if not isinstance(error, jsonschema_rs.ValidationError):
         return f"not a JSON Schema: {error}"
     place = "/".join(str(step) for step in error.instance_path)

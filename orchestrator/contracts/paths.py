@@ -10,6 +10,9 @@ from functools import lru_cache
 #: One step of a path: a member's name or an array's index.
 Step = str | int
 
+#: No JSON document that kpipe reads or writes is nested deeper.
+MAX_STEPS = 254
+
 _STEP = re.compile(
     r"""\.?(?P<name>[^.\[\]"]+)      # .name, or name at the start
       | \[(?P<index>[0-9]{1,9})\]
@@ -44,6 +47,8 @@ def parse_path(text: str) -> tuple[Step, ...]:
         match = _STEP.match(rest, position)
         if match is None or (match["name"] and steps and rest[position] != "."):
             raise ValueError(f"{text!r} is not a path like a.b or items[0]")
+        if len(steps) == MAX_STEPS:
+            raise ValueError(f"{text[:40]!r}… has more than {MAX_STEPS} steps")
         steps.append(_read(match))
         position = match.end()
     return tuple(steps)

@@ -6,13 +6,16 @@ the result. Relative references, `$id`, `$anchor` and JSON pointers are followed
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 import orjson
 
-from orchestrator.contracts.sources import FILES, Source
+from orchestrator.config.budget import Budget, TooMuch, size
+from orchestrator.config.patterns import weight
+from orchestrator.contracts.sources import Source, files_of
 
 #: Keywords whose value is one schema, a list of them, or schemas by name.
 ONE = frozenset(
@@ -35,6 +38,16 @@ MANY = frozenset(("allOf", "anyOf", "oneOf", "prefixItems", "items"))
 NAMED = frozenset(("properties", "patternProperties", "dependentSchemas", "dependencies"))
 #: What is of no use once references are gone.
 _DROPPED = frozenset(("$anchor", "$defs", "$id", "$schema", "definitions"))
+#: JSON values of a schema without references. A reference that is used twice counts twice: whoever compiles or prints
+#: the result has it twice.
+MAX_VALUES = 500_000
+#: Levels of schemas and references within each other. A level takes up to four of Python's 1,000 frames.
+MAX_DEPTH = 200
+#: Characters of an address, whole: each reference is joined with the one it stands under.
+_MAX_ADDRESS = 4_000
+#: Bytes of all files that are read for one schema, and files that are looked through for a `$id`.
+MAX_BYTES = 20_000_000
+MAX_SIBLINGS = 1_000
 _NO_NETWORK = "kpipe fetches no schemas; put the file beside this one and refer to it by its relative path"
 _OLD_DRAFTS = ("draft-04", "draft-06", "draft-07")
 
@@ -48,28 +61,45 @@ class _Node(NamedTuple):
     base: str
 
 
-def resolved(path: Path, source: Source = FILES) -> Any:
-    """The schema in `path` without references. Raises OSError, ValueError (not JSON) or Unresolvable."""
-    return _Resolver(path, source).whole()
+def resolved(path: Path, source: Source | None = None, within: Budget | None = None) -> Any:
+    """The schema in `path` without references, by default with files near it only.
+
+    Raises OSError, or ValueError: not JSON, Unresolvable, or TooMuch for a schema that would be larger than
+    `MAX_VALUES` without its references, nested deeper than `MAX_DEPTH`, or refers to more than `MAX_BYTES` of files.
+    Schemas that are kept at the same time share the budget `within`.
+    """
+    files = files_of(path.parent) if source is None else source
+    return _Resolver(path, files, values() if within is None else within).whole()
+
+
+def values() -> Budget:
+    """How many values schemas may have, one or several together."""
+    return Budget(
+        MAX_VALUES, f"with all that it refers to, and the schemas before it, it has more than {MAX_VALUES:,} values"
+    )
 
 
 class _Resolver:
-    def __init__(self, path: Path, source: Source) -> None:
+    def __init__(self, path: Path, source: Source, values: Budget) -> None:
         self._source = source
         self._folder = path.parent
+        self._values = values
+        self._bytes = Budget(MAX_BYTES, f"it refers to more than {MAX_BYTES // 1_000_000} MB of files")
+        self._depth = 0
         self._documents: dict[str, _Node] = {}
         self._anchors: dict[tuple[str, str], _Node] = {}
-        self._root = self._add(path.absolute().as_uri(), orjson.loads(source.read(path)))
+        self._root = self._add(path.absolute().as_uri(), self._read(path))
         dialect = self._root.schema.get("$schema", "") if isinstance(self._root.schema, dict) else ""
         #: Up to draft 7 whatever stands beside `$ref` is ignored.
         self._alone = any(draft in str(dialect) for draft in _OLD_DRAFTS)
         self._dialect = dialect
         self._names: dict[int, str] = {}
         self._defs: dict[str, Any] = {}
-        self._done: dict[int, Any] = {}
+        #: What a target became, and how many values it counts.
+        self._done: dict[int, tuple[Any, int]] = {}
 
     def whole(self) -> Any:
-        made = self._inline(self._root, (id(self._root.schema),))
+        made = self._inline(self._root, frozenset((id(self._root.schema),)))
         if not isinstance(made, dict):
             return made
         if id(self._root.schema) in self._names:
@@ -78,7 +108,21 @@ class _Resolver:
         head = {"$schema": self._dialect} if self._dialect else {}
         return {**head, **made, **({"$defs": self._defs} if self._defs else {})}
 
-    def _inline(self, node: _Node, open_: tuple[int, ...]) -> Any:
+    def _read(self, path: Path) -> Any:
+        raw = self._source.read(path)
+        self._bytes.spend(len(raw))
+        return orjson.loads(raw)
+
+    def _inline(self, node: _Node, open_: frozenset[int]) -> Any:
+        self._values.spend()
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise TooMuch(f"with all that it refers to it is nested deeper than {MAX_DEPTH} levels")
+        made = self._inlined(node, open_)
+        self._depth -= 1
+        return made
+
+    def _inlined(self, node: _Node, open_: frozenset[int]) -> Any:
         schema = node.schema
         if not isinstance(schema, dict):
             return schema
@@ -95,20 +139,25 @@ class _Resolver:
             return {**target, **beside}
         return {**beside, "allOf": [target, *beside.get("allOf", [])]}
 
-    def _target(self, target: _Node, open_: tuple[int, ...]) -> Any:
+    def _target(self, target: _Node, open_: frozenset[int]) -> Any:
         key = id(target.schema)
         if key in open_:
             name = self._names.setdefault(key, _name(target, self._names))
             return {"$ref": f"#/$defs/{name}"}
-        if key not in self._done:
-            made = self._inline(target, (*open_, key))
-            if key in self._names:
-                self._defs[self._names[key]] = made
-                made = {"$ref": f"#/$defs/{self._names[key]}"}
-            self._done[key] = made
-        return self._done[key]
+        if key in self._done:
+            made, values = self._done[key]
+            self._values.spend(values)
+            return made
+        before = self._values.spent
+        made = self._inline(target, open_ | {key})
+        values = self._values.spent - before
+        if key in self._names:
+            self._defs[self._names[key]] = made
+            made, values = {"$ref": f"#/$defs/{self._names[key]}"}, 1
+        self._done[key] = made, values
+        return made
 
-    def _members(self, node: _Node, open_: tuple[int, ...]) -> dict[str, Any]:
+    def _members(self, node: _Node, open_: frozenset[int]) -> dict[str, Any]:
         made: dict[str, Any] = {}
         for word, value in node.schema.items():
             if word in _DROPPED:
@@ -116,10 +165,13 @@ class _Resolver:
             if word in MANY and isinstance(value, list):
                 made[word] = [self._inline(self._child(node, item), open_) for item in value]
             elif word in NAMED and isinstance(value, dict):
+                if word == "patternProperties":
+                    self._values.spend(sum(map(_compiled, value)))
                 made[word] = {name: self._inline(self._child(node, item), open_) for name, item in value.items()}
             elif word in ONE:
                 made[word] = self._inline(self._child(node, value), open_)
             else:
+                self._values.spend(size(value) + (_compiled(value) if word == "pattern" else 0))
                 made[word] = value
         return made
 
@@ -127,7 +179,7 @@ class _Resolver:
         return _Node(schema, _based(node.base, schema))
 
     def _follow(self, node: _Node, reference: str) -> _Node:
-        uri, fragment = urldefrag(urljoin(node.base, reference))
+        uri, fragment = urldefrag(_joined(node.base, reference))
         document = self._document(uri, reference)
         if fragment and not fragment.startswith("/"):
             found = self._anchors.get((uri, fragment))
@@ -151,9 +203,12 @@ class _Resolver:
         if uri not in self._documents and urlsplit(uri).scheme == "file":
             path = Path(unquote(urlsplit(uri).path))
             try:
-                self._add(uri, orjson.loads(self._source.read(path)))
+                self._add(uri, self._read(path))
+            except TooMuch:
+                raise
             except (OSError, ValueError) as error:
-                raise Unresolvable(f"the reference {reference} cannot be read: {error}") from None
+                reason = getattr(error, "strerror", None) or error
+                raise Unresolvable(f"the reference {reference} cannot be read: {reason}") from None
         if uri not in self._documents:
             self._add_siblings()
         if uri not in self._documents:
@@ -161,9 +216,11 @@ class _Resolver:
         return self._documents[uri]
 
     def _add_siblings(self) -> None:
-        for path in self._source.schemas(self._folder):
+        for path in islice(self._source.schemas(self._folder), MAX_SIBLINGS):
             try:
-                schema = orjson.loads(self._source.read(path))
+                schema = self._read(path)
+            except TooMuch:
+                raise
             except (OSError, ValueError):
                 continue  # not what is looked for; whoever names this file is told
             if isinstance(schema, dict) and isinstance(schema.get("$id"), str):
@@ -196,6 +253,11 @@ class _Resolver:
                 stack += [self._child(at, value) for value in at.schema]
 
 
+def _compiled(pattern: Any) -> int:
+    """What a regular expression counts: a state of it is smaller than a value of a schema."""
+    return weight(pattern) // 4 if isinstance(pattern, str) else 0
+
+
 #: Keywords whose meaning depends on those beside them.
 _NEIGHBOURS = frozenset(
     ("additionalProperties", "items", "unevaluatedItems", "unevaluatedProperties", "if", "contains")
@@ -210,7 +272,13 @@ def _independent(beside: dict[str, Any], target: dict[str, Any]) -> bool:
 
 def _based(base: str, schema: Any) -> str:
     own = schema.get("$id") if isinstance(schema, dict) else None
-    return urldefrag(urljoin(base, own))[0] if isinstance(own, str) else base
+    return urldefrag(_joined(base, own))[0] if isinstance(own, str) else base
+
+
+def _joined(base: str, reference: str) -> str:
+    if len(base) + len(reference) > _MAX_ADDRESS:
+        raise TooMuch(f"an address in it is longer than {_MAX_ADDRESS:,} characters")
+    return urljoin(base, reference)
 
 
 def _name(node: _Node, taken: dict[int, str]) -> str:

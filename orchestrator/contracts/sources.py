@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
+from orchestrator.config.reading import MAX_JSON, Reach
+
 
 class Source(Protocol):
     """Files by their absolute paths in the project."""
@@ -24,13 +26,22 @@ class Source(Protocol):
 
 
 class Files:
-    """The file system."""
+    """The file system, as far as a project's files may name what is in it."""
+
+    def __init__(self, reach: Reach) -> None:
+        self._reach = reach
+        #: Whether all that was read is the project's own, and may be quoted.
+        self.quotable = True
 
     def read(self, path: Path) -> bytes:
-        return path.read_bytes()
+        raw = self._reach.read(path, MAX_JSON)
+        self.quotable = self.quotable and self._reach.is_own(path)
+        return raw
 
     def schemas(self, folder: Path) -> Iterable[Path]:
-        return sorted(folder.glob("*.json"))
+        return [folder / name for name in self._reach.names(folder, ".json")]
 
 
-FILES = Files()
+def files_of(base: Path) -> Files:
+    """Those of the project whose pipeline file is in the folder `base`."""
+    return Files(Reach.of(base))

@@ -9,14 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jsonschema_rs
 import orjson
 
+from orchestrator.config.drafts import OFFLINE
+
 #: `number` is told apart into whole numbers and others.
 TYPES = frozenset(("null", "boolean", "object", "array", "string", "integer", "fraction"))
 _OF_TYPE = {"number": frozenset(("integer", "fraction"))}
+#: Keywords that `listed_values` judges.
+_LISTING = frozenset(("enum", "const"))
 _ONLY_FOR = {"boolean": (False, True), "null": (None,)}
 
 Conjunction = tuple[Any, ...]
@@ -59,9 +64,9 @@ class Reading:
 
     def validator(self, schemas: Iterable[Any]) -> jsonschema_rs.Validator:
         """Of the whole conjunction."""
-        return jsonschema_rs.Draft202012Validator(
-            {"allOf": list(schemas), "$defs": dict(self.defs)}, validate_formats=True
-        )
+        # An `allOf` without schemas is no JSON Schema.
+        whole = {"allOf": [*schemas, True], "$defs": dict(self.defs)}
+        return jsonschema_rs.Draft202012Validator(whole, validate_formats=True, **OFFLINE)
 
 
 def types(flat: Conjunction) -> frozenset[str]:
@@ -91,12 +96,16 @@ def type_of(value: Any) -> str:
 
 def listed_values(flat: Conjunction) -> list[Any] | None:
     """The values that `enum` and `const` leave, None when neither limits them."""
-    left: dict[bytes, Any] | None = None
-    for schema in flat:
-        for listed in _lists(schema):
-            mine = {_canonical(value): value for value in listed}
-            left = mine if left is None else {key: value for key, value in left.items() if key in mine}
-    return None if left is None else list(left.values())
+    lists = [values for schema in flat for values in _lists(schema)]
+    if len(lists) < 2:
+        return lists[0] if lists else None
+    first, *others = ({canonical(value): value for value in values} for values in lists)
+    return [value for key, value in first.items() if all(key in other for other in others)]
+
+
+def listed(schema: Any) -> int:
+    """How many values one schema lists."""
+    return sum(map(len, _lists(schema)))
 
 
 def _lists(schema: Any) -> Iterator[list[Any]]:
@@ -107,7 +116,7 @@ def _lists(schema: Any) -> Iterator[list[Any]]:
             yield [schema["const"]]
 
 
-def _canonical(value: Any) -> bytes:
+def canonical(value: Any) -> bytes:
     """JSON Schema takes 1 and 1.0 for the same."""
     return orjson.dumps(_whole(value), option=orjson.OPT_SORT_KEYS)
 
@@ -130,6 +139,8 @@ def few_values(flat: Conjunction, reading: Reading) -> list[Any] | None:
         listed = [value for kind in sorted(left) for value in _ONLY_FOR[kind]]
     if listed is None:
         return None
+    if all(isinstance(schema, dict) and schema.keys() <= _LISTING for schema in flat):
+        return listed
     valid = reading.validator(flat).is_valid
     return [value for value in listed if valid(value)]
 
@@ -203,7 +214,12 @@ def own_member(schema: Mapping[str, Any], name: str) -> list[Any]:
 
 
 def matches(pattern: str, text: str) -> bool:
-    return jsonschema_rs.is_valid({"type": "string", "pattern": pattern}, text)
+    return _pattern(pattern).is_valid(text)
+
+
+@lru_cache(maxsize=64)
+def _pattern(pattern: str) -> jsonschema_rs.Validator:
+    return jsonschema_rs.Draft202012Validator({"type": "string", "pattern": pattern})
 
 
 def item(flat: Conjunction, index: int) -> Conjunction | None:

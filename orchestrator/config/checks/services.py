@@ -28,6 +28,10 @@ RESERVED = frozenset(
 )
 
 
+#: Linux takes 131,072 bytes for one word of a command. Splitting takes its time.
+MAX_COMMAND = 100_000
+
+
 def check(facts: Facts) -> None:
     """All rules about child processes."""
     ports: dict[int, str] = {}
@@ -46,6 +50,10 @@ def _check_command(facts: Facts, name: str) -> None:
     if command is None:
         return
     path = ("handlers", name, "service")
+    if len(command) > MAX_COMMAND:
+        message = f"handlers.{name}.service: the command is longer than {MAX_COMMAND:,} characters"
+        facts.doc.find("command", path, message, "no system takes such a command")
+        return
     try:
         words = shlex.split(command)
     except ValueError:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cli.launch import Surroundings, check_before_start, children, chosen, stages
+from orchestrator.cli.flow import stages
+from orchestrator.cli.launch import Surroundings, check_before_start, children, chosen
 from orchestrator.config import load
 from orchestrator.config.model import Pipeline
 from orchestrator.errors import HandlerError, UsageError

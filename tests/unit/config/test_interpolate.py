@@ -89,7 +89,7 @@ def test_text_from_a_file_loses_its_last_line_end_only(tmp_path: Path) -> None:
         ("${file:latin1}", "`latin1` is not UTF-8", ""),
         ("${NUL}", "the value of `NUL` is not text", ""),
         ("${BAD}", "the value of `BAD` is not text", ""),
-        ("${file:large}", "`large` is larger than 1 MB", ""),
+        ("${file:large}", "cannot read `large`: it is larger than 1 MB", ""),
     ],
 )
 def test_what_cannot_be_replaced_is_one_finding(tmp_path: Path, text: str, message: str, hint: str) -> None:

@@ -8,7 +8,9 @@ import pytest
 
 from orchestrator.contracts.compatibility import compare
 from orchestrator.contracts.dialect import modern
-from orchestrator.contracts.inclusion import Misfit, impossible, misfits
+from orchestrator.contracts.inclusion import Misfit, misfits
+from orchestrator.contracts.unusable import impossible
+from orchestrator.contracts.values import Reading
 
 TEXT, WHOLE = {"type": "string"}, {"type": "integer"}
 
@@ -120,4 +122,5 @@ def test_the_words_of_earlier_drafts() -> None:
     ],
 )
 def test_a_schema_that_no_value_can_keep(schema: Any, is_so: bool) -> None:
-    assert impossible(schema) is is_so
+    reading = Reading(schema)
+    assert impossible(reading.flat((schema,)), reading) is is_so
