@@ -35,7 +35,8 @@ def _check_limits(facts: Facts, kind: str) -> None:
         return
     given = {name: config_text(value) for name, value in facts.doc.section("kafka", kind).items()}
     for name, most in narrower(kind, given, record_limit(largest)):
-        message = f"`{name}` lets {most} bytes through, and {facts.shown(largest.name)} takes {record_limit(largest)}"
+        least, takes = facts.doc.figure(str(most)), facts.doc.figure(str(record_limit(largest)))
+        message = f"`{name}` lets {least} bytes through, and {facts.shown(largest.name)} takes {takes}"
         hint = f"leave `{name}` out: kpipe's is as wide as it can be"
         facts.doc.warn("narrow-client", ("kafka", kind, name), message, hint, key=True)
 
