@@ -28,8 +28,9 @@ def weight(pattern: str) -> int:
             totals.append(0)
             last = 0
         elif kind == "close":
-            last = totals.pop() if len(totals) > 1 else last
-            totals[-1] += last
+            if len(totals) > 1:
+                last = totals.pop()
+                totals[-1] = min(_LIMIT, totals[-1] + last)
         elif token["least"] is not None or token["most"] is not None:
             times = int(token["most"] or token["least"])
             totals[-1] = min(_LIMIT, totals[-1] + last * max(0, times - 1))

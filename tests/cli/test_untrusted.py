@@ -97,6 +97,15 @@ def test_validate_stays_in_the_project(
     assert_harmless(ran, scene, asked)
 
 
+@pytest.mark.parametrize("name", ["schema-up", "schema-link", "ref-up", "ref-file", "example-link", "folder-link"])
+def test_what_the_user_allows_is_read_and_not_quoted(name: str, tmp_path: Path) -> None:
+    scene = made(REACHES[name], tmp_path, "http://127.0.0.1:9")
+    ran = by_hook(scene.project, "validate", env={"KPIPE_ALLOW_FILES": str(scene.outside)})
+    opened = {path for path in ran.opened if path.startswith(str(scene.outside))}
+    assert ran.code == 2 and len(opened) == 1
+    assert "nothing of it is shown" in ran.output and CANARY not in ran.output
+
+
 @pytest.mark.parametrize("name", COSTS)
 def test_validate_ends(name: str, tmp_path: Path, server: tuple[str, list[str]]) -> None:
     url, asked = server

@@ -63,7 +63,7 @@ def check(facts: Facts) -> None:
             file = topic["schema"]
             schemas[name] = checked[file] if file in checked else _schema(facts, files, path, file)
             checked[file] = schemas[name]
-            _check_field(facts, schemas[name], ("topics", name, "key"), topic.get("key"), "key")
+            _check_field(facts, schemas[name], name, quotable=files.is_own(file))
     for name, event in facts.doc.section("events").items():
         if "example" in event:
             _json(facts, files, ("events", name, "example"), event["example"])
@@ -118,14 +118,16 @@ def _clipped(text: str) -> str:
     return text if len(text) <= 200 else text[:199] + "…"
 
 
-def _check_field(facts: Facts, schema: Any, path: Path, field: str | None, what: str) -> None:
-    """A warning when the schema lists its properties and `field` is none of them: most likely a misspelling."""
+def _check_field(facts: Facts, schema: Any, topic: str, *, quotable: bool) -> None:
+    """A warning when the schema lists its properties and the topic's `key` is none of them: a misspelling, probably."""
+    field = facts.doc.get("topics", topic, "key")
     if field is None or not isinstance(schema, Mapping) or not isinstance(schema.get("properties"), Mapping):
         return
     if field in schema["properties"] or not _OPEN.isdisjoint(schema):
         return
-    message = f"the schema of `{path[1]}` has no property {facts.shown(field)}, its `{what}`"
-    facts.doc.warn("unknown-field", path, message, facts.doc.suggestion(field, schema["properties"]))
+    message = f"the schema of `{topic}` has no property {facts.shown(field)}, its `key`"
+    hint = facts.doc.suggestion(field, schema["properties"]) if quotable else ""
+    facts.doc.warn("unknown-field", ("topics", topic, "key"), message, hint)
 
 
 def _check_dedup(facts: Facts, name: str, schemas: Mapping[str, Any]) -> None:

@@ -113,6 +113,16 @@ def test_a_wrong_pattern_is_refused() -> None:
         filter_of(None, (), "(", None)
 
 
+def test_expressions_and_patterns_that_are_nested_too_deeply() -> None:
+    for expression in ("(" * 4_000 + "a" + ")" * 4_000, "!" * 4_000 + "a", "[" * 4_000 + "a" + "]" * 4_000):
+        with pytest.raises(UsageError, match="nested too deeply"):
+            filter_of(None, (), None, expression)
+    with pytest.raises(UsageError, match="longer than 10,000 characters"):
+        filter_of(None, (), None, "a" * 10_001)
+    with pytest.raises(UsageError, match="not a regular expression"):
+        filter_of(None, (), "(" * 2_000 + "a" + ")" * 2_000, None)
+
+
 def test_headers_have_to_be_there_all_of_them() -> None:
     assert passes(headers=("trace:abc",))
     assert not passes(headers=("trace:ab",))

@@ -114,6 +114,15 @@ def test_alias_bombs_end_early() -> None:
     assert finding("\n".join(lines)).code == "too-large"
 
 
+def test_merge_bombs_and_repeated_texts_end_early() -> None:
+    keys = ", ".join(f"k{n}: 0" for n in range(10_000))
+    merged = f"a: &a {{{keys}}}\nb:\n" + "- {<<: *a}\n" * 1_000
+    texts = f"a: &a {'x' * 500_000}\nb: [{', '.join(['*a'] * 1_000)}]\n"
+    for text in (merged, texts):
+        root, findings = parse(text.encode(), "f")
+        assert root is None and [finding.code for finding in findings] == ["too-large"]
+
+
 def test_deep_nesting_ends_early_also_through_aliases() -> None:
     assert finding("a: " + "[" * 5000).code == "too-deep"
     chain = ["a0: &a0 [x]"] + [f"a{n}: &a{n} [*a{n - 1}]" for n in range(1, 100)]
