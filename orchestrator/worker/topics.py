@@ -59,6 +59,8 @@ class Topics:
         self._parting = parting
         self._clock = clock
         self._due = 0.0
+        #: A question is out whose answer counts.
+        self._asking = False
         self._first: dict[str, str] = {}
         self._now: dict[str, str] = {}
 
@@ -75,28 +77,38 @@ class Topics:
         return [topic for topic, now in self._now.items() if is_remade(now, self._first[topic])]
 
     def look(self) -> None:
-        """Ask now, and wait for the answer; without one what was known stays."""
+        """Ask now, and wait for the answer; without one what was known stays.
+
+        The answer to a question that is out is older, and counts no more.
+        """
         if self._ids is None:
             return
+        self._asking = False
         try:
             self._note(self._ids.of(self._names))
         except BrokerError as e:
             log.warning("which topics these are was not answered: %s", e.message)
 
     def ask_in_time(self) -> bool:
-        """Ask once a second, without waiting; whether that was done now."""
+        """Ask once a second, without waiting; whether that was done now.
+
+        Not while a question is out: a second one would give that up, and an answer that takes longer than a second
+        would never be heard.
+        """
         now = self._clock()
-        if self._ids is None or now < self._due:
+        if self._ids is None or self._asking or now < self._due:
             return False
         self._due = now + ASK_SECONDS
+        self._asking = True
         self._ids.ask(self._names)
         return True
 
     def answered(self) -> frozenset[str] | None:
         """The topics that the answer to the question is about, once; None while there is none."""
-        answer = None if self._ids is None else self._ids.answer()
+        answer = self._ids.answer() if self._ids is not None and self._asking else None
         if answer is None:
             return None
+        self._asking = False
         self._note(answer)
         return frozenset(answer)
 
