@@ -266,7 +266,7 @@ class Keeper:
                 )
             case State.NOT_READY:
                 return facts.NotReady(name)
-            case State.BACKING_OFF if self.spec.reports and exit.code == EXIT_RENEWED:
+            case State.BACKING_OFF if exit.code == EXIT_RENEWED and life.due == life.since:  # at once
                 return facts.Renewed(name)
             case State.BACKING_OFF:
                 return facts.Crashed(name, exit, self.output.last_words, (life.due or self.now) - self.now)

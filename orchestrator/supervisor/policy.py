@@ -189,7 +189,8 @@ def ended(life: Life, exit: Exit, now: float, chance: float, rules: Rules, *, bl
     """
     if life.state is State.STOPPING and life.again:
         return _afresh(life, now)
-    if rules.renews and exit.code == EXIT_RENEWED and life.state is not State.STOPPING:
+    # A worker that renews itself lets go of its event first: with one it was the handler's code that ended it so.
+    if rules.renews and exit.code == EXIT_RENEWED and not blamed and life.state is not State.STOPPING:
         return Step(replace(_moved(life, Move.RETRY, now), exit=exit, due=now))
     healthy = life.ready_at is not None and now - life.ready_at >= rules.healthy_after
     streak = 1 if healthy or blamed else life.streak + 1

@@ -396,6 +396,16 @@ def test_backoff_stays_in_its_bounds(streak: int, chance: float) -> None:
     assert 0.8 * plain <= delay <= min(1.2 * plain, 30.0)
 
 
+def test_a_handler_that_ends_its_process_with_77_is_no_renewal() -> None:
+    """A worker that renews itself has no event any more: `os._exit(77)` in a handler would run again without end."""
+    rules = Rules(renews=True)
+    life = policy.ready(policy.launch(Life(), 0).life, 1).life
+    assert policy.ended(life, Exit(code=77), 2, 0.5, rules).life.due == 2
+    blamed = policy.ended(life, Exit(code=77), 2, 0.5, rules, blamed=True).life
+    assert blamed.due == 2.5
+    assert blamed.streak == 1
+
+
 EVENTS = st.sampled_from(
     [
         "launch",
