@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from orchestrator.supervisor.spec import EXIT_RENEWED
-from tests.support.worker import Project, Worker
+from tests.support.worker import Project, Worker, until
 
 
 class Kept:
@@ -33,8 +33,11 @@ class Kept:
         assert all(life.process.poll() in (None, EXIT_RENEWED) for life in self.lives), self.log
 
     def terminate(self) -> int:
+        """Ask its newest life to stop, once that can hear it; the exit code, 0 also where it was being renewed."""
+        until("its newest life is ready", lambda: self.worker.is_ready)
         self._stopping = True
-        return self.worker.terminate()
+        code = self.worker.terminate()
+        return 0 if code == EXIT_RENEWED else code
 
     def kill(self) -> None:
         self._stopping = True
