@@ -29,8 +29,9 @@ _OFFSET, _TIMESTAMP = itemgetter(2), itemgetter(3)
 Mark = tuple[int, int]
 #: So much of a value is hashed (bytes), besides its length.
 _HASHED = 4_096
-#: So many runs are kept while no answer comes; the oldest go first, and with them what could be known of them.
+#: So many runs and records are kept while no answer comes; the oldest go first, and with them what could be known.
 _MOST_RUNS = 10_000
+_MOST_RECORDS = 1_000_000
 
 
 class Run(NamedTuple):
@@ -53,6 +54,7 @@ class Arrivals:
 
     def __init__(self) -> None:
         self._runs: list[Run] = []
+        self._records = 0
         #: How many runs had arrived when the last question was asked, and when the last answered one was.
         self._asked = 0
         self._answered = 0
@@ -65,8 +67,9 @@ class Arrivals:
         begins = mark_of(first)
         ends = begins if last is first else mark_of(last)
         self._runs.append(Run(offsets, array("q", map(_TIMESTAMP, records)), begins, ends))
-        if len(self._runs) > _MOST_RUNS:
-            self._forget(_MOST_RUNS // 2)
+        self._records += len(records)
+        if len(self._runs) > _MOST_RUNS or self._records > _MOST_RECORDS:
+            self._forget((len(self._runs) + 1) // 2)
 
     def ask(self) -> None:
         """The cluster is asked for the topic's id now."""
@@ -81,6 +84,7 @@ class Arrivals:
         self._forget(forgotten)
 
     def _forget(self, runs: int) -> None:
+        self._records -= sum(len(run.timestamps) for run in self._runs[:runs])
         del self._runs[:runs]
         self._asked, self._answered = max(0, self._asked - runs), max(0, self._answered - runs)
 

@@ -106,10 +106,11 @@ class Action(StrEnum):
 class Rules:
     """The numbers, in seconds. Without `restart` a child is never started again; with `must_start` an end before it
     was ready for the first time means that it could not start. One that `renews` may end with EXIT_RENEWED to be
-    started again at once."""
+    started again: at once for the first `renewals` times within `loop_window`."""
 
     restart: bool = True
     renews: bool = False
+    renewals: int = 3
     must_start: bool = False
     stop_timeout: float = 30.0
     first_delay: float = 0.5
@@ -126,8 +127,9 @@ class Life:
     """A child's state and what of its history still matters.
 
     `failures` are the times of recent failures; `streak` counts failures since it was last healthy; `ready_at` is
-    when this life's process first became ready; `due` is when the next `tick` is wanted. `again`: it stops in order to
-    be started again; `asked` is how often a person had it started again, which `restarts` does not count.
+    when this life's process first became ready; `due` is when the next `tick` is wanted. `again`: it stops in order
+    to be started again; `asked` is how often a person had it started again, which `restarts` does not count.
+    `renewals` are the times of recent renewals.
     """
 
     state: State = State.WAITING
@@ -145,6 +147,7 @@ class Life:
     abandoned: bool = False
     again: bool = False
     asked: int = 0
+    renewals: tuple[float, ...] = ()
 
 
 class Step(NamedTuple):
@@ -189,9 +192,8 @@ def ended(life: Life, exit: Exit, now: float, chance: float, rules: Rules, *, bl
     """
     if life.state is State.STOPPING and life.again:
         return _afresh(life, now)
-    # A worker that renews itself lets go of its event first: with one it was the handler's code that ended it so.
-    if rules.renews and exit.code == EXIT_RENEWED and not blamed and life.state is not State.STOPPING:
-        return Step(replace(_moved(life, Move.RETRY, now), exit=exit, due=now))
+    if _is_renewal(life, exit, rules) and not blamed:
+        return _renewed(life, exit, now, chance, rules)
     healthy = life.ready_at is not None and now - life.ready_at >= rules.healthy_after
     streak = 1 if healthy or blamed else life.streak + 1
     failures = tuple(at for at in life.failures if now - at < rules.loop_window)
@@ -265,6 +267,20 @@ def _afresh(life: Life, now: float) -> Step:
     state = _moved(life, Move.LAUNCH, now).state
     fresh = Life(state=state, since=now, started_at=now, restarts=life.restarts, asked=life.asked + 1)
     return Step(fresh, (Action.LAUNCH,))
+
+
+def _is_renewal(life: Life, exit: Exit, rules: Rules) -> bool:
+    """A worker that renews itself was ready, and has let go of its event: else the handler's code ended it with 77."""
+    running = life.state is not State.STOPPING
+    return rules.renews and exit.code == EXIT_RENEWED and running and life.ready_at is not None
+
+
+def _renewed(life: Life, exit: Exit, now: float, chance: float, rules: Rules) -> Step:
+    """Started again at once; later, and each time later, when it goes on (brokers that disagree about a topic's id)."""
+    renewals = (*(at for at in life.renewals if now - at < rules.loop_window), now)
+    excess = len(renewals) - rules.renewals
+    due = now if excess <= 0 else now + backoff(excess, chance, rules)
+    return Step(replace(_moved(life, Move.RETRY, now), exit=exit, due=due, renewals=renewals))
 
 
 def _verdict_on(life: Life, exit: Exit, recent: int, rules: Rules) -> Move:

@@ -238,14 +238,10 @@ class Intake:
         ending = [part for part in self._ledger.partitions if part.tp in tps]
         patience = 0.0 if self._transactions is None else min(TRANSACTION_SECONDS, self._drain_budget)
         ended = self._ledger.close(tps, patience)
-        for part in ending:
-            if self._is_stale(part):
-                # Its offsets are of the former topic. Without another one, the successor finds its id in the commit.
-                ended.pop(part.tp, None)
-                checkpoint = None if part.committing else self._topics.recount(part)
-                if checkpoint is not None:
-                    ended[part.tp] = checkpoint
-        return ended
+        # Their offsets are of a former topic. Without others, the successor finds that topic's id in the commit.
+        stale = [part for part in ending if self._is_stale(part)]
+        kept = {tp: checkpoint for tp, checkpoint in ended.items() if tp not in {part.tp for part in stale}}
+        return kept | self._topics.recount([part for part in stale if not part.committing])
 
     def _commit_now(self, checkpoints: Mapping[TopicPartition, Checkpoint]) -> None:
         if self._transactions is None:
@@ -268,13 +264,15 @@ class Intake:
         starts = {}
         begun = {}
         opened = []
-        self._topics.look()
+        answered = self._topics.look()
         latest = self._latest(committed)
         # Since such a commit there was another leader, who may not have had all of the log.
         epochs = self._consumer.end_epochs([one.tp for one in committed if one.epoch >= 0])
         led = {one.tp for one in committed if epochs.get(one.tp, -1) > one.epoch >= 0}
         for one in committed:
-            start = self._start(one, latest, led_anew=one.tp in led)
+            # Whether a topic that was seen before is the same is not known now: its events may be new ones.
+            doubtful = not answered and bool(self._topics.first_id_of(one.tp.topic))
+            start = self._start(one, None if doubtful else latest, led_anew=one.tp in led)
             starts[one.tp] = start.checkpoint.offset
             known = read_checkpoint(one.offset, one.metadata, one.epoch) if one.offset is not None else None
             if start.jump is not None:
@@ -389,6 +387,7 @@ class Intake:
     def _go_on_after_cut(self, part: Partition, low: int, high: int) -> None:
         """The log lost its end (an unclean leader election), and may have grown again since."""
         wanted = part.received
+        self._note_epochs()
         parting = self._topics.parted(part.tp, low, min(wanted, high), part.epoch)
         at = max(low, min(wanted, high if parting is None else parting))
         self._facts.jumped(part.tp, Jump(Cause.TRUNCATED, wanted, at, low, high))
@@ -469,6 +468,8 @@ class Intake:
         owned = [part.tp for part in self._ledger.partitions]
         # A transaction may still hold one, or an offset is of a former topic: then the epochs have to end first. While
         # it is listened to, the group may take partitions away: their next owner commits, and nothing of ours follows.
+        if self.renewing:
+            self._commit_before_recount(deadline)
         self._last = {} if self._transactions is None and not self.renewing else dict(self._close(owned))
         while changed := dict(self._last) or self._ledger.uncommitted():
             try:
@@ -480,6 +481,19 @@ class Intake:
                     self._facts.trouble(f"{e.message}; what it covered is delivered again")
                     return
                 self._consumer.poll(POLL_EVENTS, FOLLOW_SECONDS)
+
+    def _commit_before_recount(self, deadline: float) -> None:
+        """What is not about a topic that was made anew does not wait for what is found out about that."""
+        while self._consumer.committing and time.monotonic() < deadline:
+            self._consumer.poll(POLL_EVENTS, FOLLOW_SECONDS)
+        if self._transactions is not None:
+            return
+        stale = {part.tp for part in self._ledger.partitions if self._is_stale(part)}
+        same = {tp: checkpoint for tp, checkpoint in self._ledger.uncommitted().items() if tp not in stale}
+        try:
+            self._consumer.commit(_requests(same), wait=True)
+        except BrokerError:
+            self._ledger.commit_failed(same)
 
 
 def _requests(checkpoints: Mapping[TopicPartition, Checkpoint]) -> list[CommitRequest]:

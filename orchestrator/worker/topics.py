@@ -24,8 +24,9 @@ from orchestrator.records import TopicPartition
 
 log = logging.getLogger("kpipe.worker")
 
-#: Seconds between two questions about the topics' ids.
+#: Seconds between two questions about the topics' ids, and for finding out what of new topics ran already.
 ASK_SECONDS = 1.0
+RECOUNT_SECONDS = 10.0
 
 
 class Ids(Protocol):
@@ -76,18 +77,20 @@ class Topics:
         """The topics that were made anew since this worker saw them first."""
         return [topic for topic, now in self._now.items() if is_remade(now, self._first[topic])]
 
-    def look(self) -> None:
-        """Ask now, and wait for the answer; without one what was known stays.
+    def look(self) -> bool:
+        """Ask now, and wait for the answer; without one (False) what was known stays.
 
         The answer to a question that is out is older, and counts no more.
         """
         if self._ids is None:
-            return
+            return True
         self._asking = False
         try:
             self._note(self._ids.of(self._names))
         except BrokerError as e:
-            log.warning("which topics these are was not answered: %s", e.message)
+            log.warning("the cluster did not answer which topics these are: %s", e.message)
+            return False
+        return True
 
     def ask_in_time(self) -> bool:
         """Ask once a second, without waiting; whether that was done now.
@@ -112,22 +115,32 @@ class Topics:
         self._note(answer)
         return frozenset(answer)
 
-    def recount(self, part: Partition) -> Checkpoint | None:
-        """Where the new topic starts in place of `part`, whose epoch is over, and what of it ran already.
+    def recount(self, parts: Sequence[Partition]) -> dict[TopicPartition, Checkpoint]:
+        """Where the new topics start in place of `parts`, whose epochs are over, and what of them ran already.
 
-        None when that cannot be found out: then the successor starts at the beginning.
+        A partition is left out when that cannot be found out within `RECOUNT_SECONDS` in all, or when the new topic
+        does not have it: a successor starts it at the beginning.
         """
-        topic, topic_id = part.tp.topic, self.id_of(part.tp.topic)
-        if self._reader is None:
-            return None
+        recounted: dict[TopicPartition, Checkpoint] = {}
+        if not parts or self._reader is None:
+            return recounted
+        deadline = self._clock() + RECOUNT_SECONDS
         try:
             with self._reader() as reader:
-                low, high = reader.beginnings([part.tp])[part.tp], reader.ends([part.tp])[part.tp]
-                settled = part.settled_from(first) if (first := _ran_from(reader, part, low, high)) is not None else ()
+                counts = reader.there({part.tp.topic for part in parts})
+                there = [part for part in parts if part.tp.partition < counts.get(part.tp.topic, 0)]
+                tps = [part.tp for part in there]
+                lows, highs = reader.beginnings(tps), reader.ends(tps)
+                for part in there:
+                    if self._clock() > deadline:
+                        break
+                    first = _ran_from(reader, part, lows[part.tp], highs[part.tp])
+                    settled = () if first is None else part.settled_from(first)
+                    topic, topic_id = part.tp.topic, self.id_of(part.tp.topic)
+                    recounted[part.tp] = remade(part.checkpoint(), topic, topic_id, lows[part.tp], settled)
         except BrokerError as e:
-            log.warning("%s[%d]: the new topic's log was not read: %s", *part.tp, e.message)
-            return None
-        return remade(part.checkpoint(), topic, topic_id, low, settled)
+            log.warning("the log of a topic that was made anew was not read: %s", e.message)
+        return recounted
 
     def parted(self, tp: TopicPartition, low: int, high: int, epoch: int) -> int | None:
         """Where the log has other records than those up to leader epoch `epoch`; None when that is not known."""
@@ -149,7 +162,7 @@ class Topics:
 def _ran_from(reader: Reader, part: Partition, low: int, high: int) -> int | None:
     """The first offset of the new log whose record arrived here under the former topic's epoch."""
     first = part.arrivals.first
-    if first is None:
+    if first is None or first >= high:
         return None
     starts, stops = {part.tp: max(low, first)}, {part.tp: min(part.received, high)}
     return part.arrivals.part({r.offset: mark_of(r) for records in reader.read(starts, stops) for r in records})

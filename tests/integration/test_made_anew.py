@@ -47,9 +47,9 @@ Make = Callable[..., Project]
 
 @pytest.fixture
 def make(tmp_path: Path, kafka: str) -> Make:
-    def build(guarantee: str, yaml: str = YAML, bootstrap: str = kafka, replicas: int = 1) -> Project:
-        text = yaml.replace("GUARANTEE", guarantee).replace("REPLICAS", str(replicas))
-        return Project(tmp_path, bootstrap, text, {"code.py": CODE})
+    def build(guarantee: str, yaml: str = YAML, client: str = "") -> Project:
+        text = yaml.replace("GUARANTEE", guarantee).replace("REPLICAS", "1")
+        return Project(tmp_path, kafka, text, {"code.py": CODE}, client)
 
     return build
 
@@ -129,6 +129,21 @@ def test_every_event_of_the_new_topic_is_handled_once(make: Make, guarantee: str
         assert worker.terminate() == 0
     assert handled(project) == Counter(old + new + more)
     assert worker.log.count("was deleted and made anew") == 1
+
+
+@pytest.mark.parametrize("guarantee", BOTH)
+def test_with_the_consumer_protocol(make: Make, guarantee: str) -> None:
+    """KIP-848: the group's coordinator tells topics apart by their ids itself."""
+    project = make(guarantee, client="consumer: {group.protocol: consumer}")
+    with kept(project, "h") as worker:
+        worker.worker.wait_ready()
+        old = fill(project, "in", 0, [4, 4, 4])
+        wait_handled(project, old, worker)
+        make_anew(project, "in")
+        new = fill(project, "in", 100, [9, 4, 2])
+        wait_handled(project, new, worker)
+        assert worker.terminate() == 0
+    assert handled(project) == Counter(old + new)
 
 
 @pytest.mark.parametrize("guarantee", BOTH)
