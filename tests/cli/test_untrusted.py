@@ -27,7 +27,7 @@ COMMANDS = {
     "kpipe schemas show": (("schemas", "show", "order"), ()),
     "kpipe schemas check": (("schemas", "check"), ("git",)),
     "kpipe schemas check --against FOLDER": (("schemas", "check", "--against", "earlier"), ()),
-    "kpipe completion": (("completion", "bash"), ("bash",)),
+    "kpipe completion": (("completion", "bash"), ()),
     "kpipe COMMAND --help": (("up", "--help"), ()),
     "kpipe --version": (("--version",), ()),
 }
