@@ -24,7 +24,14 @@ _LANGUAGES = (
 #: Which certificates to trust: paths of public files.
 _TRUST = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
 #: kpipe's own settings: a worker, a service with `Publisher` or a kpipe command in a handler reads them again.
-_KPIPE = ("KPIPE_ALLOWED_HOSTS", "KPIPE_ALLOW_FILES", "KPIPE_ALLOW_PROPERTIES", "KPIPE_CACHE", "KPIPE_INSTANCE", "KPIPE_STATE_DIR")
+_KPIPE = (
+    "KPIPE_ALLOWED_HOSTS",
+    "KPIPE_ALLOW_FILES",
+    "KPIPE_ALLOW_PROPERTIES",
+    "KPIPE_CACHE",
+    "KPIPE_INSTANCE",
+    "KPIPE_STATE_DIR",
+)
 
 NAMES = frozenset((*_FINDING, *_TEXT, *_LANGUAGES, *_TRUST, *_KPIPE))
 #: Locale categories, and the variables of CPython itself, whose names have no second `_`.

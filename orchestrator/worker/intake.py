@@ -13,31 +13,20 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 from orchestrator.config.model import Handler
 from orchestrator.delivery.admission import Limits, paused_partitions
-from orchestrator.delivery.checkpoint import Birth, Checkpoint, read_checkpoint
+from orchestrator.delivery.checkpoint import Checkpoint, read_checkpoint
 from orchestrator.delivery.dedup import Dedup
 from orchestrator.delivery.partition import Partition
-from orchestrator.delivery.start import (
-    Cause,
-    Group,
-    Jump,
-    Log,
-    Start,
-    birth_of,
-    cut,
-    is_remade,
-    start_from,
-    start_without_commit,
-)
+from orchestrator.delivery.start import Cause, Jump, cut, is_remade
 from orchestrator.errors import BrokerError
 from orchestrator.kafka.consumer import CommitRequest, Committed, GroupConsumer, Membership, OffsetLost
 from orchestrator.records import TopicPartition
 from orchestrator.worker.facts import Facts
 from orchestrator.worker.ledger import Ledger
 from orchestrator.worker.source import Source
+from orchestrator.worker.starts import Starts
 from orchestrator.worker.topics import Topics
 from orchestrator.worker.transactions import Transactions
 
@@ -115,6 +104,7 @@ class Intake:
         #: What is left to be committed of epochs that ended because the worker leaves, as long as they are ours.
         self._last: dict[TopicPartition, Checkpoint] = {}
         self._consumer = connect(self)
+        self._starts = Starts(handler, sources, self._topics, self._consumer)
         self._consumer.on_commit_failure(self._commit_failed)
 
     def stop(self) -> None:
@@ -264,15 +254,7 @@ class Intake:
         starts = {}
         begun = {}
         opened = []
-        answered = self._topics.look()
-        latest = self._latest(committed)
-        # Since such a commit there was another leader, who may not have had all of the log.
-        epochs = self._consumer.end_epochs([one.tp for one in committed if one.epoch >= 0])
-        led = {one.tp for one in committed if epochs.get(one.tp, -1) > one.epoch >= 0}
-        for one in committed:
-            # Whether a topic that was seen before is the same is not known now: its events may be new ones.
-            doubtful = not answered and bool(self._topics.first_id_of(one.tp.topic))
-            start = self._start(one, None if doubtful else latest, led_anew=one.tp in led)
+        for one, start in zip(committed, self._starts.of(committed), strict=True):
             starts[one.tp] = start.checkpoint.offset
             known = read_checkpoint(one.offset, one.metadata, one.epoch) if one.offset is not None else None
             if start.jump is not None:
@@ -295,42 +277,6 @@ class Intake:
             self._consumer.commit(_requests(begun), wait=True)
         except BrokerError as e:
             self._facts.trouble(f"where an epoch starts was not committed: {e.message}")
-
-    def _start(self, one: Committed, latest: tuple[Group, Birth | None] | None, *, led_anew: bool) -> Start:
-        """Where an epoch starts. `led_anew`: the partition's leader has changed since the commit."""
-        topic = one.tp.topic
-        low, high = self._consumer.ends_of(one.tp)
-        log_now = Log(one.tp, low, high, self._topics.id_of(topic), self._topics.first_id_of(topic))
-        if one.offset is not None:
-            committed = read_checkpoint(one.offset, one.metadata, one.epoch)
-            doubtful = committed.offset > high or (led_anew and committed.offset > low)
-            if not doubtful or is_remade(log_now.topic_id, committed.topic_id):
-                return start_from(committed, log_now)
-            parting = self._topics.parted(one.tp, low, min(committed.offset, high), one.epoch)
-            return start_from(committed, log_now, parting)
-        # Letters that were sent back before anybody looked were sent back to be handled, whatever `from` says.
-        if latest is None or self._sources[topic].origins is not None:
-            return start_without_commit(log_now)
-        group, birth = latest
-        start = start_without_commit(log_now, latest=group, now=time.time())
-        return start._replace(checkpoint=replace(start.checkpoint, birth=birth))
-
-    def _latest(self, committed: Sequence[Committed]) -> tuple[Group, Birth | None] | None:
-        """With `from: latest`, what the group's commits say of it, and its birth: now, if it has none.
-
-        None where no partition needs that.
-        """
-        if self._handler.start_from != "latest" or all(one.offset is not None for one in committed):
-            return None
-        there = [tp for tp in self._consumer.partitions() if self._sources[tp.topic].origins is None]
-        made = [one for one in self._consumer.committed(there) if one.offset is not None]
-        births = [b for one in made if (b := read_checkpoint(one.offset or 0, one.metadata).birth) is not None]
-        if made:
-            return Group(len(made), births), min(births, key=lambda birth: birth.at, default=None)
-        counts: dict[str, int] = {}
-        for tp in there:
-            counts[tp.topic] = counts.get(tp.topic, 0) + 1
-        return Group(), birth_of(counts, time.time())
 
     def _open(self, tp: TopicPartition, start: Checkpoint, committed: Checkpoint | None, *, rebuild: bool) -> Partition:
         """An epoch begins with `start`; `committed` is what the group has of that. `rebuild`: ids may be taken."""
