@@ -29,10 +29,13 @@ class Asking:
         self._timeout = timeout
         self._properties = properties
         self._last_error: KafkaError | None = None
+        self._connect()
+
+    def _connect(self) -> None:
         try:
-            self._client = AdminClient({**properties, "error_cb": self._remember})
+            self._client = AdminClient({**self._properties, "error_cb": self._remember})
         except (KafkaException, TypeError, ValueError) as problem:
-            raise wrong_property(problem, properties) from problem
+            raise wrong_property(problem, self._properties) from problem
 
     def _results(self, futures: Mapping[str, Future[Any]]) -> Results:
         return {

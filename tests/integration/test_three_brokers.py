@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +10,9 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient
 
+from orchestrator.kafka.properties import client_properties
+from orchestrator.kafka.topic_ids import TopicIds
+from orchestrator.worker.topics import Topics
 from tests.integration.test_made_anew import BOTH, CODE, YAML, fill, handled, make_anew, wait_handled
 from tests.support.brokers import Brokers, brokers_in
 from tests.support.kept import kept
@@ -62,6 +66,31 @@ def test_topics_made_anew_after_leaders_have_moved(make: Make, brokers: Brokers,
         until("a letter in the new DLQ", lambda: len(project.read("h.dlq")) == 1, 60)
         assert worker.terminate() == 0
     assert handled(project) == Counter(new), "the output is new as well"
+
+
+def test_a_broker_that_dies_takes_no_core_for_the_questions_about_topic_ids(make: Make, brokers: Brokers) -> None:
+    """librdkafka repeats a question to a broker that is gone without a pause; which broker is asked is its choice."""
+    project = make("at-least-once")
+    ids = TopicIds(client_properties(project.pipeline.kafka, "admin", project.bootstrap))
+    topics = Topics([project.name("in")], ids)
+    topics.look()
+
+    def busy(seconds: float) -> float:
+        began, end = time.process_time(), time.monotonic() + seconds
+        while time.monotonic() < end:
+            topics.ask_in_time()
+            topics.answered()
+            time.sleep(0.05)
+        return (time.process_time() - began) / seconds
+
+    for node in brokers.nodes:
+        busy(2)
+        node.kill()
+        share = busy(4)
+        node.start()
+        brokers.wait_whole()
+        assert share < 0.4
+    until("they are answered again", lambda: topics.ask_in_time() or topics.answered(), 30)
 
 
 LOOSE = "replication: 2, configs: {min.insync.replicas: 1, unclean.leader.election.enable: true}"
