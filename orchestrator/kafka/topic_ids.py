@@ -25,8 +25,8 @@ class TopicIdentity(NamedTuple):
 class TopicIds(Asking):
     """Questions about topic ids, one at a time. For one thread.
 
-    An AdminClient whose broker dies repeats an open question without a pause (librdkafka 2.16), which takes a whole core
-    until the question times out. So a question that meets an error is given up together with its client.
+    An AdminClient whose broker dies repeats an open question without a pause (librdkafka 2.16), which takes a whole
+    core until the question times out. So a question that meets an error is given up together with its client.
     """
 
     def __init__(self, properties: Mapping[str, Any], *, timeout: float = 6.0) -> None:
