@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -125,6 +126,9 @@ class Seeking:
 
     def ends_of(self, tp: TopicPartition) -> tuple[int, int]:
         return self.ends
+
+    def epochs(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        return {}
 
     def go_on_at(self, tp: TopicPartition, offset: int) -> None:
         self.sought.append(offset)
