@@ -110,7 +110,7 @@ def wait_handled(project: Project, numbers: list[int], *workers: Kept) -> None:
             worker.check()
         return set(numbers) <= set(handled(project))
 
-    until("every event is handled", done, 60)
+    until("every event is handled", done, 120)
 
 
 @pytest.mark.parametrize("guarantee", BOTH)

@@ -18,7 +18,7 @@ from tests.support.brokers import Brokers, brokers_in
 from tests.support.kept import kept
 from tests.support.worker import Project, until
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 
 Make = Callable[..., Project]
 
@@ -110,11 +110,11 @@ def lose_the_end(project: Project, brokers: Brokers, lost: Callable[[], None]) -
     nodes = {node.node: node for node in brokers.nodes}
     follower = next(node for node in replicas if node != leader)
     nodes[follower].kill()
-    until("only the leader is in sync", lambda: partition_of(project, "in")[2] == [leader], 60)
+    until("only the leader is in sync", lambda: partition_of(project, "in")[2] == [leader], 120)
     lost()
     nodes[leader].kill()
     nodes[follower].start()
-    until("the follower leads", lambda: partition_of(project, "in")[0] == follower, 90)
+    until("the follower leads", lambda: partition_of(project, "in")[0] == follower, 150)
 
 
 def heal(brokers: Brokers) -> None:
