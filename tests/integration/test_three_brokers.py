@@ -143,6 +143,8 @@ def test_a_log_that_loses_its_end_goes_on_where_it_parted(truncated: Project, br
         def write() -> None:
             lost.extend(fill(project, "in", 50, [5]))
             wait_handled(project, lost, worker)
+            # Whoever has the partition afterwards, this worker or its group anew, has to find out by the epochs.
+            until("it is committed", lambda: project.committed("h", "in")[0][0] == 15)
 
         lose_the_end(project, brokers, write)
         project.reconnect()
