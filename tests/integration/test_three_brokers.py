@@ -144,7 +144,7 @@ def test_a_log_that_loses_its_end_goes_on_where_it_parted(truncated: Project, br
             lost.extend(fill(project, "in", 50, [5]))
             wait_handled(project, lost, worker)
             # Whoever has the partition afterwards, this worker or its group anew, has to find out by the epochs.
-            until("it is committed", lambda: project.committed("h", "in")[0][0] == 15)
+            until("it is committed", lambda: project.committed("h", "in")[0][0] == 15, 120)
 
         lose_the_end(project, brokers, write)
         project.reconnect()
@@ -172,7 +172,7 @@ def test_a_log_that_lost_its_end_while_nothing_ran_is_noticed_by_its_leader_epoc
         def write() -> None:
             written.extend(fill(project, "in", 50, [5]))
             wait_handled(project, written, worker)
-            until("it is committed", lambda: project.committed("h", "in")[0][0] == 15)
+            until("it is committed", lambda: project.committed("h", "in")[0][0] == 15, 120)
             worker.terminate()
 
         lose_the_end(project, brokers, write)
