@@ -23,23 +23,23 @@ from benchmarks.contest import PROJECT
 from benchmarks.project.workload import authorize, event, validator
 from orchestrator.config import load
 from orchestrator.contracts import load_contracts
-from orchestrator.delivery.checkpoint import Checkpoint
 from orchestrator.delivery.dedup import Dedup
-from orchestrator.delivery.letters import Sender
+from orchestrator.delivery.headers.dead_letters import Sender
+from orchestrator.delivery.offsets.checkpoint import Checkpoint
 from orchestrator.delivery.partition import Partition
 from orchestrator.event import Emit, Event
 from orchestrator.observe.journal import Journal
 from orchestrator.records import Record, TopicPartition
-from orchestrator.worker.attempt import Attempts
-from orchestrator.worker.facts import Facts
-from orchestrator.worker.guard import Guard
-from orchestrator.worker.ledger import Ledger
-from orchestrator.worker.loop import Loop
-from orchestrator.worker.outputs import Outputs
-from orchestrator.worker.python import PythonHandler
-from orchestrator.worker.quarantine import Quarantine
-from orchestrator.worker.receipts import Receipts
-from orchestrator.worker.source import sources_of
+from orchestrator.worker.consume.assignments import Ledger
+from orchestrator.worker.consume.inputs import sources_of
+from orchestrator.worker.engine.attempts import Attempts
+from orchestrator.worker.engine.flow_control import Guard
+from orchestrator.worker.engine.serial import Loop
+from orchestrator.worker.events import Facts
+from orchestrator.worker.isolation.quarantine import Quarantine
+from orchestrator.worker.produce.barrier import Receipts
+from orchestrator.worker.produce.outputs import Outputs
+from orchestrator.worker.runners.python import PythonHandler
 
 BATCH = 1_000
 PRODUCER: dict[str, Any] = {

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from orchestrator.event import Emit, Event, Letter, Reject, Retry, Unavailable
-    from orchestrator.worker.service import Publisher
+    from orchestrator.publish.publisher import Publisher
 
 __all__ = ["Emit", "Event", "Letter", "Publisher", "Reject", "Retry", "Unavailable"]
 __version__ = "0.1.0"
@@ -18,7 +18,7 @@ __version__ = "0.1.0"
 
 def __getattr__(name: str) -> Any:
     if name == "Publisher":
-        from orchestrator.worker.service import Publisher
+        from orchestrator.publish.publisher import Publisher
 
         return Publisher
     if name in __all__:

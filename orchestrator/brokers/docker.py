@@ -12,8 +12,9 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from orchestrator.brokers import compose, pins, process
+from orchestrator.brokers import compose, process
 from orchestrator.brokers import record as records
+from orchestrator.brokers.install import pins
 from orchestrator.brokers.lock import locked_in
 from orchestrator.brokers.model import (
     BrokerKind,

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from orchestrator.brokers.distribution import Kafka
-from orchestrator.brokers.java import Java
+from orchestrator.brokers.install.distribution import Kafka
+from orchestrator.brokers.install.java import Java
 from orchestrator.brokers.process import mark
 from orchestrator.brokers.settings import LOGS
 from orchestrator.environment import small

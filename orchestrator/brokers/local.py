@@ -16,8 +16,8 @@ from pathlib import Path
 
 from orchestrator.brokers import diagnose, process, storage
 from orchestrator.brokers import record as records
-from orchestrator.brokers.distribution import provide_kafka
-from orchestrator.brokers.java import find_java
+from orchestrator.brokers.install.distribution import provide_kafka
+from orchestrator.brokers.install.java import find_java
 from orchestrator.brokers.jvm import broker_argv, child_environment
 from orchestrator.brokers.lock import take
 from orchestrator.brokers.model import (

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from orchestrator.brokers import diagnose
-from orchestrator.brokers.distribution import Kafka
+from orchestrator.brokers.install.distribution import Kafka
 from orchestrator.brokers.jvm import format_argv
 from orchestrator.brokers.model import PRIVATE, Notify, Progress
 from orchestrator.brokers.ports import Ports

@@ -1,0 +1,1 @@
+"""The command `kpipe`: parses the command line, calls `operations` or `up`, prints."""

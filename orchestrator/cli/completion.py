@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 from click.shell_completion import CompletionItem
 
-from orchestrator.cli import present
 from orchestrator.cli.context import App
+from orchestrator.cli.render import output
 from orchestrator.errors import KpipeError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def command(shell: str) -> None:
     if made is None:  # cannot be: click has these three
         raise KpipeError(f"no completion for {shell}")
     # Its own `source` starts the bash that it finds on the PATH, to ask for its version.
-    present.data(ShellComplete.source(made(cli, {}, "kpipe", VARIABLE)).rstrip())
+    output.data(ShellComplete.source(made(cli, {}, "kpipe", VARIABLE)).rstrip())
 
 
 class Names(click.types.StringParamType):

@@ -15,12 +15,12 @@ from typing import Any
 import click
 
 from orchestrator import __version__
-from orchestrator.cli import present
 from orchestrator.cli.context import App
-from orchestrator.cli.shared import add_shared_options, shared_options
+from orchestrator.cli.options import add_shared_options, shared_options
+from orchestrator.cli.render import output
 from orchestrator.errors import EXIT_OK, EXIT_UNEXPECTED, KpipeError, UsageError
 
-#: What `kpipe --help` says about each command, in that order. A command's module has the command's name.
+#: What `kpipe --help` says about each command, in that order.
 COMMANDS = {
     "up": "Start the whole pipeline: Kafka, topics, handlers.",
     "down": "Stop the running pipeline.",
@@ -46,6 +46,17 @@ COMMANDS = {
     "completion": "Make the shell complete kpipe's words.",
 }
 
+#: The folder of each command's module, which has the command's name. `completion` is beside this file.
+_FOLDERS = {
+    "running": ("up", "down", "ps", "logs", "restart", "scale", "wait"),
+    "project": ("init", "validate", "schemas", "handler", "graph", "doctor", "smoke"),
+    "cluster": ("topics", "broker", "send", "tail", "dlq", "trace", "lag"),
+}
+#: Command -> its module, imported only when the command is used.
+MODULES = {name: f"orchestrator.cli.{folder}.{name}" for folder, names in _FOLDERS.items() for name in names} | {
+    "completion": "orchestrator.cli.completion"
+}
+
 # 128 + the signal's number, as shells report it: SIGINT and SIGPIPE.
 EXIT_INTERRUPTED = 130
 EXIT_CLOSED_OUTPUT = 141
@@ -60,7 +71,7 @@ class Root(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"orchestrator.cli.{cmd_name}").command
+        command: click.Command = import_module(MODULES[cmd_name]).command
         command.short_help = COMMANDS[cmd_name]
         if ctx.resilient_parsing:  # a shell asks what may come next
             from orchestrator.cli.completion import complete_names
@@ -76,7 +87,7 @@ class Root(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing:
-            from orchestrator.cli.shared import did_you_mean
+            from orchestrator.cli.options import did_you_mean
 
             guess = did_you_mean(args[0], self.list_commands(ctx))
             raise UsageError(f"there is no command `{args[0]}`", guess or "`kpipe --help` lists the commands")
@@ -85,7 +96,7 @@ class Root(click.Group):
 
 def _version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
     if wanted and not ctx.resilient_parsing:
-        present.data(f"kpipe {__version__}")
+        output.data(f"kpipe {__version__}")
         ctx.exit()
 
 
@@ -107,17 +118,17 @@ cli = Root(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code (docs/cli.md)."""
     words = list(sys.argv[1:] if argv is None else argv)
-    present.prepare()
+    output.prepare()
     app = App()
     try:
         code = _run(words, app)
-        present.flush()
+        output.flush()
     except KpipeError as problem:
         code = _failed(problem, words, app)
     except click.exceptions.Exit as end:
         code = end.exit_code
     except click.exceptions.NoArgsIsHelpError as missing:
-        present.say(missing.format_message())
+        output.say(missing.format_message())
         code = missing.exit_code
     except click.UsageError as wrong:
         code = _failed(_in_our_words(wrong), words, app)
@@ -146,8 +157,8 @@ def _run(words: list[str], app: App) -> int:
 
 def _failed(problem: KpipeError, words: list[str], app: App) -> int:
     # A usage error may come before `--json` was parsed; whoever typed it still wants JSON.
-    present.configure(color=app.color and "--no-color" not in words, json=app.json or "--json" in words)
-    present.error(problem)
+    output.configure(color=app.color and "--no-color" not in words, json=app.json or "--json" in words)
+    output.error(problem)
     return problem.exit_code
 
 
@@ -160,7 +171,7 @@ def _unexpected(bug: Exception, words: list[str], app: App) -> int:
     if app.verbose or "--verbose" in words:
         import traceback
 
-        present.say(present.safe("".join(traceback.format_exception(bug)), lines=True))
+        output.say(output.safe("".join(traceback.format_exception(bug)), lines=True))
     what = f"unexpected: {type(bug).__name__}: {bug}, please report"
     _failed(KpipeError(what, "the same command with --verbose shows where it happened"), words, app)
     return EXIT_UNEXPECTED

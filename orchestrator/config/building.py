@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.config.checks import check_meaning
-from orchestrator.config.document import Document
 from orchestrator.config.handlers import resolve_events, resolve_handlers
 from orchestrator.config.model import KafkaSettings, Pipeline
-from orchestrator.config.shape import check_shape
+from orchestrator.config.syntax.document import Document
+from orchestrator.config.syntax.shape import check_shape
 from orchestrator.config.topics import config_text, resolve_topics
 from orchestrator.errors import FindingsError
 from orchestrator.outside import Origin, origins_of

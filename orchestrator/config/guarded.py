@@ -2,7 +2,7 @@
 
 A pipeline file may come from somebody else. With these it could have a library loaded, a command run, or a credential
 fetched that neither the file nor the user's environment names, by any command that connects to Kafka.
-tests/unit/test_librdkafka_properties.py decides every property of the installed librdkafka.
+tests/unit/kafka/test_librdkafka_properties.py decides every property of the installed librdkafka.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from orchestrator.config import grammar, units
+from orchestrator.config import units
 from orchestrator.config.model import (
     BreakerPolicy,
     DedupPolicy,
@@ -17,6 +17,7 @@ from orchestrator.config.model import (
     Ready,
     RetryPolicy,
 )
+from orchestrator.config.syntax import grammar
 from orchestrator.config.topics import config_text, handler_dlq
 
 KINDS: tuple[Kind, ...] = ("python", "exec", "http", "service")

@@ -9,18 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from orchestrator.config import grammar
 from orchestrator.config.building import checked
-from orchestrator.config.document import Document
 from orchestrator.config.guarded import allowed_properties
-from orchestrator.config.interpolate import interpolate
 from orchestrator.config.model import Pipeline
-from orchestrator.config.nodes import MapNode, Mark
-from orchestrator.config.nodes import Path as Place
-from orchestrator.config.overlay import merge
-from orchestrator.config.parse import MAX_BYTES, parse
 from orchestrator.config.reading import Reach
-from orchestrator.config.values import plain
+from orchestrator.config.syntax import grammar
+from orchestrator.config.syntax.document import Document
+from orchestrator.config.syntax.interpolate import interpolate
+from orchestrator.config.syntax.nodes import MapNode, Mark
+from orchestrator.config.syntax.nodes import Path as Place
+from orchestrator.config.syntax.overlay import merge
+from orchestrator.config.syntax.parse import MAX_BYTES, parse
+from orchestrator.config.syntax.values import plain
 from orchestrator.records import Finding
 
 _DESCRIPTORS = (Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd"))

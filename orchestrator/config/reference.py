@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from orchestrator.config import grammar, wording
-from orchestrator.config.codes import CODES
 from orchestrator.config.owned import ALIASES, OWNED
+from orchestrator.config.syntax import grammar, wording
+from orchestrator.config.syntax.codes import CODES
 
 #: Heading of each part and its place in a document; `NAME` is what the file's author chooses.
 _PARTS = (

@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.config import units
-from orchestrator.config.document import Document
-from orchestrator.config.grammar import SMOKE
 from orchestrator.config.guarded import ALLOW
 from orchestrator.config.model import Pipeline
-from orchestrator.config.nodes import Mark
-from orchestrator.config.nodes import Path as Place
-from orchestrator.config.parse import MAX_BYTES, parse
 from orchestrator.config.reading import Reach
-from orchestrator.config.shape import check_shape
-from orchestrator.config.values import plain
+from orchestrator.config.syntax.document import Document
+from orchestrator.config.syntax.grammar import SMOKE
+from orchestrator.config.syntax.nodes import Mark
+from orchestrator.config.syntax.nodes import Path as Place
+from orchestrator.config.syntax.parse import MAX_BYTES, parse
+from orchestrator.config.syntax.shape import check_shape
+from orchestrator.config.syntax.values import plain
 from orchestrator.records import Finding
 
 KINDS = ("send", "http", "expect", "absent", "accounting")

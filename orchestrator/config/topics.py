@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from orchestrator.config import grammar, units
+from orchestrator.config import units
 from orchestrator.config.model import NO_DLQ, Topic
+from orchestrator.config.syntax import grammar
 
 #: The topic config that limits records: each batch of them, compressed, in bytes.
 RECORD_LIMIT = "max.message.bytes"

@@ -21,9 +21,9 @@ import orjson
 import rstr
 
 from orchestrator.config.budget import Budget, TooMuch
-from orchestrator.contracts.flat import flattened
+from orchestrator.contracts.evolution.flat import flattened
+from orchestrator.contracts.evolution.schema_facts import matches
 from orchestrator.contracts.sources import Source, files_of
-from orchestrator.contracts.values import matches
 
 WORDS = (
     *("amber", "anchor", "autumn", "bridge", "candle", "canyon", "cedar", "cloud", "copper", "coral"),

@@ -1,7 +1,7 @@
 """Where schemas are read from: the project's files as they are, or as they were at another time or place.
 
 Every source is asked by the path that a file has in the project, so that two versions of a schema have the same
-references. Sources that are not the file system itself: `cli/versions.py`.
+references. Sources that are not the file system itself: `operations/schemas/versions.py`.
 """
 
 from __future__ import annotations

@@ -7,11 +7,11 @@ from typing import Any
 
 from orchestrator.config.budget import Budget, TooMuch, size
 from orchestrator.config.patterns import weight
-from orchestrator.contracts import values
-from orchestrator.contracts.dialect import modern
+from orchestrator.contracts.evolution import schema_facts
+from orchestrator.contracts.evolution.dialect import modern
+from orchestrator.contracts.evolution.schema_facts import Conjunction, Reading
 from orchestrator.contracts.resolve import resolved
 from orchestrator.contracts.sources import Source
-from orchestrator.contracts.values import Conjunction, Reading
 
 _MOST_STEPS = 2_000_000
 
@@ -65,32 +65,32 @@ class Unusable:
 
 def key_problem(flat: Conjunction, reading: Reading, key: str) -> str:
     """As `Unusable.key`, for the flat conjunction of a schema."""
-    if "object" not in values.types(flat):
+    if "object" not in schema_facts.types(flat):
         return "its events are no objects"
-    have = values.member(flat, key)
+    have = schema_facts.member(flat, key)
     if have is None:
         return f"it allows no `{key}`"
-    kinds = values.types(reading.flat(have))
+    kinds = schema_facts.types(reading.flat(have))
     return "" if kinds & {"string", "integer"} else f"`{key}` is never text or a whole number"
 
 
 def impossible(flat: Conjunction, reading: Reading) -> bool:
     """Whether no value can keep a flat conjunction."""
-    if not values.types(flat):
+    if not schema_facts.types(flat):
         return True
-    if values.types(flat) == {"object"}:
-        return any(_never(values.member(flat, name), reading) for name in values.required(flat))
-    return values.listed_values(flat) is not None and not values.few_values(flat, reading)
+    if schema_facts.types(flat) == {"object"}:
+        return any(_never(schema_facts.member(flat, name), reading) for name in schema_facts.required(flat))
+    return schema_facts.listed_values(flat) is not None and not schema_facts.few_values(flat, reading)
 
 
 def _never(member: Conjunction | None, reading: Reading) -> bool:
-    return member is None or not values.types(reading.flat(member))
+    return member is None or not schema_facts.types(reading.flat(member))
 
 
 def work(flat: Conjunction) -> int:
     """The steps of `impossible`: a step is a schema that is looked at, or ten values of an `enum`."""
     names = sum(len(schema.get("required", ())) for schema in flat if isinstance(schema, dict))
-    listed = sum(values.listed(schema) for schema in flat)
+    listed = sum(schema_facts.listed(schema) for schema in flat)
     return 1 + len(flat) + listed // 10 + names * (len(flat) + matching(flat)) // 10
 
 

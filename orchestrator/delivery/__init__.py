@@ -1,0 +1,1 @@
+"""The rules of delivery: pure functions and values without clock, thread or Kafka."""

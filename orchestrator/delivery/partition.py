@@ -1,7 +1,8 @@
 """Everything that is known about one assigned partition during one epoch (one assignment, from start to end).
 
 Two threads look at it. The one that polls adds arrivals and asks for checkpoints; the one that runs handlers does the
-rest. What both touch (frontier, tally, `busy`, `ended`) changes only under the ledger's lock (`worker/ledger.py`).
+rest. What both touch (frontier, tally, `busy`, `ended`) changes only under the lock of
+`worker/consume/assignments.py`.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from itertools import pairwise
 from operator import itemgetter
 
 from orchestrator.delivery.admission import Load
-from orchestrator.delivery.arrivals import Arrivals
-from orchestrator.delivery.checkpoint import MOST_RANGES, Checkpoint
 from orchestrator.delivery.dedup import Dedup
-from orchestrator.delivery.frontier import Frontier, Ranges
 from orchestrator.delivery.lanes import Lanes
+from orchestrator.delivery.offsets.arrivals import Arrivals
+from orchestrator.delivery.offsets.checkpoint import MOST_RANGES, Checkpoint
+from orchestrator.delivery.offsets.frontier import Frontier, Ranges
 from orchestrator.delivery.strikes import Strikes
 from orchestrator.delivery.tally import Tally
 from orchestrator.records import Headers, Record, TopicPartition

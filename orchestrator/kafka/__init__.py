@@ -1,0 +1,1 @@
+"""The Kafka client: consumers, producers, readers. The only place that imports confluent-kafka."""

@@ -21,8 +21,8 @@ from confluent_kafka import TopicPartition as RdPartition
 
 from orchestrator.errors import BrokerError, ForbiddenError
 from orchestrator.kafka.checked import checked
+from orchestrator.kafka.denied import on_topics
 from orchestrator.kafka.header_names import headers_of
-from orchestrator.kafka.refused import on_topics
 from orchestrator.outside import masked
 from orchestrator.records import Permission, Record, TopicPartition
 

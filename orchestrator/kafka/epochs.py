@@ -15,7 +15,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as RdPartition
 
 from orchestrator.errors import BrokerError
-from orchestrator.kafka.trouble import cannot_use, wrong_property
+from orchestrator.kafka.errors import cannot_use, wrong_property
 from orchestrator.records import TopicPartition
 
 _WAIT = 0.1

@@ -9,8 +9,8 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from orchestrator.kafka.checked import checked
+from orchestrator.kafka.errors import NOT_TRUSTED, cannot_use, wrong_property
 from orchestrator.kafka.properties import LIBRDKAFKA_LOG
-from orchestrator.kafka.trouble import NOT_TRUSTED, cannot_use, wrong_property
 
 
 def ping(bootstrap: str, properties: Mapping[str, Any] | None = None, timeout: float = 2.0) -> bool:

@@ -17,10 +17,10 @@ from confluent_kafka import Producer as RdProducer
 
 from orchestrator.errors import BrokerError, ForbiddenError
 from orchestrator.kafka.checked import checked
+from orchestrator.kafka.denied import REFUSED, on_topics
+from orchestrator.kafka.errors import wrong_property
 from orchestrator.kafka.header_names import are_plain, writing
 from orchestrator.kafka.interrupt import uninterrupted
-from orchestrator.kafka.refused import REFUSED, on_topics
-from orchestrator.kafka.trouble import wrong_property
 from orchestrator.records import Outgoing
 
 #: How long one wait for room in librdkafka's queue lasts before the caller's `should_stop` is asked again (seconds).

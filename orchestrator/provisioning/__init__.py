@@ -1,0 +1,1 @@
+"""Topics as declared beside topics as they are: plan, consent, apply."""

@@ -16,7 +16,7 @@ from orchestrator.errors import BrokerError, UsageError
 from orchestrator.provisioning.impact import Impact, asked_about, impact, judged, kept_from
 from orchestrator.provisioning.ownership import Claims, Update, owner_of
 from orchestrator.provisioning.plan import Plan, plan, specs
-from orchestrator.provisioning.redrive import as_they_are, redrive_specs
+from orchestrator.provisioning.redrive_topics import as_they_are, redrive_specs
 from orchestrator.provisioning.sizes import Sizes, needs_broker, sizes
 from orchestrator.records import CLAIMS_TOPIC, Claim, ClusterState, TopicSpec, TopicUse
 

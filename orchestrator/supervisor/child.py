@@ -19,11 +19,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator import shim
 from orchestrator.outside import shown
-from orchestrator.supervisor.pipes import Inlet, Outlet, Pipes
+from orchestrator.supervisor.logs.pipes import Inlet, Outlet, Pipes
 from orchestrator.supervisor.spec import CONFIG_FD, STATUS_FD, ChildSpec, Exit, Refusal
 
-_SHIM = Path(__file__).parent.with_name("shim.py")
+_SHIM = Path(shim.__file__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from orchestrator.observe import journal
 from orchestrator.observe.totals import Totals
-from orchestrator.supervisor import facts, policy, ports
+from orchestrator.supervisor import events, policy, ports
 from orchestrator.supervisor.child import Child, Ears
-from orchestrator.supervisor.facts import Fact
+from orchestrator.supervisor.events import Fact
+from orchestrator.supervisor.logs.output import Output, Show
 from orchestrator.supervisor.metering import Metering, cause_of
-from orchestrator.supervisor.output import Output, Show
 from orchestrator.supervisor.policy import RUNNING, Action, Life, Rules, State, Step
 from orchestrator.supervisor.probe import watch
 from orchestrator.supervisor.rates import Rates
@@ -152,7 +152,7 @@ class Keeper:
     def _started(self, pid: int) -> None:
         self.pid = pid
         again = self.life.restarts + self.life.asked > 0
-        self._hear(facts.Started(self.spec.name, pid, again=again))
+        self._hear(events.Started(self.spec.name, pid, again=again))
         if again:
             self.metering.totals.restarts[self._cause] += 1
         if not self.spec.reports:
@@ -179,7 +179,7 @@ class Keeper:
             report = parse(line)
         except ValueError as error:
             if self._status_works:
-                self._hear(facts.BadReport(self.spec.name, str(error)))
+                self._hear(events.BadReport(self.spec.name, str(error)))
             self._status_works = False
             return
         if report.type == "status":
@@ -206,7 +206,7 @@ class Keeper:
             return
         _, deadline = journal.read_live(self._journal)
         if deadline and self.now > deadline + OVERDUE_SECONDS:
-            self._hear(facts.Overdue(self.spec.name, self.now - deadline))
+            self._hear(events.Overdue(self.spec.name, self.now - deadline))
             journal.mark_hung(self._journal)
             self._overdue = True
             self._child.kill()
@@ -251,7 +251,7 @@ class Keeper:
         self._apply(policy.tick(self.life, max(self.now, self.life.due or 0.0), self._rules))
 
     def _is_slow(self) -> None:
-        self._hear(facts.Slow(self.spec.name, SLOW_AFTER, self.spec.readiness))
+        self._hear(events.Slow(self.spec.name, SLOW_AFTER, self.spec.readiness))
 
     def _tell(self, before: Life, life: Life) -> None:
         if life.state is not before.state and (fact := self._fact(before, life)) is not None:
@@ -261,27 +261,27 @@ class Keeper:
         name, exit = self.spec.name, life.exit or Exit()
         match life.state:
             case State.READY:
-                return facts.Ready(
+                return events.Ready(
                     name, self.now - (life.started_at or self.now), again=before.state is State.NOT_READY
                 )
             case State.NOT_READY:
-                return facts.NotReady(name)
+                return events.NotReady(name)
             case State.BACKING_OFF if exit.code == EXIT_RENEWED and life.due == life.since:  # at once
-                return facts.Renewed(name)
+                return events.Renewed(name)
             case State.BACKING_OFF:
-                return facts.Crashed(name, exit, self.output.last_words, (life.due or self.now) - self.now)
+                return events.Crashed(name, exit, self.output.last_words, (life.due or self.now) - self.now)
             case State.CRASH_LOOP | State.FAILED:
                 failures = len(life.failures) if life.state is State.CRASH_LOOP else 1
-                return facts.GaveUp(name, exit, self.output.last_words, failures, self._rules.loop_window)
+                return events.GaveUp(name, exit, self.output.last_words, failures, self._rules.loop_window)
             case State.FAILED_TO_START:
                 why = life.refusal or Refusal("it did not say why")
-                return facts.CouldNotStart(name, why, life.restarts + life.asked > 0)
+                return events.CouldNotStart(name, why, life.restarts + life.asked > 0)
             case State.STOPPING:
-                return facts.Stopping(name, self._rules.stop_timeout)
+                return events.Stopping(name, self._rules.stop_timeout)
             case State.STOPPED if before.state is State.STOPPING:
-                return facts.Stopped(name, exit, life.killed, life.since - before.since)
+                return events.Stopped(name, exit, life.killed, life.since - before.since)
             case State.STOPPED if life.exit is not None and before.state in RUNNING:
-                return facts.Finished(name)
+                return events.Finished(name)
         return None
 
 

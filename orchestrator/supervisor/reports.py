@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from orchestrator.observe.measured import Measured, Place, measured_from, places_from
-from orchestrator.supervisor.lines import printable
+from orchestrator.supervisor.logs.lines import printable
 from orchestrator.supervisor.spec import Refusal
 
 #: The counts of `in = done + dead-lettered + skipped + in flight`, in the order they are shown.

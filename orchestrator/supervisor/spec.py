@@ -1,6 +1,6 @@
 """What the supervisor is told about a child: argv, pipes, how it becomes ready, how it is stopped.
 
-Nothing here knows what the child does; `cli/launch.py` turns a pipeline into these values.
+Nothing here knows what the child does; `up/child_specs.py` turns a pipeline into these values.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""One worker process: consumes events, runs the handler, produces its outputs, commits."""

@@ -26,39 +26,39 @@ from orchestrator.config import restored
 from orchestrator.config.model import Handler, Pipeline
 from orchestrator.config.topics import record_limit
 from orchestrator.contracts import load_contracts
-from orchestrator.delivery.letters import Sender
+from orchestrator.delivery.headers.dead_letters import Sender
 from orchestrator.delivery.partition import Partition
 from orchestrator.errors import BrokerError, FindingsError, HandlerError, KpipeError
-from orchestrator.kafka.admin import ClusterAdmin
+from orchestrator.kafka.admin.admin import ClusterAdmin
+from orchestrator.kafka.admin.topic_ids import TopicIds
 from orchestrator.kafka.consumer import GroupConsumer
 from orchestrator.kafka.epochs import first_above
 from orchestrator.kafka.properties import LIBRDKAFKA_LOG, client_properties, denser
 from orchestrator.kafka.reader import Reader
-from orchestrator.kafka.topic_ids import TopicIds
-from orchestrator.kafka.transactional import TransactionalProducer
+from orchestrator.kafka.transactional_producer import TransactionalProducer
 from orchestrator.records import Record, TopicPartition
-from orchestrator.worker.attempt import Attempts
-from orchestrator.worker.concurrent import ConcurrentLoop
-from orchestrator.worker.facts import QUIET_SECONDS, Facts, where
-from orchestrator.worker.guard import Guard
-from orchestrator.worker.instance import instance_id, transactional_id
-from orchestrator.worker.intake import Intake
-from orchestrator.worker.kept import Kept
-from orchestrator.worker.ledger import Ledger
-from orchestrator.worker.loop import Loop
-from orchestrator.worker.measures import Measures
-from orchestrator.worker.memory import collect_seldom, confine, resident
-from orchestrator.worker.outputs import Outputs
-from orchestrator.worker.pool import pool_for
-from orchestrator.worker.quarantine import PythonChild, Quarantine, isolated
-from orchestrator.worker.rebuild import Rebuild
-from orchestrator.worker.receipts import Receipts
-from orchestrator.worker.report import Report
-from orchestrator.worker.runner import load_runner, probe_of
-from orchestrator.worker.source import Source, sources_of
-from orchestrator.worker.suspicion import Suspicion
-from orchestrator.worker.topics import Topics
-from orchestrator.worker.transactions import Transactions
+from orchestrator.worker.consume.assignments import Ledger
+from orchestrator.worker.consume.dedup_rebuild import Rebuild
+from orchestrator.worker.consume.inputs import Source, sources_of
+from orchestrator.worker.consume.poller import Intake
+from orchestrator.worker.consume.topic_identity import Topics
+from orchestrator.worker.engine.attempts import Attempts
+from orchestrator.worker.engine.concurrent import ConcurrentLoop
+from orchestrator.worker.engine.flow_control import Guard
+from orchestrator.worker.engine.pool import pool_for
+from orchestrator.worker.engine.serial import Loop
+from orchestrator.worker.events import QUIET_SECONDS, Facts, where
+from orchestrator.worker.isolation.memory import collect_seldom, confine, resident
+from orchestrator.worker.isolation.quarantine import PythonChild, Quarantine, isolated
+from orchestrator.worker.isolation.suspects import Suspicion
+from orchestrator.worker.metrics import Measures
+from orchestrator.worker.produce.barrier import Receipts
+from orchestrator.worker.produce.kept_records import Kept
+from orchestrator.worker.produce.outputs import Outputs
+from orchestrator.worker.produce.transactional_barrier import Transactions
+from orchestrator.worker.produce.transactional_id import instance_id, transactional_id
+from orchestrator.worker.runners.base import load_runner, probe_of
+from orchestrator.worker.status import Report
 
 log = logging.getLogger("kpipe.worker")
 

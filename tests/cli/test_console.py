@@ -13,7 +13,7 @@ import pytest
 PROGRAM = """
 import sys, threading
 from orchestrator.cli import console
-from orchestrator.supervisor.lines import Line
+from orchestrator.supervisor.logs.lines import Line
 gone = threading.Event()
 console.PATIENCE = 0.5
 shown = console.Console(["a", "longer-name"], gone.set, room=100_000)

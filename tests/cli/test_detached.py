@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from orchestrator.state import MARKER
-from orchestrator.supervisor.place import holder
+from orchestrator.supervisor.control.lock import holder
 from tests.support.shell import Running, kpipe, on_terminal, running
 from tests.support.supervised import wait_until
 from tests.support.up import CODE, CRASH, DEAF, IDLE, WEB, Project, free_port

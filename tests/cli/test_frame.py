@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.cli.main import MODULES
 from tests.support.shell import KPIPE, environment, eventually, kpipe, on_terminal, raw, running
 
 GOOD = 'kpipe: 1\npipeline: shop\nkafka: {bootstrap: "127.0.0.1:1"}\ntopics:\n  orders: {dlq: orders.dlq}\n'
@@ -47,15 +48,16 @@ def test_help_imports_no_command() -> None:
         "orchestrator.cli",
         "orchestrator.cli.context",
         "orchestrator.cli.main",
-        "orchestrator.cli.present",
-        "orchestrator.cli.shared",
+        "orchestrator.cli.options",
+        "orchestrator.cli.render",
+        "orchestrator.cli.render.output",
         "orchestrator.errors",
     }
 
 
 #: Beyond what `HEAVY` names: what a command does not need, and what it costs to start all the same.
 NO_BROKER = {"orchestrator.brokers.docker", "orchestrator.brokers.local"}
-NO_ADMIN = {"confluent_kafka.admin", "orchestrator.kafka.admin", "orchestrator.provisioning"}
+NO_ADMIN = {"confluent_kafka.admin", "orchestrator.kafka.admin.admin", "orchestrator.provisioning"}
 NO_SCREEN = {"rich", "jmespath", "prometheus_client", "rstr", "watchfiles", "httpx", "h11"}
 
 
@@ -71,7 +73,7 @@ NO_SCREEN = {"rich", "jmespath", "prometheus_client", "rstr", "watchfiles", "htt
 def test_a_command_imports_only_what_it_needs(folder: Path, words: tuple[str, ...], without: set[str]) -> None:
     """The budget of each command: modules, which do not depend on how busy the machine is."""
     loaded = modules(*words, folder=folder)
-    assert f"orchestrator.cli.{words[0]}" in loaded
+    assert MODULES[words[0]] in loaded
     assert not loaded & without
 
 

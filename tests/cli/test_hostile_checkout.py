@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cli.git import Git, Unreadable
-from orchestrator.cli.versions import Revision, default_version
 from orchestrator.errors import UsageError
+from orchestrator.operations.schemas.git import Git, Unreadable
+from orchestrator.operations.schemas.versions import Revision, default_version
 from tests.support.shell import Done, kpipe
 
 PIPELINE = """\
@@ -187,7 +187,7 @@ class TestEndless:
         os.mkfifo(tmp_path / "pipe")
         with (checkout / ".git" / "config").open("a") as config:
             config.write(f"[include]\n\tpath = {tmp_path}/pipe\n")
-        monkeypatch.setattr("orchestrator.cli.git._SECONDS", 1.0)
+        monkeypatch.setattr("orchestrator.operations.schemas.git._SECONDS", 1.0)
         began = time.monotonic()
         for look in (lambda: Revision(checkout, "HEAD"), lambda: default_version(checkout)):
             with pytest.raises(Unreadable, match="did not end within 1 s") as caught:
@@ -196,7 +196,7 @@ class TestEndless:
         assert time.monotonic() - began < 30
 
     def test_a_file_that_is_too_large(self, checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("orchestrator.cli.versions.LARGEST", 20)
+        monkeypatch.setattr("orchestrator.operations.schemas.versions.LARGEST", 20)
         with pytest.raises(Unreadable, match="is larger than"):
             Revision(checkout, "HEAD").read(checkout / "schemas" / "order.json")
 

@@ -14,7 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from orchestrator.errors import UsageError
-from orchestrator.supervisor.client import ask
+from orchestrator.supervisor.control.client import ask
 from tests.support.shell import kpipe, on_terminal, running
 from tests.support.supervised import wait_until
 from tests.support.up import CRASH, DEAF, IDLE, WEB, Project, Up, free_port

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.config.model import KafkaSettings
-from orchestrator.kafka.admin import ClusterAdmin
+from orchestrator.kafka.admin.admin import ClusterAdmin
 from orchestrator.kafka.properties import client_properties
 from orchestrator.records import TopicSpec
 from tests.support.broker import kafka_in

@@ -132,7 +132,7 @@ def locked_by_nobody_known(state: Path, text: str) -> Iterator[None]:
         yield
 
 
-# Numbers that mean many processes (-1, another group) are in tests/unit/cli/test_down.py, where no signal is real.
+# Numbers that mean many processes (-1, another group): tests/unit/cli/running/test_down.py, where no signal is real.
 @pytest.mark.parametrize("pid", ["", "0", "a bystander", "whose birth is a lie"])
 def test_down_signals_nobody_that_it_does_not_know(tmp_path: Path, pid: str) -> None:
     state = project(tmp_path / "project")
@@ -159,7 +159,7 @@ def test_down_signals_an_up_that_has_no_socket_yet(tmp_path: Path) -> None:
     state = project(tmp_path / "project")
     code = (
         "import sys, time; from datetime import UTC, datetime; from pathlib import Path; "
-        "from orchestrator.supervisor.place import Lock; lock = Lock(Path(sys.argv[1]), datetime.now(UTC)); "
+        "from orchestrator.supervisor.control.lock import Lock; lock = Lock(Path(sys.argv[1]), datetime.now(UTC)); "
         "print(flush=True); time.sleep(600)"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(state)], stdout=subprocess.PIPE) as starting:

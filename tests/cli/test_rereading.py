@@ -271,7 +271,7 @@ def test_the_publish_endpoint_has_the_contracts_of_the_last_restart(tmp_path: Pa
 
 def _gates(up: Up) -> list[psutil.Process]:
     children = psutil.Process(up.process.pid).children(recursive=True)
-    return [child for child in children if "orchestrator.worker.gate" in child.cmdline()]
+    return [child for child in children if "orchestrator.publish.gateway" in child.cmdline()]
 
 
 def test_schemas_of_megabytes_reach_every_worker(tmp_path: Path, kafka: str) -> None:

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from orchestrator.config.model import KafkaSettings
-from orchestrator.kafka.admin import ClusterAdmin
+from orchestrator.kafka.admin.admin import ClusterAdmin
 from orchestrator.kafka.properties import client_properties
 from tests.docs.test_json_docs import check
 from tests.support.shell import KPIPE, Done, environment, eventually, kpipe

@@ -10,9 +10,9 @@ from pathlib import Path
 import click
 import pytest
 
-from orchestrator.cli import formats
 from orchestrator.cli.context import App
 from orchestrator.cli.main import cli
+from orchestrator.cli.render import record
 from orchestrator.errors import KpipeError
 from tests.support.shell import kpipe
 
@@ -104,11 +104,11 @@ def test_every_command_that_does_something_has_an_example() -> None:
 
 def test_the_letters_of_a_format_are_those_that_exist() -> None:
     told = set(re.findall(r"`%([A-Za-z])`", sections()["kpipe tail"]))
-    assert told == set(formats.LETTERS)
+    assert told == set(record.LETTERS)
     for template in ("%" + "%".join(sorted(told)), r"\n\t\r\0\\\x21"):
-        formats.by_format(template, escaped=False)
+        record.by_format(template, escaped=False)
     with pytest.raises(KpipeError):
-        formats.by_format("%q", escaped=False)
+        record.by_format("%q", escaped=False)
 
 
 def test_help_shows_what_the_page_says(tmp_path: Path) -> None:

@@ -14,15 +14,15 @@ import yaml
 
 from orchestrator.config import load
 from orchestrator.delivery.admission import Limits
-from orchestrator.delivery.checkpoint import MOST_RANGES
 from orchestrator.delivery.dedup import Dedup
-from orchestrator.delivery.letters import CUTS, PREFIX, Death, Sender, read_letter, write_letter
+from orchestrator.delivery.headers.dead_letters import CUTS, PREFIX, Death, Sender, read_letter, write_letter
+from orchestrator.delivery.offsets.checkpoint import MOST_RANGES
 from orchestrator.delivery.outcome import Failed, Reason
 from orchestrator.event import Emit, Event, Letter
 from orchestrator.records import Record
+from orchestrator.worker.consume.poller import AHEAD_EVENTS, HOLD_SECONDS
+from orchestrator.worker.engine.serial import BATCH_EVENTS, BATCH_SECONDS
 from orchestrator.worker.entry import HUNG_GRACE, LEAVING_SECONDS
-from orchestrator.worker.intake import AHEAD_EVENTS, HOLD_SECONDS
-from orchestrator.worker.loop import BATCH_EVENTS, BATCH_SECONDS
 from tests.support.worker import Project
 
 ROOT = Path(__file__).parents[2]

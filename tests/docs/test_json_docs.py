@@ -12,9 +12,9 @@ from typing import Any, get_args
 import jsonschema_rs
 import pytest
 
-from orchestrator.cli.report import fact_json, line_json
-from orchestrator.supervisor.facts import Fact
-from orchestrator.supervisor.lines import Line
+from orchestrator.cli.render.up_text import fact_json, line_json
+from orchestrator.supervisor.events import Fact
+from orchestrator.supervisor.logs.lines import Line
 from orchestrator.supervisor.spec import Exit, Refusal
 from tests.support.orders import Orders, orders_in, write
 from tests.support.shell import kpipe, running

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from handlers import limits as example
 from handlers.web import MAX_BODY
+from orchestrator.publish.gateway import LIMITS, MOST_BODY
 from orchestrator.serving.hosts import LOOPBACK, VARIABLE
 from orchestrator.serving.limits import Limits, connections
-from orchestrator.supervisor import control
-from orchestrator.worker.gate import LIMITS, MOST_BODY
+from orchestrator.supervisor.control import server
 
 PAGE = (Path(__file__).parents[2] / "docs" / "security.md").read_text(encoding="utf-8")
 SECTION = " ".join(PAGE.split("\n## Listeners\n")[1].split("\n## ")[0].split())
@@ -36,7 +36,7 @@ def test_its_numbers_are_those_of_the_code() -> None:
 def test_its_table_has_the_numbers_of_connections() -> None:
     rows = [row for row in PAGE.splitlines() if row.startswith("| ") and row.endswith(("| 64 |", "| 256 |"))]
     assert [int(row.split("|")[-2]) for row in rows] == [
-        control._CONNECTIONS, control._CONNECTIONS, LIMITS.connections, example.CONNECTIONS,
+        server._CONNECTIONS, server._CONNECTIONS, LIMITS.connections, example.CONNECTIONS,
     ]  # fmt: skip
 
 

@@ -15,18 +15,18 @@ PAGE = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
 #: Where programs are started -> which of the table's.
 SITES: dict[str, tuple[str, ...]] = {
     "brokers/compose.py:_docker": ("docker",),
-    "brokers/java.py:_asked": ("java",),
+    "brokers/install/java.py:_asked": ("java",),
     "brokers/local.py:_start_once": ("Kafka",),
-    "brokers/maven.py:_run": ("mvn",),
+    "brokers/install/maven.py:_run": ("mvn",),
     "brokers/storage.py:_run_tool": ("Kafka",),
-    "cli/detach.py:detach": ("kpipe",),
-    "cli/git.py:run": ("git",),
-    "cli/stage.py:start": ("kpipe",),
+    "cli/running/detach.py:detach": ("kpipe",),
+    "operations/schemas/git.py:run": ("git",),
+    "operations/smoke/sandbox.py:start": ("kpipe",),
     "shim.py:become": ("Kafka", "kpipe", "handlers"),
     "shim.py:start": ("Kafka", "kpipe", "handlers"),
     "supervisor/child.py:_start": ("Kafka", "kpipe", "handlers"),
-    "worker/interpreter.py:_run": ("handlers",),
-    "worker/program.py:_start": ("handlers",),
+    "worker/runners/interpreter.py:_run": ("handlers",),
+    "worker/runners/child_program.py:_start": ("handlers",),
 }
 #: Modules whose functions start programs, and which of them; None for all that is called of them.
 STARTING: dict[str, str | None] = {

@@ -11,16 +11,16 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-import orchestrator.worker
+import orchestrator.worker.runners
 from orchestrator.delivery.outcome import Failed
 from orchestrator.event import Event, Letter
 from orchestrator.records import Headers, Record
-from orchestrator.worker.messages import outcome_of, request_line
-from orchestrator.worker.window import MOST
-from tests.unit import test_messages
+from orchestrator.worker.runners.messages import outcome_of, request_line
+from orchestrator.worker.runners.window import MOST
+from tests.unit.worker.runners import test_messages
 
 PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
-FOLDER = Path(orchestrator.worker.__file__).parent
+FOLDER = Path(orchestrator.worker.runners.__file__).parent
 REQUEST, REPLY = (json.loads((FOLDER / f"{name}.schema.json").read_text()) for name in ("request", "reply"))
 LETTER = Letter("g/t/0/1", "t", 0, 1, "h", "schema", "E", "m", 2, ({"path": "$", "message": "x"},), "f", 1)
 

@@ -19,13 +19,13 @@ from confluent_kafka import Producer
 from orchestrator.config import load
 from orchestrator.config.model import Pipeline
 from orchestrator.errors import ForbiddenError
-from orchestrator.kafka.admin import ClusterAdmin
+from orchestrator.kafka.admin.admin import ClusterAdmin
 from orchestrator.kafka.properties import client_properties
 from orchestrator.provisioning.apply import look
-from orchestrator.provisioning.arrival import await_leaders
+from orchestrator.provisioning.visibility import await_leaders
+from orchestrator.publish.gateway import Gate
+from orchestrator.publish.publisher import Publisher
 from orchestrator.records import TopicSpec
-from orchestrator.worker.gate import Gate
-from orchestrator.worker.service import Publisher
 from tests.support.letters import letter
 from tests.support.secured import PASSWORD, SCRAM_USER, USERS, Acl, Secured, secured_kafka
 from tests.support.shell import Done, eventually, kpipe, running

@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
-from orchestrator.supervisor.client import NoAnswer, ask
+from orchestrator.supervisor.control.client import NoAnswer, ask
 from tests.support.shell import kpipe, running
 from tests.support.worker import Project, until
 

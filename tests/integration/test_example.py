@@ -12,7 +12,7 @@ import httpx
 import psutil
 import pytest
 
-from orchestrator.delivery.letters import read_letter
+from orchestrator.delivery.headers.dead_letters import read_letter
 from orchestrator.records import Outgoing
 from tests.support.example import Example, left_of
 from tests.support.worker import until

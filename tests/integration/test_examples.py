@@ -18,7 +18,7 @@ import pytest
 from handlers.payments import authorize
 from orchestrator.config import load
 from orchestrator.event import Emit, Event
-from orchestrator.kafka.admin import ClusterAdmin
+from orchestrator.kafka.admin.admin import ClusterAdmin
 from orchestrator.kafka.properties import client_properties
 from orchestrator.provisioning.plan import specs
 from tests.support.worker import Project, Worker, until

@@ -17,10 +17,10 @@ from orchestrator.config.model import Handler
 from orchestrator.delivery.outcome import Failed
 from orchestrator.event import Event
 from orchestrator.records import Record
-from orchestrator.worker.command import Command
-from orchestrator.worker.exec import ExecChild
-from orchestrator.worker.exec_pool import ExecPool
-from orchestrator.worker.messages import request_line
+from orchestrator.worker.runners.command import Command
+from orchestrator.worker.runners.exec import ExecChild
+from orchestrator.worker.runners.exec_pool import ExecPool
+from orchestrator.worker.runners.messages import request_line
 from tests.support.programs import NAIVE, each, program
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.brokers import cache, pins
-from orchestrator.brokers.distribution import find_kafka, provide_kafka
-from orchestrator.brokers.maven import find_maven
+from orchestrator.brokers.install import cache, pins
+from orchestrator.brokers.install.distribution import find_kafka, provide_kafka
+from orchestrator.brokers.install.maven import find_maven
 from orchestrator.errors import BrokerError
 from tests.support.broker import kafka_in
 from tests.support.release_server import JARS, ReleaseServer, serving, sha512, small_release
@@ -28,7 +28,7 @@ THREE_WAYS_OUT = ("install Maven or allow the download", "set KAFKA_HOME", "set 
 #: A run of its own that can be killed: fetches, and prints each step of the progress.
 FETCHER = """
 import os, sys
-from orchestrator.brokers.distribution import provide_kafka
+from orchestrator.brokers.install.distribution import provide_kafka
 from orchestrator.errors import BrokerError
 try:
     provide_kafka(os.environ, lambda step: print(step.text, step.done, flush=True), sha512=sys.argv[1])

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.delivery.letters import read_letter
-from orchestrator.delivery.lineage import source_of
+from orchestrator.delivery.headers.dead_letters import read_letter
+from orchestrator.delivery.headers.lineage import source_of
 from orchestrator.records import Record
 from tests.support.foreign import Foreign, RawHeaders, send
 from tests.support.noise import Noise, allow, write

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import psutil
 import pytest
 
+from orchestrator.publish.gateway import Gate, site
 from orchestrator.serving import Hosts, Server
-from orchestrator.worker.gate import Gate, site
 from tests.support.up import Up
 from tests.support.worker import Project, until
 
@@ -204,4 +204,4 @@ def test_a_service_in_another_language_under_up(tmp_path: Path, kafka: str) -> N
 
 
 def is_gate(process: psutil.Process) -> bool:
-    return "orchestrator.worker.gate" in process.cmdline()
+    return "orchestrator.publish.gateway" in process.cmdline()

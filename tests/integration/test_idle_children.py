@@ -13,9 +13,9 @@ from orchestrator.config.model import Handler
 from orchestrator.delivery.outcome import Failed
 from orchestrator.event import Event
 from orchestrator.records import Record
-from orchestrator.worker.command import Command
-from orchestrator.worker.exec import ExecChild
-from orchestrator.worker.quarantine import PythonChild
+from orchestrator.worker.isolation.quarantine import PythonChild
+from orchestrator.worker.runners.command import Command
+from orchestrator.worker.runners.exec import ExecChild
 from tests.support.programs import each, program
 from tests.support.worker import until
 

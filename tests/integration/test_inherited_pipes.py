@@ -18,7 +18,7 @@ import pytest
 
 from orchestrator.config import load
 from orchestrator.config.building import portable
-from orchestrator.supervisor.loop import Supervisor
+from orchestrator.supervisor.supervisor import Supervisor
 from tests.support.supervised import Heard, spec, supervise, until, wait_until
 
 #: Runs when the worker imports it: its shell child lives on, and says which pipes and sockets it holds.

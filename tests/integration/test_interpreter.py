@@ -16,7 +16,7 @@ from orchestrator.delivery.outcome import Failed
 from orchestrator.errors import HandlerError
 from orchestrator.event import Emit, Event
 from orchestrator.records import Record
-from orchestrator.worker.interpreter import load_foreign
+from orchestrator.worker.runners.interpreter import load_foreign
 from tests.support.worker import Project
 
 CODE = """

@@ -13,15 +13,15 @@ import pytest
 from confluent_kafka import Producer as RdProducer
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
-from orchestrator.cli.recorded import recorded
-from orchestrator.delivery.letters import TRUNCATED, read_letter
+from orchestrator.delivery.headers.dead_letters import TRUNCATED, read_letter
 from orchestrator.errors import BrokerError
 from orchestrator.event import Letter
-from orchestrator.kafka.admin import ClusterAdmin
+from orchestrator.kafka.admin.admin import ClusterAdmin
+from orchestrator.kafka.exclusive_writer import TransactionalProducer
 from orchestrator.kafka.properties import client_properties
-from orchestrator.kafka.transactions import TransactionalProducer
+from orchestrator.operations.send.recorded import recorded
+from orchestrator.publish.publisher import Publisher, TooLargeError
 from orchestrator.records import Outgoing, Record
-from orchestrator.worker.service import Publisher, TooLargeError
 from tests.docs.test_json_docs import check
 from tests.support.shell import Done, kpipe
 from tests.support.worker import Project, Worker

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.brokers import cache, pins
-from orchestrator.brokers.maven import environment, fetch_by_maven, find_maven
+from orchestrator.brokers.install import cache, pins
+from orchestrator.brokers.install.maven import environment, fetch_by_maven, find_maven
 from orchestrator.brokers.model import quiet
 from orchestrator.errors import BrokerError
 
-FETCHER = "import os; from orchestrator.brokers.distribution import provide_kafka; provide_kafka(os.environ)"
+FETCHER = "import os; from orchestrator.brokers.install.distribution import provide_kafka; provide_kafka(os.environ)"
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.brokers import pins, recorded
+from orchestrator.brokers import recorded
+from orchestrator.brokers.install import pins
 from tests.integration.test_up_local import Shop
 from tests.support.supervised import wait_until
 from tests.support.up import Up

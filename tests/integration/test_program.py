@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from orchestrator.errors import HandlerError
-from orchestrator.worker.program import Program
+from orchestrator.worker.runners.child_program import Program
 from tests.support.worker import until
 
 ECHO = """

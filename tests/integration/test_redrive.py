@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.delivery.letters import read_letter
+from orchestrator.delivery.headers.dead_letters import read_letter
 from orchestrator.kafka.properties import client_properties
 from orchestrator.kafka.reader import Reader
 from orchestrator.records import Outgoing, Record, TopicPartition

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.supervisor import facts
+from orchestrator.supervisor import events
 from orchestrator.supervisor.ending import Ending
-from orchestrator.supervisor.loop import Supervisor
 from orchestrator.supervisor.policy import Rules, State
 from orchestrator.supervisor.spec import Exit, Probe
+from orchestrator.supervisor.supervisor import Supervisor
 from tests.support.supervised import FAST, Heard, python, spec, supervise, until
 
 SLEEP = "import time; time.sleep(600)"
@@ -71,7 +71,7 @@ def test_a_worker_gets_its_configuration_and_is_ready_when_it_says_so(tmp_path: 
     supervisor, heard = supervise(tmp_path, story)
     assert supervisor.code == 0
     assert heard.text("payments") == ["size 1000000", "drained"]
-    assert heard.of("payments", facts.Stopped)[0].exit == Exit(code=0)
+    assert heard.of("payments", events.Stopped)[0].exit == Exit(code=0)
 
 
 def test_a_worker_that_reports_a_failed_start_is_not_started_again(tmp_path: Path) -> None:
@@ -89,8 +89,8 @@ sys.exit(78)
 
     supervisor, heard = supervise(tmp_path, story)
     assert supervisor.code == 5
-    assert heard.of("bad", facts.CouldNotStart)[0].refusal.message == "there is no module handlers.x"
-    assert len(heard.of("bad", facts.Started)) == 1
+    assert heard.of("bad", events.CouldNotStart)[0].refusal.message == "there is no module handlers.x"
+    assert len(heard.of("bad", events.Started)) == 1
     assert state_of(supervisor, "good") is State.STOPPED
 
 
@@ -105,8 +105,8 @@ def test_a_command_that_cannot_run(tmp_path: Path, argv: list[str], said: str) -
 
     supervisor, heard = supervise(tmp_path, story)
     assert supervisor.code == 5
-    assert said in heard.of("api", facts.CouldNotStart)[0].text()
-    assert not heard.of("api", facts.Started)
+    assert said in heard.of("api", events.CouldNotStart)[0].text()
+    assert not heard.of("api", events.Started)
 
 
 def test_a_working_folder_that_is_gone(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_a_working_folder_that_is_gone(tmp_path: Path) -> None:
 
     supervisor, heard = supervise(tmp_path, story)
     assert supervisor.code == 5
-    assert str(tmp_path / "gone") in heard.of("api", facts.CouldNotStart)[0].text()
+    assert str(tmp_path / "gone") in heard.of("api", events.CouldNotStart)[0].text()
 
 
 def test_a_port_in_use_names_the_port_the_handler_and_the_process(tmp_path: Path) -> None:
@@ -128,9 +128,9 @@ def test_a_port_in_use_names_the_port_the_handler_and_the_process(tmp_path: Path
             await supervisor.over()
 
         supervisor, heard = supervise(tmp_path, story)
-    said = heard.of("api", facts.CouldNotStart)[0].text()
+    said = heard.of("api", events.CouldNotStart)[0].text()
     assert f"port {port} of api is already in use" in said and f"process {os.getpid()}" in said
-    assert supervisor.code == 5 and not heard.of("api", facts.Started)
+    assert supervisor.code == 5 and not heard.of("api", events.Started)
 
 
 def test_a_crash_loop_rests_and_the_others_run_on(tmp_path: Path) -> None:
@@ -145,10 +145,10 @@ def test_a_crash_loop_rests_and_the_others_run_on(tmp_path: Path) -> None:
 
     supervisor, heard = supervise(tmp_path, story)
     assert supervisor.code == 5, "a failed handler is never reported as 0"
-    assert len(heard.of("bad", facts.Started)) == 5
-    crash = heard.of("bad", facts.Crashed)
+    assert len(heard.of("bad", events.Started)) == 5
+    crash = heard.of("bad", events.Crashed)
     assert [c.exit for c in crash] == [Exit(code=3)] * 4 and crash[0].last_words == "boom"
-    assert heard.of("bad", facts.GaveUp)[0].failures == 5
+    assert heard.of("bad", events.GaveUp)[0].failures == 5
 
 
 def test_an_essential_handler_that_failed_ends_everything(tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_the_exit_status_is_told_precisely(tmp_path: Path) -> None:
 
     _, heard = supervise(tmp_path, story)
     for name, (_, exit) in ends.items():
-        assert heard.of(name, facts.GaveUp)[0].exit == exit
+        assert heard.of(name, events.GaveUp)[0].exit == exit
 
 
 def test_stages_stop_one_after_the_other_and_a_stop_does_not_wait_for_a_backoff(tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_one_that_ignores_sigterm_is_killed_after_its_stop_timeout(tmp_path: Pat
         await supervisor.over()
 
     supervisor, heard = supervise(tmp_path, story)
-    stopped = heard.of("deaf", facts.Stopped)[0]
+    stopped = heard.of("deaf", events.Stopped)[0]
     assert stopped.killed and stopped.exit == Exit(signal=signal.SIGKILL) and 0.3 <= stopped.after < 2
     assert supervisor.code == 5, "what had to be killed did not stop in order"
 
@@ -252,7 +252,7 @@ def test_kill_does_not_wait(tmp_path: Path) -> None:
         supervisor.start([spec("deaf", python(DEAF), tmp_path, stop_timeout=600)])
         await until("up", lambda: heard.lines)
         supervisor.stop(Ending(130, "Ctrl-C"))
-        await until("asked", lambda: heard.of("deaf", facts.Stopping))
+        await until("asked", lambda: heard.of("deaf", events.Stopping))
         supervisor.kill(Ending(130, "Ctrl-C"))
         await supervisor.over()
 
@@ -353,7 +353,7 @@ while True: signal.pause()
         assert await supervisor.settled()
 
     _, heard = supervise(tmp_path, story)
-    assert len(heard.of("w", facts.BadReport)) == 1
+    assert len(heard.of("w", events.BadReport)) == 1
 
 
 def test_restart_after_a_kill_from_outside(tmp_path: Path) -> None:
@@ -371,4 +371,4 @@ def test_restart_after_a_kill_from_outside(tmp_path: Path) -> None:
 
     supervisor, heard = supervise(tmp_path, story, FAST)
     assert supervisor.code == 0
-    assert heard.of("w", facts.Crashed)[0].exit == Exit(signal=9)
+    assert heard.of("w", events.Crashed)[0].exit == Exit(signal=9)

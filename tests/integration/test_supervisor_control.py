@@ -16,8 +16,8 @@ import pytest
 from orchestrator.errors import FindingsError, UsageError
 from orchestrator.records import Finding
 from orchestrator.serving import Answer, Refused
-from orchestrator.supervisor.client import NoAnswer, ask
-from orchestrator.supervisor.control import Query, serve
+from orchestrator.supervisor.control.client import NoAnswer, ask
+from orchestrator.supervisor.control.server import Query, serve
 
 
 def with_server(path: Path, client: Callable[[], Any]) -> tuple[Any, list[str]]:

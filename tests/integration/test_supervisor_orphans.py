@@ -13,10 +13,10 @@ from typing import IO
 import psutil
 import pytest
 
-from orchestrator.supervisor import facts
+from orchestrator.supervisor import events
 from orchestrator.supervisor.ending import Ending
-from orchestrator.supervisor.loop import Supervisor
 from orchestrator.supervisor.policy import State
+from orchestrator.supervisor.supervisor import Supervisor
 from tests.support.supervised import Heard, marked, python, separate, spec, supervise, until, wait_until
 
 GONE_WITHIN = 2.0
@@ -121,7 +121,7 @@ def test_a_killed_shim_is_a_crash_and_leaves_nothing(tmp_path: Path) -> None:
         await supervisor.over()
 
     _, heard = supervise(tmp_path, story)
-    assert heard.of("family", facts.Crashed)
+    assert heard.of("family", events.Crashed)
     assert not marked(mark)
 
 
@@ -162,7 +162,7 @@ def test_a_program_that_signals_its_own_group_does_not_reach_the_shim(tmp_path: 
         await supervisor.over()
 
     _, heard = supervise(tmp_path, story)
-    assert heard.of("w", facts.GaveUp)[0].exit.signal == signal.SIGKILL
+    assert heard.of("w", events.GaveUp)[0].exit.signal == signal.SIGKILL
 
 
 def test_sigterm_to_the_shim_is_passed_on(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_sigterm_to_the_shim_is_passed_on(tmp_path: Path) -> None:
         await supervisor.over()
 
     _, heard = supervise(tmp_path, story)
-    assert heard.of("w", facts.GaveUp)[0].exit.signal == signal.SIGTERM
+    assert heard.of("w", events.GaveUp)[0].exit.signal == signal.SIGTERM
 
 
 def test_children_get_no_pipe_that_is_not_theirs(tmp_path: Path) -> None:
@@ -204,5 +204,5 @@ def test_signals_that_the_shell_ignores_reach_a_handler(tmp_path: Path) -> None:
         _, heard = supervise(tmp_path, story)
     finally:
         signal.signal(signal.SIGHUP, before)
-    assert heard.of("w", facts.GaveUp)[0].exit.signal == signal.SIGPIPE
+    assert heard.of("w", events.GaveUp)[0].exit.signal == signal.SIGPIPE
     assert heard.text("v") == ["[True, True]"]

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.supervisor import facts
+from orchestrator.supervisor import events
 from orchestrator.supervisor.ending import Ending
-from orchestrator.supervisor.loop import Supervisor
 from orchestrator.supervisor.policy import State
+from orchestrator.supervisor.supervisor import Supervisor
 from tests.support.supervised import Heard, python, spec, supervise, until
 
 
@@ -48,7 +48,7 @@ os.abort()
     expected = [f"line {n} {'.' * 60}" for n in range(100_000)] + ["last words"]
     assert heard.text("loud") == expected
     assert logged(tmp_path, "loud") == expected
-    assert heard.of("loud", facts.GaveUp)[0].exit.signal == 6
+    assert heard.of("loud", events.GaveUp)[0].exit.signal == 6
 
 
 def test_a_huge_line_arrives_in_marked_pieces(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ for n in range(160):
 
 
 def test_logs_rotate_and_lose_nothing_that_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestrator.supervisor.logs.LogFile.__init__.__defaults__", (1_000_000, 9))
+    monkeypatch.setattr("orchestrator.supervisor.logs.files.LogFile.__init__.__defaults__", (1_000_000, 9))
     run_once(tmp_path, "import sys\nfor n in range(20_000): sys.stdout.write(f'number {n} {\"-\" * 50}\\n')")
     numbers = [int(text.split()[1]) for text in logged(tmp_path, "loud")]
     assert len(list((tmp_path / "logs").iterdir())) == 3
@@ -105,7 +105,7 @@ def test_a_log_that_cannot_be_written_is_told_once_and_the_output_is_still_shown
     (tmp_path / "logs").write_text("a file where the folder should be")
     heard = run_once(tmp_path, "import time\nfor n in range(5): print(n, flush=True); time.sleep(0.02)")
     assert heard.text("loud") == ["0", "1", "2", "3", "4"]
-    assert len(heard.of("loud", facts.LogTrouble)) == 1
+    assert len(heard.of("loud", events.LogTrouble)) == 1
 
 
 def test_a_restart_goes_on_in_the_same_log(tmp_path: Path) -> None:

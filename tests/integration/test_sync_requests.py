@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from orchestrator.config.model import KafkaSettings, Pipeline, Topic
-from orchestrator.kafka.admin import ClusterAdmin
-from orchestrator.kafka.claims import ClaimsTopic
+from orchestrator.kafka.admin.admin import ClusterAdmin
+from orchestrator.kafka.admin.claims import ClaimsTopic
 from orchestrator.kafka.properties import client_properties
 from orchestrator.provisioning import apply
+from orchestrator.provisioning.execute import carry_out
 from orchestrator.provisioning.survey import survey
-from orchestrator.provisioning.sync import carry_out
 from tests.support.prefix import fresh_prefix
 from tests.support.shell import eventually
 

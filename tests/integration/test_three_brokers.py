@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient
 
+from orchestrator.kafka.admin.topic_ids import TopicIds
 from orchestrator.kafka.properties import client_properties
-from orchestrator.kafka.topic_ids import TopicIds
-from orchestrator.worker.topics import Topics
+from orchestrator.worker.consume.topic_identity import Topics
 from tests.integration.test_made_anew import BOTH, CODE, YAML, fill, handled, make_anew, wait_handled
 from tests.support.brokers import Brokers, brokers_in
 from tests.support.kept import kept

@@ -12,12 +12,12 @@ from confluent_kafka import Producer
 
 from orchestrator.config.model import KafkaSettings, Pipeline, Topic
 from orchestrator.errors import UsageError
-from orchestrator.kafka.admin import ClusterAdmin, ClusterInfo, Offsets
+from orchestrator.kafka.admin.admin import ClusterAdmin, ClusterInfo, Offsets
 from orchestrator.kafka.properties import client_properties
 from orchestrator.provisioning.apply import apply, look
-from orchestrator.provisioning.arrival import await_leaders
+from orchestrator.provisioning.execute import sync_for_up
 from orchestrator.provisioning.plan import Plan
-from orchestrator.provisioning.sync import sync_for_up
+from orchestrator.provisioning.visibility import await_leaders
 from orchestrator.records import ClusterState, Refusal, TopicPartition, TopicSpec, TopicUse
 from tests.support.cluster import FakeClaims
 

@@ -12,7 +12,7 @@ import pytest
 from confluent_kafka import Consumer
 from confluent_kafka import TopicPartition as RdPartition
 
-from orchestrator.delivery.letters import read_letter
+from orchestrator.delivery.headers.dead_letters import read_letter
 from orchestrator.records import Outgoing
 from tests.support.worker import Project, until
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from orchestrator.delivery.arrivals import Arrivals, mark_of
+from orchestrator.delivery.offsets.arrivals import Arrivals, mark_of
 from orchestrator.records import Record
 
 

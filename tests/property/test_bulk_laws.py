@@ -8,8 +8,8 @@ from typing import Any
 import hypothesis.strategies as st
 from hypothesis import given
 
-from orchestrator.delivery.frontier import Frontier
 from orchestrator.delivery.lanes import Lane, Lanes
+from orchestrator.delivery.offsets.frontier import Frontier
 from orchestrator.delivery.pending import Pending
 from orchestrator.records import Record
 

@@ -10,13 +10,14 @@ from typing import Any
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.config import build, grammar, load, units
-from orchestrator.config.interpolate import interpolate
-from orchestrator.config.nodes import MapNode
-from orchestrator.config.overlay import merge
-from orchestrator.config.parse import parse
+from orchestrator.config import build, load, units
+from orchestrator.config.syntax import grammar
+from orchestrator.config.syntax.interpolate import interpolate
+from orchestrator.config.syntax.nodes import MapNode
+from orchestrator.config.syntax.overlay import merge
+from orchestrator.config.syntax.parse import parse
+from orchestrator.config.syntax.values import plain
 from orchestrator.config.topics import BROKER_MAX_MESSAGE_BYTES, LETTER_HEADROOM
-from orchestrator.config.values import plain
 from tests.support.config import VALID, at, pipelines, put, scalar_paths, yaml_text
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=30)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.config import Loaded, build, load
-from orchestrator.config.codes import CODES
+from orchestrator.config.syntax.codes import CODES
 from orchestrator.errors import FindingsError
 from tests.support.config import VALUES, mutated, yaml_text
 

@@ -10,30 +10,39 @@ import orjson
 import pytest
 from hypothesis import given
 
-from orchestrator.cli import formats, letter, where
-from orchestrator.cli.recorded import recorded
-from orchestrator.cli.story import cause_of
+from orchestrator.cli.render import dead_letter
+from orchestrator.cli.render import record as formats
 from orchestrator.contracts import headers as contract_headers
 from orchestrator.contracts.headers import WrongHeader
-from orchestrator.delivery import letters
-from orchestrator.delivery.checkpoint import Checkpoint, read_checkpoint
-from orchestrator.delivery.letters import Death, Sender, read_letter, write_letter
-from orchestrator.delivery.lineage import derived_trace, source_of, stamp, trace_of
+from orchestrator.delivery.headers import dead_letters
+from orchestrator.delivery.headers.dead_letters import Death, Sender, read_letter, write_letter
+from orchestrator.delivery.headers.lineage import derived_trace, source_of, stamp, trace_of
+from orchestrator.delivery.headers.redrive import (
+    key_of_letter,
+    key_of_redriven,
+    read_redriven,
+    restore,
+    send_back,
+    time_of,
+)
+from orchestrator.delivery.offsets.checkpoint import Checkpoint, read_checkpoint
 from orchestrator.delivery.outcome import Failed
-from orchestrator.delivery.redrive import key_of_letter, key_of_redriven, read_redriven, restore, send_back, time_of
 from orchestrator.event import Event
-from orchestrator.kafka.claims import _take
+from orchestrator.kafka.admin.claims import _take
+from orchestrator.operations.records import where
+from orchestrator.operations.send.recorded import recorded
+from orchestrator.operations.trace.causality import cause_of
 from orchestrator.records import Claim, Headers, Record
-from orchestrator.worker import facts
-from orchestrator.worker.http import request_headers
-from orchestrator.worker.messages import outcome_of, request_line
+from orchestrator.worker import events
+from orchestrator.worker.runners.http import request_headers
+from orchestrator.worker.runners.messages import outcome_of, request_line
 
 NUMBERS = (
     "0", "1", "-1", "7", "2147483648", "9223372036854775807", "9" * 19, "9" * 5_000, "1_0", "\u0661", " 1", "1e3",
 )  # fmt: skip
 NAMES = (
     "a", "", "caf\u00e9", "traceparent", "tracestate", "baggage", "kpipe-source", "ce_id", "ce_caf\u00e9", "kpipe-",
-    *(letters.PREFIX + name for name in (
+    *(dead_letters.PREFIX + name for name in (
         "id", "reason", "topic", "partition", "offset", "timestamp", "attempts", "violations", "redrive-count", "group",
         "event-id", "stack",
     )),
@@ -72,7 +81,7 @@ def own(headers: Headers, *prefixes: str) -> Headers:
 @given(records)
 def test_a_letter_has_what_its_event_had_and_tells_where_that_was(record: Record) -> None:
     out = write_letter(record, SENDER, DEATH, "in.dlq", 3)
-    kept = own(record.headers, letters.PREFIX)
+    kept = own(record.headers, dead_letters.PREFIX)
     assert (out.key, out.value, out.headers[: len(kept)]) == (record.key, record.value, kept)
     told = read_letter(out.headers)
     assert told is not None
@@ -90,7 +99,7 @@ def test_a_letter_sent_back_is_its_event_again(record: Record) -> None:
     event = restore(Record("redrive", 0, 9, 2, out.key, out.value, out.headers))
     assert event is not None
     assert event[:6] == record[:6]
-    assert own(event.headers, letters.PREFIX) == own(record.headers, letters.PREFIX, "kpipe-redrive-")
+    assert own(event.headers, dead_letters.PREFIX) == own(record.headers, dead_letters.PREFIX, "kpipe-redrive-")
     assert key_of_redriven(Record("redrive", 0, 9, 2, out.key, out.value, out.headers)) == key_of_letter(told)
 
 
@@ -98,8 +107,8 @@ def test_a_letter_sent_back_is_its_event_again(record: Record) -> None:
 def test_forged_headers_are_read_or_count_as_none(record: Record) -> None:
     told = read_letter(record.headers)
     if told is not None:
-        orjson.loads(letter.as_json(record, told, "in.dlq"))
-        assert "\n".join(letter.for_people(record, told, "in.dlq")).encode()
+        orjson.loads(dead_letter.as_json(record, told, "in.dlq"))
+        assert "\n".join(dead_letter.for_people(record, told, "in.dlq")).encode()
         assert isinstance(send_back(record, told, "redrive", 2).partition, int | None)
         key_of_letter(told)
     event = restore(record)
@@ -125,7 +134,7 @@ def test_what_is_shown_says_the_same_bytes(record: Record) -> None:
     formats.by_format("%t %p %o %k %v %h %T", escaped=False)(record, "in")
     formats.by_format("%h", escaped=True)(record, "in").decode()
     orjson.dumps(where.document(record, "in"))
-    orjson.loads(facts.as_json(record))
+    orjson.loads(events.as_json(record))
 
 
 @given(records)
@@ -185,7 +194,7 @@ def test_what_is_nested_without_end_counts_as_none(nested: str) -> None:
     _take(claims, nested.encode(), b"{}")
     assert not claims
     forged = {"id": b"i", "reason": b"r", "violations": nested.encode()}
-    told = read_letter(tuple((letters.PREFIX + name, value) for name, value in forged.items()))
+    told = read_letter(tuple((dead_letters.PREFIX + name, value) for name, value in forged.items()))
     assert told is not None and told.violations == ()
 
 

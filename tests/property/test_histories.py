@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.delivery.checkpoint import LIMIT, _pack
+from orchestrator.delivery.offsets.checkpoint import LIMIT, _pack
 from orchestrator.kafka.producer import SendFailure
 from tests.support.history import REFUSALS, UNREADABLE, Commit, History, Land, Produce, Rebalance, Restart, Spoil, Turn
 from tests.support.simulation import FASTEST, World

@@ -9,7 +9,7 @@ import jsonschema_rs
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.contracts.inclusion import misfits
+from orchestrator.contracts.evolution.inclusion import misfits
 
 NAMES = ("a", "b", "c", "x-1")
 PLAIN = (None, True, False, 0, 1, 2, 3, -1, 10, 1.5, 0.5, 2.5, "", "a", "ab", "abc", "b", "x-1")

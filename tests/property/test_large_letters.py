@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.delivery.letters import CUTS, TRUNCATED
+from orchestrator.delivery.headers.dead_letters import CUTS, TRUNCATED
 from orchestrator.kafka.producer import SendFailure
 from orchestrator.records import Outgoing
 from tests.property.test_histories import of, once, written

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from orchestrator.config import build
 from orchestrator.config.model import Pipeline
 from orchestrator.config.topics import LETTER_HEADROOM
-from orchestrator.provisioning.at_need import make
+from orchestrator.provisioning.execute import carry_out
+from orchestrator.provisioning.on_demand import make
 from orchestrator.provisioning.plan import specs
 from orchestrator.provisioning.survey import survey
-from orchestrator.provisioning.sync import carry_out
 from tests.support.cluster import DEFAULTS, FakeClaims, FakeCluster, state
 
 LIMIT = "max.message.bytes"

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from orchestrator.config.model import KafkaSettings, Pipeline, Topic
 from orchestrator.errors import UsageError
-from orchestrator.kafka.admin import ClusterAdmin
+from orchestrator.kafka.admin.admin import ClusterAdmin
 from orchestrator.kafka.properties import client_properties
-from orchestrator.provisioning import consent, document
+from orchestrator.provisioning import consent, plan_file
 from orchestrator.provisioning.consent import Allowed
+from orchestrator.provisioning.execute import Cluster, carry_out
 from orchestrator.provisioning.survey import Registry, survey
-from orchestrator.provisioning.sync import Cluster, carry_out
 from orchestrator.records import TopicState
 from tests.support.cluster import DEFAULTS, FakeClaims, FakeCluster
 from tests.support.prefix import fresh_prefix
@@ -121,12 +121,12 @@ def test_a_plan_holds_exactly_as_long_as_it_would_come_out_the_same(
     cluster, claims = FakeCluster(), FakeClaims()
     assert synced(now, cluster, claims, prune=False)
     then = survey(reviewed, cluster, claims).plan
-    written = document.as_json(then)
-    document.require_same(written, survey(reviewed, cluster, claims).plan)
+    written = plan_file.as_json(then)
+    plan_file.require_same(written, survey(reviewed, cluster, claims).plan)
     fresh = survey(other, cluster, claims).plan
     if (fresh.changes, fresh.topics) != (then.changes, then.topics):
         with pytest.raises(UsageError, match="stale"):
-            document.require_same(written, fresh)
+            plan_file.require_same(written, fresh)
 
 
 # On the cluster every topology costs some requests: KPIPE_SYNC_LIVES=200 runs as many as against the imitation.

@@ -21,8 +21,8 @@ import psutil
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from orchestrator.brokers.distribution import Kafka, provide_kafka
-from orchestrator.brokers.java import Java, find_java
+from orchestrator.brokers.install.distribution import Kafka, provide_kafka
+from orchestrator.brokers.install.java import Java, find_java
 from orchestrator.brokers.jvm import broker_argv, child_environment, format_argv
 from orchestrator.brokers.ports import is_free
 from orchestrator.brokers.settings import SHARED, log4j2_properties

@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from orchestrator.config import Loaded, load
-from orchestrator.config.codes import CODES
+from orchestrator.config.syntax.codes import CODES
 from orchestrator.records import Finding
 
 #: A valid document without files, with some of everything.

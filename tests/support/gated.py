@@ -52,7 +52,7 @@ def gated(folder: Path, before: Sequence[str] = (), hosts: Sequence[str] = ()) -
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listening, (folder / "gate.log").open("wb") as log:
         environ = {"KPIPE_CONFIG_FD": str(read), "KPIPE_LISTEN_FD": str(listening.fileno())}
         process = subprocess.Popen(
-            [*before, sys.executable, "-m", "orchestrator.worker.gate"],
+            [*before, sys.executable, "-m", "orchestrator.publish.gateway"],
             cwd=folder, env={**os.environ, **environ}, pass_fds=(read, listening.fileno()), stderr=log,
         )  # fmt: skip
         port = int(listening.getsockname()[1])

@@ -13,7 +13,7 @@ from contextlib import suppress
 from itertools import chain, repeat
 from typing import Any, NamedTuple
 
-from orchestrator.delivery.checkpoint import LIMIT, VERSION, read_checkpoint
+from orchestrator.delivery.offsets.checkpoint import LIMIT, VERSION, read_checkpoint
 from orchestrator.errors import BrokerError
 from orchestrator.kafka.producer import SendFailure
 from tests.support.simulation import FASTEST, Died, Life, World

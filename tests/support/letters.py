@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from orchestrator.delivery.letters import Death, Sender, write_letter
+from orchestrator.delivery.headers.dead_letters import Death, Sender, write_letter
 from orchestrator.delivery.outcome import Failed, Reason
 from orchestrator.records import Headers, Outgoing, Record
 from tests.support.worker import Project

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from random import Random
 
-from orchestrator.kafka.admin import ClusterAdmin
+from orchestrator.kafka.admin.admin import ClusterAdmin
 from orchestrator.kafka.properties import client_properties
 from tests.support.foreign import Foreign, RawHeaders, send
 from tests.support.worker import Project

@@ -13,7 +13,7 @@ from typing import Any
 from confluent_kafka import Producer
 
 from orchestrator.config.model import KafkaSettings
-from orchestrator.kafka.admin import ClusterAdmin
+from orchestrator.kafka.admin.admin import ClusterAdmin
 from orchestrator.kafka.properties import client_properties
 from orchestrator.records import TopicSpec
 from tests.support.shell import Done, eventually, kpipe

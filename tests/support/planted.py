@@ -116,9 +116,6 @@ def run(folder: Path, *commands: Sequence[str], env: dict[str, str] | None = Non
 
 
 def _all(folder: Path, commands: Sequence[Sequence[str]]) -> list[tuple[object, ...]]:
-    import orchestrator.cli.logs
-    import orchestrator.cli.session
-    import orchestrator.kafka.reader  # noqa: F401 - before the fork, once for all
 
     os.chdir(folder)
     return [(words, *_one(words)) for words in commands]

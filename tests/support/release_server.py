@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 
-from orchestrator.brokers import pins
+from orchestrator.brokers.install import pins
 
 Mood = Literal["well", "missing", "broken", "short", "hang", "drop"]
 

@@ -24,8 +24,8 @@ from confluent_kafka.admin import (
     UserScramCredentialUpsertion,
 )
 
-from orchestrator.brokers.distribution import provide_kafka
-from orchestrator.brokers.java import find_java
+from orchestrator.brokers.install.distribution import provide_kafka
+from orchestrator.brokers.install.java import find_java
 from orchestrator.brokers.jvm import broker_argv, child_environment, format_argv
 from orchestrator.brokers.model import LaunchSpec
 from orchestrator.brokers.ports import choose_ports

@@ -9,11 +9,11 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from orchestrator.cli.cluster import connect
 from orchestrator.config.model import KafkaSettings, Pipeline
-from orchestrator.kafka.admin import ClusterAdmin
-from orchestrator.kafka.claims import ClaimsTopic
+from orchestrator.kafka.admin.admin import ClusterAdmin
+from orchestrator.kafka.admin.claims import ClaimsTopic
 from orchestrator.kafka.properties import client_properties
+from orchestrator.operations.cluster import connect
 from orchestrator.records import Claim
 
 PIPELINE = """\

@@ -19,8 +19,8 @@ from confluent_kafka import KafkaError
 
 from orchestrator.config.model import DedupPolicy, Handler, KafkaSettings, Pipeline, RetryPolicy, Topic
 from orchestrator.contracts import Contract
-from orchestrator.delivery.checkpoint import LIMIT, Checkpoint, read_checkpoint
-from orchestrator.delivery.letters import TRUNCATED, Sender
+from orchestrator.delivery.headers.dead_letters import TRUNCATED, Sender
+from orchestrator.delivery.offsets.checkpoint import LIMIT, Checkpoint, read_checkpoint
 from orchestrator.delivery.outcome import Failed
 from orchestrator.delivery.partition import Partition
 from orchestrator.delivery.strikes import WHOLE, Strikes
@@ -28,19 +28,19 @@ from orchestrator.event import Emit, Event
 from orchestrator.kafka.consumer import CommitRequest, Committed, Membership
 from orchestrator.kafka.producer import OnReport, SendFailure, outgoing_of
 from orchestrator.records import Outgoing, Record, TopicPartition
-from orchestrator.worker.attempt import Attempts
-from orchestrator.worker.batch import Batch, Told
-from orchestrator.worker.concurrent import ConcurrentLoop
-from orchestrator.worker.facts import Facts
-from orchestrator.worker.guard import Guard
-from orchestrator.worker.intake import Intake
-from orchestrator.worker.ledger import Ledger
-from orchestrator.worker.loop import Loop
-from orchestrator.worker.outputs import Outputs
-from orchestrator.worker.quarantine import Quarantine
-from orchestrator.worker.rebuild import register
-from orchestrator.worker.receipts import Post, Receipts, Waiting
-from orchestrator.worker.source import sources_of
+from orchestrator.worker.consume.assignments import Ledger
+from orchestrator.worker.consume.dedup_rebuild import register
+from orchestrator.worker.consume.inputs import sources_of
+from orchestrator.worker.consume.poller import Intake
+from orchestrator.worker.engine.attempts import Attempts
+from orchestrator.worker.engine.concurrent import ConcurrentLoop
+from orchestrator.worker.engine.flow_control import Guard
+from orchestrator.worker.engine.serial import Loop
+from orchestrator.worker.events import Facts
+from orchestrator.worker.isolation.quarantine import Quarantine
+from orchestrator.worker.produce.barrier import Post, Receipts, Waiting
+from orchestrator.worker.produce.batch import Batch, Told
+from orchestrator.worker.produce.outputs import Outputs
 from tests.support.transactions import SimulatedTransactions, cause_of
 
 logging.getLogger("kpipe.worker").setLevel(logging.CRITICAL)

@@ -16,11 +16,11 @@ from typing import Any
 
 import psutil
 
-from orchestrator.supervisor.facts import Fact
-from orchestrator.supervisor.lines import Line
-from orchestrator.supervisor.loop import Supervisor
+from orchestrator.supervisor.events import Fact
+from orchestrator.supervisor.logs.lines import Line
 from orchestrator.supervisor.policy import Rules
 from orchestrator.supervisor.spec import ChildSpec, Probe
+from orchestrator.supervisor.supervisor import Supervisor
 
 #: Everything of kpipe's policy, but in a hundredth of the time.
 FAST = Rules(first_delay=0.01, longest_delay=0.2, healthy_after=60, refusal_grace=1.0)

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaError
 
-from orchestrator.delivery.letters import read_letter
-from orchestrator.delivery.lineage import source_of
+from orchestrator.delivery.headers.dead_letters import read_letter
+from orchestrator.delivery.headers.lineage import source_of
 from orchestrator.kafka.consumer import CommitRequest, Membership
 from orchestrator.kafka.producer import OnReport, Parts, outgoing_of
-from orchestrator.kafka.transactional import TransactionError
+from orchestrator.kafka.transactional_producer import TransactionError
 from orchestrator.records import Outgoing
-from orchestrator.worker.receipts import Waiting
-from orchestrator.worker.transactions import Transactions
+from orchestrator.worker.produce.barrier import Waiting
+from orchestrator.worker.produce.transactional_barrier import Transactions
 
 if TYPE_CHECKING:
     from tests.support.simulation import World

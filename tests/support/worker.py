@@ -21,7 +21,7 @@ from orchestrator.config import load, portable
 from orchestrator.config.model import Pipeline
 from orchestrator.contracts import with_schemas
 from orchestrator.errors import BrokerError
-from orchestrator.kafka.admin import ClusterAdmin
+from orchestrator.kafka.admin.admin import ClusterAdmin
 from orchestrator.kafka.producer import Producer
 from orchestrator.kafka.properties import client_properties
 from orchestrator.kafka.reader import Reader

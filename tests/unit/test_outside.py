@@ -19,7 +19,7 @@ from orchestrator.kafka.ping import ping
 from orchestrator.kafka.producer import Producer
 from orchestrator.kafka.properties import client_properties
 from orchestrator.outside import Outside, masked, origins_of, shown
-from orchestrator.worker.http import display
+from orchestrator.worker.runners.http import display
 from tests.support.config import document, found, only, yaml_text
 
 SECRET = Outside("s3cr3t", "${TOKEN}")

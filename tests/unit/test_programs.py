@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.brokers.compose import check_engine
-from orchestrator.brokers.java import find_java
-from orchestrator.brokers.maven import find_maven
+from orchestrator.brokers.install.java import find_java
+from orchestrator.brokers.install.maven import find_maven
 from orchestrator.errors import BrokerError
 from orchestrator.programs import find_program, search_path
 

@@ -23,7 +23,7 @@ from orchestrator.config.checks import (
     topics,
 )
 from orchestrator.config.checks.facts import gather
-from orchestrator.config.document import Document
+from orchestrator.config.syntax.document import Document
 
 
 def check_meaning(doc: Document, base: Path, *, read: bool) -> None:

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 from orchestrator.config.checks.facts import Facts
 from orchestrator.config.checks.kafka import KINDS
-from orchestrator.config.nodes import Path
 from orchestrator.config.owned import canonical
+from orchestrator.config.syntax.nodes import Path
 from orchestrator.config.topics import config_text
 
 #: How librdkafka reads a boolean.

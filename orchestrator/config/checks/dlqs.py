@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from orchestrator.config.checks.facts import Facts
 from orchestrator.config.model import NO_DLQ
-from orchestrator.config.nodes import Path
+from orchestrator.config.syntax.nodes import Path
 from orchestrator.config.topics import handler_dlq
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
 
-from orchestrator.config.document import Document
 from orchestrator.config.model import NO_DLQ, Topic
-from orchestrator.config.nodes import Path
+from orchestrator.config.syntax.document import Document
+from orchestrator.config.syntax.nodes import Path
 from orchestrator.config.topics import resolve_topics
 
 

@@ -13,9 +13,9 @@ from orchestrator.config import drafts
 from orchestrator.config.budget import Budget, TooMuch
 from orchestrator.config.checks.facts import Facts
 from orchestrator.config.handlers import dedup_of, layered
-from orchestrator.config.nodes import Path
 from orchestrator.config.patterns import weight
 from orchestrator.config.reading import MAX_JSON, NOT_SHOWN, Reach, Refused
+from orchestrator.config.syntax.nodes import Path
 
 #: Keywords that can bring in properties from elsewhere: then a field that is not listed may still exist.
 _OPEN = frozenset(("$ref", "$dynamicRef", "allOf", "anyOf", "oneOf", "if", "patternProperties", "dependentSchemas"))

@@ -6,7 +6,7 @@ from orchestrator.config import units
 from orchestrator.config.checks.facts import Facts
 from orchestrator.config.checks.timings import retention
 from orchestrator.config.model import Topic
-from orchestrator.config.nodes import Path
+from orchestrator.config.syntax.nodes import Path
 
 
 def check(facts: Facts) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from orchestrator.config.checks.facts import Facts
 from orchestrator.config.handlers import group_of, layered
-from orchestrator.config.nodes import Path
+from orchestrator.config.syntax.nodes import Path
 
 
 def check(facts: Facts) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from orchestrator.config.checks.facts import Facts
 from orchestrator.config.model import NO_DLQ, REDRIVE, Topic
-from orchestrator.config.nodes import Path
+from orchestrator.config.syntax.nodes import Path
 
 MAX_LENGTH = 249
 _LEGAL = re.compile(r"[a-zA-Z0-9._-]+", re.ASCII)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 
 from orchestrator.config.checks.facts import Facts
-from orchestrator.config.document import dotted
 from orchestrator.config.handlers import layered
-from orchestrator.config.nodes import Path
+from orchestrator.config.syntax.document import dotted
+from orchestrator.config.syntax.nodes import Path
 
 #: What kpipe itself tells its children through the environment.
 RESERVED = frozenset(

@@ -10,7 +10,7 @@ from orchestrator.config import units
 from orchestrator.config.checks.facts import Facts
 from orchestrator.config.handlers import dedup_of, layered, retry_of
 from orchestrator.config.model import RetryPolicy, Topic
-from orchestrator.config.nodes import Path
+from orchestrator.config.syntax.nodes import Path
 
 #: The share by which a wait may be longer than the policy says.
 JITTER = 0.2

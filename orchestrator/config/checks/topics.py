@@ -7,7 +7,7 @@ from typing import Any
 
 from orchestrator.config.checks.facts import Facts
 from orchestrator.config.model import Topic
-from orchestrator.config.nodes import Path
+from orchestrator.config.syntax.nodes import Path
 from orchestrator.config.topics import LETTER_HEADROOM, config_value, record_limit
 
 #: Options that are topic configs too.

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.brokers.distribution import Kafka
-from orchestrator.brokers.java import Java
+from orchestrator.brokers.install.distribution import Kafka
+from orchestrator.brokers.install.java import Java
 from orchestrator.brokers.jvm import broker_argv, child_environment
 from orchestrator.brokers.process import mark
 from orchestrator.errors import BrokerError

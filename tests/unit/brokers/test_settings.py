@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from orchestrator.brokers import pins
+from orchestrator.brokers.install import pins
 from orchestrator.brokers.ports import Ports
 from orchestrator.brokers.settings import SHARED, log4j2_properties, server_properties
 

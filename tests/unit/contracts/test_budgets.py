@@ -11,7 +11,7 @@ import pytest
 from orchestrator.config.budget import Budget, TooMuch, size
 from orchestrator.config.model import KafkaSettings, Pipeline, Topic
 from orchestrator.contracts import load_contracts
-from orchestrator.contracts.inclusion import misfits
+from orchestrator.contracts.evolution.inclusion import misfits
 from orchestrator.contracts.paths import MAX_STEPS, parse_path
 from orchestrator.contracts.resolve import resolved
 from orchestrator.errors import FindingsError

@@ -1,0 +1,1 @@
+"""Commands for topics and their records on the cluster."""

@@ -1,0 +1,1 @@
+"""Commands for a project's files: create, check, try."""

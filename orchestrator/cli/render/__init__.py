@@ -1,0 +1,1 @@
+"""How things are shown: text, tables and JSON on stdout and stderr. Used by `cli` only."""

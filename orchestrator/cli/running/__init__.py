@@ -1,0 +1,1 @@
+"""Commands for one running pipeline: start, stop, look at it."""

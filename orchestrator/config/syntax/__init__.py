@@ -1,0 +1,1 @@
+"""From YAML text to checked plain values: parse, merge, interpolate, hold to the grammar."""

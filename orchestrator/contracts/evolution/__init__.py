@@ -1,0 +1,1 @@
+"""Two versions of a schema compared: which values the new one no longer takes."""

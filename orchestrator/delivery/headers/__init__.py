@@ -1,0 +1,1 @@
+"""The headers that kpipe writes: of dead letters, of redriven letters, of outputs."""

@@ -1,0 +1,1 @@
+"""Which offsets are finished, what a commit carries, and where reading starts."""

@@ -1,0 +1,1 @@
+"""Dead letters: read, grouped by cause, sent back, dropped."""

@@ -1,0 +1,1 @@
+"""Bringing the cluster's topics in line with the pipeline file."""

@@ -1,0 +1,1 @@
+"""One event's causes and effects across all topics of a pipeline."""

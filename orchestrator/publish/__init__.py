@@ -1,0 +1,1 @@
+"""Publishing events from services: in Python, and over HTTP for other languages."""

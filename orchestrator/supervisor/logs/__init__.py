@@ -1,0 +1,1 @@
+"""What child processes print: from their pipes to lines, to files and back."""

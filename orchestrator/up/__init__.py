@@ -1,0 +1,1 @@
+"""One running pipeline: its broker, its child processes, its control API, and reloading."""

@@ -1,0 +1,1 @@
+"""The kinds of handlers: `python:`, `http:`, `exec:`, and what each kind speaks."""
