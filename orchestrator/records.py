@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from orchestrator.text import safe
+
 #: Kafka headers in order; names may repeat; a value may be null (Kafka allows it).
 Headers = tuple[tuple[str, bytes | None], ...]
 #: As an author writes them: by name, or as pairs where a name occurs twice.
@@ -180,3 +182,13 @@ class Finding:
         if not self.line:
             return self.file
         return f"{self.file}:{self.line}" + (f":{self.column}" if self.column else "")
+
+    def text(self) -> str:
+        """`file:line:column: error: message`, and its hint on a line of its own. Safe to show on a terminal."""
+        text = f"{safe(self.place)}: {self.severity}: {safe(self.message)}"
+        return text + (f"\n  hint: {safe(self.hint)}" if self.hint else "")
+
+    def as_json(self) -> dict[str, object]:
+        """The finding in the shape of docs/json.md."""
+        names = ("severity", "code", "file", "line", "column", "message", "hint")
+        return {name: getattr(self, name) for name in names}

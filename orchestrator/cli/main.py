@@ -87,7 +87,7 @@ class Root(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing:
-            from orchestrator.cli.options import did_you_mean
+            from orchestrator.text import did_you_mean
 
             guess = did_you_mean(args[0], self.list_commands(ctx))
             raise UsageError(f"there is no command `{args[0]}`", guess or "`kpipe --help` lists the commands")

@@ -49,14 +49,6 @@ def add_shared_options(command: click.Command) -> click.Command:
     return command
 
 
-def did_you_mean(word: str, names: Iterable[str]) -> str:
-    """A hint that names what was probably meant, or ""."""
-    from difflib import get_close_matches
-
-    close = get_close_matches(word, list(names), n=3, cutoff=0.6)
-    return f"did you mean {' or '.join(f'`{name}`' for name in close)}?" if close else ""
-
-
 def _file(ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]) -> None:
     _app(ctx).given += tuple(Path(name) for name in value)
 

@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from orchestrator.cli.options import did_you_mean
 from orchestrator.errors import HandlerError, KpipeError, UsageError, WaitTimeout
 from orchestrator.supervisor.policy import FAILURES, State
+from orchestrator.text import did_you_mean
 
 LOOK_EVERY = 0.1
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.cli.options import did_you_mean
 from orchestrator.config.model import Topic
 from orchestrator.errors import BrokerError, UsageError
+from orchestrator.text import did_you_mean
 
 if TYPE_CHECKING:
     from orchestrator.config.model import Pipeline

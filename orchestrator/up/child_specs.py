@@ -13,7 +13,6 @@ from pathlib import Path
 
 import orjson
 
-from orchestrator.cli.options import did_you_mean
 from orchestrator.config import portable
 from orchestrator.config.model import Handler, Pipeline
 from orchestrator.environment import PROXIES, small
@@ -21,6 +20,7 @@ from orchestrator.errors import HandlerError, UsageError
 from orchestrator.outside import Outside, masked, shown
 from orchestrator.supervisor import ports
 from orchestrator.supervisor.spec import ChildSpec, Probe
+from orchestrator.text import did_you_mean
 from orchestrator.up.publish_endpoint import Publishing
 from orchestrator.up.start_order import stages
 

@@ -11,7 +11,6 @@ from http import HTTPStatus
 from typing import Any
 
 from orchestrator import __version__
-from orchestrator.cli.render import output
 from orchestrator.errors import EXIT_OK, FindingsError, KpipeError, UsageError
 from orchestrator.serving import Answer, Page, Refused
 from orchestrator.supervisor.control.server import Query, Routes
@@ -110,7 +109,7 @@ class Requests:
         try:
             await self.renew(names)
         except FindingsError as wrong:
-            findings = [output.finding_json(finding) for finding in wrong.errors]
+            findings = [finding.as_json() for finding in wrong.errors]
             raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, wrong.message, _NOT_RESTARTED, findings) from wrong
         except KpipeError as wrong:
             raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, wrong.message, wrong.hint) from wrong

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.cli.render import output
 from orchestrator.config.model import Pipeline
 from orchestrator.config.reading import MAX_SOURCE, Reach
 from orchestrator.errors import FindingsError, KpipeError
@@ -100,7 +99,7 @@ def _compile(path: Path, reach: Reach) -> None:
 
 def _why(error: KpipeError) -> str:
     if isinstance(error, FindingsError):
-        return "\n".join(output.finding_text(finding) for finding in error.errors)
+        return "\n".join(finding.text() for finding in error.errors)
     return f"{error.message}{f' ({error.hint})' if error.hint else ''}"
 
 

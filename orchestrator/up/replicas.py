@@ -10,7 +10,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.cli.options import did_you_mean
 from orchestrator.config.model import Handler, Pipeline
 from orchestrator.errors import UsageError
 from orchestrator.observe.totals import Totals
@@ -20,6 +19,7 @@ from orchestrator.supervisor.keeper import Keeper
 from orchestrator.supervisor.policy import FAILURES, RUNNING, State
 from orchestrator.supervisor.spec import ChildSpec
 from orchestrator.supervisor.supervisor import Supervisor
+from orchestrator.text import did_you_mean
 from orchestrator.up import child_specs
 
 if TYPE_CHECKING:

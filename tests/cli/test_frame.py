@@ -52,6 +52,7 @@ def test_help_imports_no_command() -> None:
         "orchestrator.cli.render",
         "orchestrator.cli.render.output",
         "orchestrator.errors",
+        "orchestrator.text",
     }
 
 

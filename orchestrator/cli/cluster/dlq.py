@@ -179,7 +179,7 @@ def drop(app: App, dlq: str, name: str | None) -> int:
 
 
 def _handler(pipeline: Pipeline, name: str | None) -> str | None:
-    from orchestrator.cli.options import did_you_mean
+    from orchestrator.text import did_you_mean
 
     known = [h.name for h in pipeline.handlers.values() if pipeline.redrive_topic(h) is not None]
     if name is not None and name not in known:

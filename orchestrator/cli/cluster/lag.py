@@ -65,7 +65,7 @@ def command(app: App, handlers: tuple[str, ...]) -> None:
 
 
 def _wanted(pipeline: Pipeline, names: tuple[str, ...]) -> list[Handler]:
-    from orchestrator.cli.options import did_you_mean
+    from orchestrator.text import did_you_mean
 
     consuming = {handler.name: handler for handler in pipeline.handlers.values() if handler.consumes}
     for name in names:

@@ -70,8 +70,8 @@ def _values(app: App, event: str | None, value: str | None) -> tuple[Callable[[]
     if event is not None and value is not None:
         raise UsageError("--event and --value exclude each other")
     if event is not None:
-        from orchestrator.cli.options import did_you_mean
         from orchestrator.operations.send.drafts import drafts
+        from orchestrator.text import did_you_mean
 
         pipeline = app.load()
         template = pipeline.events.get(event)

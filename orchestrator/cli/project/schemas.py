@@ -128,10 +128,10 @@ def show(app: App, event: str) -> None:
 
     EVENT is the name of an event or of a topic. Where the file has no example, one is made up.
     """
-    from orchestrator.cli.options import did_you_mean
     from orchestrator.contracts import load_contracts
     from orchestrator.contracts.resolve import resolved
     from orchestrator.contracts.sources import files_of
+    from orchestrator.text import did_you_mean
 
     pipeline = app.load()
     contracts = load_contracts(pipeline)

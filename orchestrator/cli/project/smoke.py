@@ -111,7 +111,7 @@ def _read(app: App, pipeline: Pipeline, files: Sequence[Path]) -> Smoke:
 
 
 def _chosen(smoke: Smoke, names: Sequence[str]) -> list[Scenario]:
-    from orchestrator.cli.options import did_you_mean
+    from orchestrator.text import did_you_mean
 
     known = [scenario.name for scenario in smoke.scenarios]
     for name in names:

@@ -44,7 +44,7 @@ def command(app: App, print_schema: bool, print_smoke_schema: bool) -> int:
     findings = [*loaded.findings, *contract_findings(loaded), *_smoke_findings(app, loaded.pipeline)]
     for finding in findings:
         if app.json:
-            output.json_line(output.finding_json(finding))
+            output.json_line(finding.as_json())
         else:
             output.data(output.finding_text(finding))
     errors = sum(finding.severity == "error" for finding in findings)

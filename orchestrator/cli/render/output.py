@@ -8,7 +8,6 @@ goes through `safe` first. `error`, `finding_text`, `table` and the JSON functio
 from __future__ import annotations
 
 import os
-import re
 import select
 import sys
 from collections.abc import Iterable, Sequence
@@ -16,6 +15,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from orchestrator.errors import ContractError, FindingsError, KpipeError
+from orchestrator.text import json_safe as json_safe
+from orchestrator.text import safe as safe
 
 if TYPE_CHECKING:
     from orchestrator.records import Finding
@@ -24,18 +25,6 @@ Style = Literal["bold", "dim", "red", "green", "yellow", "blue", "magenta", "cya
 _CODES: dict[Style, int] = {
     "bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33, "blue": 34, "magenta": 35, "cyan": 36,
 }  # fmt: skip
-
-# What a terminal may act on instead of showing it: C0, DEL and C1 controls; the Unicode line separators;
-# marks that turn the direction of the text around them (CVE-2021-42574) or take no room; code points that
-# no encoding carries.
-_UNSAFE = (
-    "\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
-    "\ud800-\udfff\U000e0000-\U000e007f"
-)
-# Compiled when first used, by `re` itself: most commands never meet one of them.
-_UNSAFE_IN_LINE = f"[{_UNSAFE}]"
-_UNSAFE_IN_TEXT = f"(?![\n\t])[{_UNSAFE}]"
-_NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 class _Look:
@@ -59,24 +48,6 @@ def prepare() -> None:
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - for as long as the process lives
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-
-
-def safe(text: str, *, lines: bool = False) -> str:
-    """`text` with every character that a terminal could act on as an escape such as `\\x1b` or `\\u202e`.
-
-    `lines` keeps line feeds and tabs, for messages of several lines.
-    """
-    if text.isprintable():  # Python calls none of those characters printable, and knows it in a third of the time
-        return text
-    return re.sub(_UNSAFE_IN_TEXT if lines else _UNSAFE_IN_LINE, _escape, text)
-
-
-def json_safe(text: str) -> str:
-    """JSON text with the same characters escaped the way JSON does it: what it says is unchanged.
-
-    They can stand inside of strings only (RFC 8259), so no token is touched.
-    """
-    return text if text.isprintable() else re.sub(_UNSAFE_IN_LINE, lambda found: _json_escape(found[0]), text)
 
 
 def data(*texts: str) -> None:
@@ -171,12 +142,6 @@ def finding_text(finding: Finding, *, stream: IO[str] | None = None) -> str:
     return text + (f"\n  hint: {safe(finding.hint)}" if finding.hint else "")
 
 
-def finding_json(finding: Finding) -> dict[str, object]:
-    """A finding in the shape of docs/json.md."""
-    names = ("severity", "code", "file", "line", "column", "message", "hint")
-    return {name: getattr(finding, name) for name in names}
-
-
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Aligned columns on stdout with their names on top; None is shown as `-`."""
     head, *lines = table_lines(columns, rows)
@@ -221,7 +186,7 @@ def _as_json(problem: KpipeError) -> dict[str, object]:
         "exit_code": problem.exit_code,
     }
     if isinstance(problem, FindingsError):
-        body["findings"] = [finding_json(finding) for finding in problem.findings]
+        body["findings"] = [finding.as_json() for finding in problem.findings]
     if isinstance(problem, ContractError):
         body["violations"] = [{"path": path, "message": reason} for path, reason in problem.violations]
     return body
@@ -232,19 +197,6 @@ def dumps(obj: Any) -> str:
     import json
 
     return json.dumps(obj, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-
-
-def _escape(found: re.Match[str]) -> str:
-    char = found[0]
-    point = ord(char)
-    if char in _NAMED:
-        return _NAMED[char]
-    return f"\\x{point:02x}" if point < 0x100 else f"\\u{point:04x}" if point < 0x10000 else f"\\U{point:08x}"
-
-
-def _json_escape(char: str) -> str:
-    units = char.encode("utf-16-be", "surrogatepass")
-    return "".join(f"\\u{units[i] << 8 | units[i + 1]:04x}" for i in range(0, len(units), 2))
 
 
 def _width(text: str) -> int:

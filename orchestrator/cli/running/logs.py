@@ -59,8 +59,8 @@ def command(
 
 def _check(app: App, folder: Path, handlers: Iterable[str], follow: bool) -> None:
     """Raises `UsageError` for a name that no log has and no handler, and when there is nothing to read at all."""
-    from orchestrator.cli.options import did_you_mean
     from orchestrator.supervisor.logs import history
+    from orchestrator.text import did_you_mean
 
     there = history.names(folder)
     if not there and not follow:

@@ -34,8 +34,8 @@ class Loss:
 
 def dlq_named(pipeline: Pipeline, name: str) -> Topic:
     """The DLQ of the file. Raises UsageError for everything else: whose records would they be?"""
-    from orchestrator.cli.options import did_you_mean
     from orchestrator.operations.topic_names import declared_topic
+    from orchestrator.text import did_you_mean
 
     dlqs = [topic.name for topic in pipeline.topics.values() if topic.is_dlq]
     topic = declared_topic(pipeline, name)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from orchestrator.cli.render import output, record, record_lines
 from orchestrator.operations.records import exact_json
 from orchestrator.records import Record
+from orchestrator.text import _UNSAFE_IN_LINE
 
 documents = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
@@ -74,4 +75,4 @@ def test_compact_json_without_odd_characters_is_plain() -> None:
 
 def test_no_character_that_a_terminal_may_act_on_counts_as_printable() -> None:
     every = "".join(map(chr, range(sys.maxunicode + 1)))
-    assert not [char for char in re.findall(output._UNSAFE_IN_LINE, every) if char.isprintable()]
+    assert not [char for char in re.findall(_UNSAFE_IN_LINE, every) if char.isprintable()]
