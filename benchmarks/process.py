@@ -12,8 +12,10 @@ from typing import NamedTuple
 
 import psutil
 
+from orchestrator.targets import Target
+
 _KILL_SECONDS = 15.0
-_WORKER = "orchestrator.worker.entry"
+_WORKER = Target.WORKER.value
 
 
 class Usage(NamedTuple):

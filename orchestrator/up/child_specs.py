@@ -20,11 +20,11 @@ from orchestrator.errors import HandlerError, UsageError
 from orchestrator.outside import Outside, masked, shown
 from orchestrator.supervisor import ports
 from orchestrator.supervisor.spec import ChildSpec, Probe
+from orchestrator.targets import Target
 from orchestrator.text import did_you_mean
 from orchestrator.up.publish_endpoint import Publishing
 from orchestrator.up.start_order import stages
 
-WORKER = (sys.executable, "-m", "orchestrator.worker.entry")
 _PYTHONS = ("python", "python3")
 
 
@@ -102,7 +102,7 @@ def _worker(handler: Handler, around: Surroundings, name: str, slot: int, stage:
         "slot": slot,
     }
     return ChildSpec(
-        name, WORKER, around.pipeline.base, _environment(handler, around), group=handler.name, slot=slot,
+        name, Target.WORKER.argv, around.pipeline.base, _environment(handler, around), group=handler.name, slot=slot,
         config=orjson.dumps(config), reports=True, stage=stage, stop_timeout=handler.stop_timeout,
         # A worker drains with whatever it started still alive.
         signal_group=False, restart=handler.restart, essential=handler.essential,

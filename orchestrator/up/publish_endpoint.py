@@ -6,7 +6,6 @@ import asyncio
 import json
 import secrets
 import socket
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from orchestrator.config import portable
@@ -15,12 +14,12 @@ from orchestrator.environment import small
 from orchestrator.serving.hosts import names_in
 from orchestrator.supervisor.ending import GROUND
 from orchestrator.supervisor.spec import ChildSpec, Probe
+from orchestrator.targets import Target
 
 #: No handler has a dot in its name.
 NAME = "kpipe.publish"
 LISTEN_FD = "KPIPE_LISTEN_FD"
 URL, TOKEN = "KPIPE_PUBLISH_URL", "KPIPE_PUBLISH_TOKEN"
-_GATE = (sys.executable, "-m", "orchestrator.publish.gateway")
 _BACKLOG = 128
 
 
@@ -75,8 +74,8 @@ class Publishing:
         }
         port = self._socket.getsockname()[1]
         return ChildSpec(
-            NAME, _GATE, pipeline.base, small(environ), config=json.dumps(config).encode(), probe=Probe(port, "/"),
-            stage=GROUND, stop_timeout=10.0, inherit={LISTEN_FD: self._socket.fileno()},
+            NAME, Target.GATEWAY.argv, pipeline.base, small(environ), config=json.dumps(config).encode(),
+            probe=Probe(port, "/"), stage=GROUND, stop_timeout=10.0, inherit={LISTEN_FD: self._socket.fileno()},
         )  # fmt: skip
 
     def close(self) -> None:

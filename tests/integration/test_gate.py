@@ -21,6 +21,7 @@ import pytest
 
 from orchestrator.publish.gateway import Gate, site
 from orchestrator.serving import Hosts, Server
+from orchestrator.targets import Target
 from tests.support.up import Up
 from tests.support.worker import Project, until
 
@@ -204,4 +205,4 @@ def test_a_service_in_another_language_under_up(tmp_path: Path, kafka: str) -> N
 
 
 def is_gate(process: psutil.Process) -> bool:
-    return "orchestrator.publish.gateway" in process.cmdline()
+    return Target.GATEWAY in process.cmdline()

@@ -128,13 +128,14 @@ def _chosen(smoke: Smoke, names: Sequence[str]) -> list[Scenario]:
 def _ground(app: App, pipeline: Pipeline, smoke: Smoke, bootstrap: str, running: bool) -> Stage | Running:
     from orchestrator.operations.control import ask_running, state_dir
     from orchestrator.operations.smoke.sandbox import Running, Stage
+    from orchestrator.targets import Target
 
     if running:
         if smoke.env:
             raise UsageError("`env` of a smoke file cannot reach a pipeline that runs already", "leave out --running")
         answer = ask_running(state_dir(app), "GET", "/v1/ps")
         return Running(pipeline, pipeline.kafka.bootstrap or answer["bootstrap"])
-    return Stage(app.files, pipeline, bootstrap, smoke.env)
+    return Stage(app.files, pipeline, bootstrap, smoke.env, Target.KPIPE.argv)
 
 
 def _prove(

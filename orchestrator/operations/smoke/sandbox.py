@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -36,7 +36,6 @@ from orchestrator.errors import (
 )
 from orchestrator.operations.readiness import LOOK_EVERY, look, not_ready
 
-_CODE = "import sys; from orchestrator.cli.main import main; sys.exit(main())"
 _SECURITY = ("security.", "sasl.", "ssl.")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
 #: How long handlers and Kafka may take to end by themselves (seconds).
@@ -61,8 +60,18 @@ class Running:
 class Stage:
     """A pipeline that is tried. `pipeline` is the file with the overlay; `state_dir` is where its `up` is asked."""
 
-    def __init__(self, files: tuple[Path, ...], pipeline: Pipeline, bootstrap: str, env: Mapping[str, str]) -> None:
-        """`bootstrap` "": a Kafka of its own. Raises FindingsError when the file does not allow for that."""
+    def __init__(
+        self,
+        files: tuple[Path, ...],
+        pipeline: Pipeline,
+        bootstrap: str,
+        env: Mapping[str, str],
+        kpipe: Sequence[str],
+    ) -> None:
+        """`bootstrap` "": a Kafka of its own. `kpipe` starts the command line, before its arguments.
+
+        Raises FindingsError when the file does not allow for that."""
+        self._kpipe = kpipe
         self.folder = Path(tempfile.mkdtemp(prefix="kpipe-smoke-"))
         self.state_dir = self.folder / "state"
         self._clean_up = bool(bootstrap)
@@ -90,7 +99,7 @@ class Stage:
     def start(self, seconds: float) -> None:
         """Return when every handler is ready. Raises `HandlerError`, `BrokerError` and `WaitTimeout`."""
         files = [word for path in self._files for word in ("-f", str(path))]
-        argv = [sys.executable, "-c", _CODE, *files, "--no-color", "up"]
+        argv = [*self._kpipe, *files, "--no-color", "up"]
         ours_in, theirs_out = os.pipe()
         theirs_in, ours_out = os.pipe()
         with self.log.open("wb") as out:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import logging
 import os
 import signal as signals
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +27,7 @@ from orchestrator.delivery.strikes import WHOLE, thirds_of
 from orchestrator.errors import HandlerError
 from orchestrator.event import Event
 from orchestrator.records import Record
+from orchestrator.targets import Target
 from orchestrator.worker.isolation.memory import resident
 from orchestrator.worker.isolation.quarantine_main import answer_of, beginning, question_of
 from orchestrator.worker.runners.base import Answer, Runner
@@ -35,7 +35,6 @@ from orchestrator.worker.runners.child_program import Exit, Program
 
 log = logging.getLogger("kpipe.worker")
 
-_ARGV = (sys.executable, "-m", "orchestrator.worker.isolation.quarantine_main")
 #: What importing a handler may take (seconds).
 START_SECONDS = 60.0
 #: An async handler is cancelled and says so a little after its timeout; after that its process is ended (seconds).
@@ -204,7 +203,7 @@ class PythonChild:
 
     def _start(self) -> Program:
         env = {name: value for name, value in os.environ.items() if not name.startswith("KPIPE_CONFIG")}
-        program = Program(_ARGV, self._base, env)
+        program = Program(Target.QUARANTINE.argv, self._base, env)
         program.send(beginning(self._handler, self._base))
         said: list[bytes] = []
         ends = time.monotonic() + START_SECONDS

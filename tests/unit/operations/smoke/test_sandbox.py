@@ -18,7 +18,7 @@ def test_every_handler_gets_the_smoke_files_env_below_what_the_pipeline_file_say
     pipeline = loaded(tmp_path, PIPELINE).pipeline
     assert pipeline is not None
     env = {"NEW": "costs $5 ${HOME}", "OWN": "smoke", "KEPT": "smoke"}
-    stage = Stage((tmp_path / "pipeline.yaml",), pipeline, "127.0.0.1:1", env)
+    stage = Stage((tmp_path / "pipeline.yaml",), pipeline, "127.0.0.1:1", env, ["kpipe"])
     try:
         made = {name: dict(handler.env) for name, handler in stage.pipeline.handlers.items()}
     finally:
