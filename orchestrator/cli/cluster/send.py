@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from orchestrator.config.model import EventTemplate, Pipeline, Topic
     from orchestrator.contracts import Contract
     from orchestrator.kafka.reader import Reader
+    from orchestrator.operations.loading import Project
     from orchestrator.operations.send.drafts import Draft
     from orchestrator.operations.send.fake import Made
     from orchestrator.records import Headers, Outgoing, Record
@@ -99,9 +100,10 @@ def command(
         raise UsageError("--records and --fake both say what the events are", "give one of them")
     given_headers = _given(formats.headers_of(headers))
     raw_key = None if key is None else key.encode("utf-8", "surrogateescape")
-    pipeline = app.load()
+    project = app.project()
+    pipeline = project.pipeline
     template = pipeline.events.get(event)
-    topic = _topic(app, pipeline, event, template)
+    topic = _topic(project, event, template)
     encode = _encoder(pipeline, topic, validate=not no_validate)
     common = _Common(topic, encode, not no_validate, raw_key, given_headers, partition)
     made = _made(pipeline, topic, seed) if fake else None
@@ -110,7 +112,7 @@ def command(
     # rounds differ from the first in generated fields only.
     lines = _checked(common, planned)
     outs = (_outgoing(common, draft) for _ in range(count) for draft in planned)
-    _deliver(app, pipeline, common, _Batch(outs, len(lines) * count, lines, rate))
+    _deliver(app, project, common, _Batch(outs, len(lines) * count, lines, rate))
 
 
 def _given(headers: Headers) -> Headers:
@@ -135,7 +137,7 @@ def _made(pipeline: Pipeline, topic: Topic, seed: int | None) -> Made:
     return Made(topic, contract, pipeline.base, seed)
 
 
-def _deliver(app: App, pipeline: Pipeline, common: _Common, batch: _Batch) -> None:
+def _deliver(app: App, project: Project, common: _Common, batch: _Batch) -> None:
     from orchestrator.cli.render.send_progress import Shown
     from orchestrator.config.topics import record_limit
     from orchestrator.kafka.interrupt import uninterrupted
@@ -145,13 +147,13 @@ def _deliver(app: App, pipeline: Pipeline, common: _Common, batch: _Batch) -> No
 
     # Until it is written alone, a record is not known to be too large for its topic: others lie in its batch.
     smallest = record_limit(common.topic)
-    properties = client_properties(pipeline.kafka, "producer", app.bootstrap(pipeline), smallest=smallest)
+    properties = client_properties(project.pipeline.kafka, "producer", project.bootstrap, smallest=smallest)
     # The producer comes first: it fetches its id for idempotence (500 ms when it is asked to send at once)
     # while the reader looks at the topic.
-    producer = IsolatingProducer(properties, denser(pipeline.kafka))
+    producer = IsolatingProducer(properties, denser(project.pipeline.kafka))
     shown = Shown(_printer(app, common.topic), batch.total)
     try:
-        with app.reader(pipeline, needs="WRITE") as cluster:
+        with project.reader(needs="WRITE") as cluster:
             _check_place(cluster, common.topic, common.partition)
         deliver(producer, batch.outs, shown, place=batch.place, rate=batch.rate)
         shown.finish()
@@ -163,15 +165,17 @@ def _deliver(app: App, pipeline: Pipeline, common: _Common, batch: _Batch) -> No
             producer.close(0)
 
 
-def _topic(app: App, pipeline: Pipeline, name: str, template: EventTemplate | None) -> Topic:
+def _topic(project: Project, name: str, template: EventTemplate | None) -> Topic:
     """The topic that `name` means. The cluster is asked only when the file does not know it."""
     from orchestrator.operations.topic_names import find_topic
 
     def on_cluster() -> Mapping[str, int]:
-        with app.reader(pipeline) as cluster:
+        with project.reader() as cluster:
             return cluster.topics()
 
-    return find_topic(pipeline, template.topic if template else name, on_cluster, others=pipeline.events)
+    return find_topic(
+        project.pipeline, template.topic if template else name, on_cluster, others=project.pipeline.events
+    )
 
 
 def _encoder(pipeline: Pipeline, topic: Topic, *, validate: bool) -> Callable[[Any, bytes | None], Outgoing]:

@@ -10,7 +10,7 @@ import click
 
 from orchestrator.cli.context import App
 from orchestrator.cli.render import output
-from orchestrator.errors import EXIT_OK, FindingsError, UsageError
+from orchestrator.errors import EXIT_OK, EXIT_UNEXPECTED, FindingsError, UsageError
 
 if TYPE_CHECKING:
     from orchestrator.config.model import Topic
@@ -63,39 +63,45 @@ def sync(
     Fewer partitions or another replication factor is refused.
     """
     from orchestrator.cli.project.validate import contract_findings
+    from orchestrator.cli.render import topics_plan as plan_text
     from orchestrator.operations.cluster import connect
-    from orchestrator.operations.topics import sync as steps
+    from orchestrator.operations.loading import Project
+    from orchestrator.operations.topics import sync as syncing
     from orchestrator.provisioning import consent, plan_file
     from orchestrator.provisioning.survey import survey
 
     _require_sense(app, check=check, prune=prune, planned=planned, form=form)
     loaded = app.read()
-    if loaded.pipeline is None:
-        raise FindingsError(loaded.findings)
-    pipeline = loaded.pipeline
+    project = Project.of(app.files, loaded)
     findings = contract_findings(loaded)
     if any(finding.severity == "error" for finding in findings):
         raise FindingsError(findings)
-    allowed = consent.parse(allow, pipeline)
+    allowed = consent.parse(allow, project.pipeline)
     reviewed = None if planned is None else plan_file.read(planned)
-    cluster = connect(pipeline, app.bootstrap(pipeline))
-    seen = survey(pipeline, cluster.admin, cluster.claims, prune=prune or bool(reviewed and reviewed["prune"]))
-    steps.show(seen, json=app.json, markdown=form == "markdown")
-    steps.notes(seen)
+    cluster = connect(project.pipeline, project.bootstrap)
+    seen = survey(project.pipeline, cluster.admin, cluster.claims, prune=prune or bool(reviewed and reviewed["prune"]))
+    plan_text.show(seen, json=app.json, markdown=form == "markdown")
+    plan_text.notes(seen)
     if check:
-        return steps.check(seen.plan)
+        syncing.check(seen.plan)
+        return EXIT_OK
     if reviewed is not None:
         plan_file.require_same(reviewed, seen.plan)
     seen.plan.raise_if_refused()
-    steps.unused(sorted(allowed), seen.plan)
+    plan_text.show_unused(sorted(allowed), seen.plan)
     consent.require(seen.plan, allowed, only=("takeover",) if dry_run else tuple(consent.NAMED))
-    steps.compatible(app, pipeline, against, allowed)
-    steps.verify(seen.plan, cluster, loaded, lenient=dry_run)
+    broken = syncing.broken_contracts(project, against, allowed)
+    plan_text.show_broken(broken)
+    broken.raise_if_any()
+    plan_text.show_warnings(syncing.verify(seen.plan, cluster, loaded, lenient=dry_run))
     if dry_run:
         return EXIT_OK
-    if not (seen.plan.is_empty or yes or reviewed is not None or steps.ask(seen.plan)):
-        return steps.declined()
-    return steps.apply(seen, cluster)
+    if not (seen.plan.is_empty or yes or reviewed is not None or plan_text.ask(seen.plan)):
+        output.say("Nothing was changed.")
+        return EXIT_UNEXPECTED
+    if syncing.apply(seen, cluster, plan_text.progress, plan_text.unrecorded):
+        output.say("Done: every partition has a leader.")
+    return EXIT_OK
 
 
 def _require_sense(app: App, *, check: bool, prune: bool, planned: Path | None, form: str) -> None:
@@ -113,14 +119,13 @@ def ls(app: App) -> None:
     An absent topic is shown with its declared values. RECORDS counts offsets: transaction markers and what
     compaction removed are in it.
     """
-    from orchestrator.operations.cluster import connect
     from orchestrator.provisioning.inventory import inventory
     from orchestrator.provisioning.ownership import Claims, owner_of
     from orchestrator.provisioning.redrive_topics import redrive_specs
     from orchestrator.provisioning.survey import measured
 
-    pipeline = app.load()
-    admin = connect(pipeline, app.bootstrap(pipeline)).admin
+    project = app.project()
+    pipeline, admin = project.pipeline, project.admin()
     redriven = redrive_specs(pipeline)
     names = [*(topic.kafka_name for topic in pipeline.topics.values()), *(spec.name for spec in redriven)]
     state = admin.describe(names)

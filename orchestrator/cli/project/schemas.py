@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from orchestrator.config.model import EventTemplate, Pipeline, Topic
     from orchestrator.contracts import Contract
     from orchestrator.contracts.evolution.compatibility import Level
+    from orchestrator.operations.loading import Project
     from orchestrator.operations.schemas.diff import Compared
     from orchestrator.operations.schemas.sample import Sample
 
@@ -48,15 +49,15 @@ def check(app: App, against: str | None, level: Level, strict: bool, sample: int
     elsewhere may still run with. Ends with 3 when the required compatibility is broken, or when a record of the sample
     that kept the earlier contract would fail.
     """
-    from orchestrator.contracts import load_contracts
     from orchestrator.operations.schemas import diff
     from orchestrator.operations.schemas.versions import DEFAULT, version_of
 
-    pipeline = app.load()
-    load_contracts(pipeline)
+    project = app.project()
+    pipeline = project.pipeline
+    _ = project.contracts  # a schema that is wrong ends it here
     version = version_of(against or DEFAULT, pipeline.base)
     compared = diff.compare_contracts(pipeline, app.files, version)
-    samples = _samples(app, pipeline, compared, sample) if sample else {}
+    samples = _samples(project, compared, sample) if sample else {}
     broken = [one.topic for one in compared if one.breaks(level, strict)]
     failing = [topic for topic, taken in samples.items() if taken.broken]
     if app.json:
@@ -78,14 +79,13 @@ def check(app: App, against: str | None, level: Level, strict: bool, sample: int
     return EXIT_OK
 
 
-def _samples(app: App, pipeline: Pipeline, compared: list[Compared], count: int) -> dict[str, Sample]:
-    from orchestrator.contracts import load_contracts
+def _samples(project: Project, compared: list[Compared], count: int) -> dict[str, Sample]:
     from orchestrator.operations.schemas.sample import take_sample
 
-    contracts = load_contracts(pipeline)
-    with app.reader(pipeline) as reader:
+    topics, contracts = project.pipeline.topics, project.contracts
+    with project.reader() as reader:
         return {
-            one.topic: take_sample(reader, pipeline.topics[one.topic], contracts[one.topic], one.earlier, count)
+            one.topic: take_sample(reader, topics[one.topic], contracts[one.topic], one.earlier, count)
             for one in compared
             if one.state != "removed"
         }
