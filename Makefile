@@ -1,4 +1,5 @@
 # Two commands: `make up` runs the example, `make test` checks everything. Nothing else is needed.
+# `make quick` checks what needs no Kafka, in under two minutes.
 # `make bench` measures kpipe beside others and writes docs/benchmarks.md; shorter with EVENTS=20000 REPEATS=1.
 PYTHON ?= python3
 VENV := .venv
@@ -7,7 +8,7 @@ STAMP := $(VENV)/.installed
 PEERS := .venv-bench
 JOBS ?= 3
 
-.PHONY: up test check chaos bench advisories clean
+.PHONY: up test quick check chaos bench advisories clean
 
 # `kpipe` is on the PATH of what it starts and suggests; Ctrl-C is the usual end of it, not an error of make's.
 up: $(STAMP)
@@ -18,7 +19,13 @@ up: $(STAMP)
 # of processes: where Python may not keep what it compiled (PYTHONDONTWRITEBYTECODE), each would compile kpipe anew.
 test: check
 	@$(BIN)/python -m compileall -q orchestrator
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
+	@$(BIN)/python scripts/timed.py "make test" $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
+
+# The inner loop: pure logic, files and pages. No Kafka is started.
+quick: check
+	@$(BIN)/python -m compileall -q orchestrator
+	@$(BIN)/python scripts/timed.py "make quick" $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile \
+		-m "not kafka" tests/unit tests/property tests/contract tests/docs
 
 # Kills, pauses and scales workers and brokers under load, and counts what became of every event. All optional:
 # make chaos SEED=7 SECONDS=600 BROKERS=3 GUARANTEE=at-least-once RATE=2000

@@ -14,14 +14,35 @@ if TYPE_CHECKING:
 
     from orchestrator.records import Finding
 
+# What the command `kpipe` ends with (docs/cli.md).
 EXIT_OK = 0
+#: A bug in kpipe, or something nobody foresaw.
 EXIT_UNEXPECTED = 1
+#: Invalid arguments, or an invalid pipeline file.
 EXIT_USAGE = 2
+#: The cluster is not as the file says.
 EXIT_DRIFT = 3
+#: No Kafka, or it refused.
 EXIT_BROKER = 4
+#: A handler failed for good.
 EXIT_HANDLER = 5
+#: A smoke scenario did not see what it expects.
 EXIT_EXPECTATION = 6
+#: Not within the time that was given, as `timeout` reports it.
 EXIT_TIMEOUT = 124
+#: 128 + the number of the signal, as shells report it: SIGINT and SIGPIPE.
+EXIT_INTERRUPTED = 130
+EXIT_CLOSED_OUTPUT = 141
+
+# What a child process ends with, for its supervisor.
+#: A handler did not return, and could not be cancelled.
+EXIT_HUNG = 75
+#: A handler used more memory than it may.
+EXIT_MEMORY = 76
+#: One of the worker's topics was made anew: its successor goes on there, and nothing has failed.
+EXIT_RENEWED = 77
+#: It could not start, and starting it again cannot help (EX_CONFIG of sysexits.h).
+EXIT_COULD_NOT_START = 78
 
 
 class KpipeError(Exception):

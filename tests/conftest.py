@@ -10,6 +10,13 @@ import pytest
 from orchestrator.errors import KpipeError
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever uses the fixture `kafka`, by itself or by another fixture, is marked so: `make quick` leaves it out."""
+    for item in items:
+        if "kafka" in getattr(item, "fixturenames", ()):
+            item.add_marker("kafka")
+
+
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The bootstrap address of a real Apache Kafka, shared by the run.

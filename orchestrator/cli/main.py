@@ -18,7 +18,14 @@ from orchestrator import __version__
 from orchestrator.cli.context import App
 from orchestrator.cli.options import add_shared_options, shared_options
 from orchestrator.cli.render import output
-from orchestrator.errors import EXIT_OK, EXIT_UNEXPECTED, KpipeError, UsageError
+from orchestrator.errors import (
+    EXIT_CLOSED_OUTPUT,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_UNEXPECTED,
+    KpipeError,
+    UsageError,
+)
 
 #: What `kpipe --help` says about each command, in that order.
 COMMANDS = {
@@ -56,10 +63,6 @@ _FOLDERS = {
 MODULES = {name: f"orchestrator.cli.{folder}.{name}" for folder, names in _FOLDERS.items() for name in names} | {
     "completion": "orchestrator.cli.completion"
 }
-
-# 128 + the signal's number, as shells report it: SIGINT and SIGPIPE.
-EXIT_INTERRUPTED = 130
-EXIT_CLOSED_OUTPUT = 141
 
 
 class Root(click.Group):

@@ -38,7 +38,7 @@ NOT_TRUSTED = frozenset(
 
 # librdkafka prefixes the broker's name and appends how long the connection was in which state.
 _PREFIX = re.compile(r"^(\S+/(bootstrap|\d+)|Broker|Local): ")
-_SUFFIX = re.compile(r" \(after \d+ms in state \w+\)$")
+_SUFFIX = re.compile(r" \(after \d+ms in state \w+(, \d+ identical error\(s\) suppressed)?\)$")
 
 
 def reason_of(error: KafkaError, properties: Mapping[str, Any] = NOTHING) -> str:

@@ -24,7 +24,7 @@ from urllib.parse import parse_qs, unquote
 from orchestrator.config import restored
 from orchestrator.config.model import Pipeline
 from orchestrator.contracts import Undecodable, decode_json
-from orchestrator.errors import BrokerError, ContractError, KpipeError, UsageError
+from orchestrator.errors import EXIT_COULD_NOT_START, BrokerError, ContractError, KpipeError, UsageError
 from orchestrator.kafka.producer import LARGEST_REQUEST
 from orchestrator.publish.publisher import Publisher, TooLargeError
 from orchestrator.records import EmitHeaders
@@ -34,7 +34,6 @@ from orchestrator.serving.limits import connections
 
 log = logging.getLogger("kpipe.publish")
 
-EXIT_COULD_NOT_START = 78
 #: The longest body (bytes). Whether an event fits into its topic is known once it is compressed: Kafka says so.
 MOST_BODY = LARGEST_REQUEST
 PREFIX = "/topics/"

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from orchestrator.errors import EXIT_RENEWED
 from orchestrator.observe import journal
 from orchestrator.observe.totals import Totals
 from orchestrator.supervisor import events, policy, ports
@@ -21,7 +22,7 @@ from orchestrator.supervisor.policy import RUNNING, Action, Life, Rules, State, 
 from orchestrator.supervisor.probe import watch
 from orchestrator.supervisor.rates import Rates
 from orchestrator.supervisor.reports import Status, parse
-from orchestrator.supervisor.spec import EXIT_RENEWED, ChildSpec, Exit, Refusal
+from orchestrator.supervisor.spec import ChildSpec, Exit, Refusal
 
 #: A child that is still not ready after so many seconds is worth a word.
 SLOW_AFTER = 30.0

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from orchestrator.errors import EXIT_HUNG, EXIT_MEMORY, EXIT_RENEWED
 from orchestrator.observe.measured import Measured, Place
 from orchestrator.observe.totals import Totals, Where
 from orchestrator.supervisor.reports import Places
-from orchestrator.supervisor.spec import EXIT_HUNG, EXIT_MEMORY, EXIT_RENEWED, Exit
+from orchestrator.supervisor.spec import Exit
 
 
 class Metering:

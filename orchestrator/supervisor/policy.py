@@ -15,7 +15,8 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from orchestrator.delivery.backoff import delay_of
-from orchestrator.supervisor.spec import EXIT_COULD_NOT_START, EXIT_RENEWED, Exit, Refusal
+from orchestrator.errors import EXIT_COULD_NOT_START, EXIT_RENEWED
+from orchestrator.supervisor.spec import Exit, Refusal
 
 
 class State(StrEnum):

@@ -11,14 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-#: A child that ends with this code (EX_CONFIG of sysexits.h) could not start: starting it again cannot help.
-EXIT_COULD_NOT_START = 78
-#: A worker's, when a handler did not return and could not be cancelled, and when it used up its memory.
-EXIT_HUNG = 75
-EXIT_MEMORY = 76
-#: A worker's, when one of its topics was made anew: its successor goes on there, and nothing has failed.
-EXIT_RENEWED = 77
-
 #: Names of the inherited pipes' file descriptors in a child's environment.
 CONFIG_FD = "KPIPE_CONFIG_FD"
 STATUS_FD = "KPIPE_STATUS_FD"

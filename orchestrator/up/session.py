@@ -10,20 +10,22 @@ import asyncio
 import contextlib
 import os
 import signal
-import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-from orchestrator.cli.main import EXIT_CLOSED_OUTPUT
-from orchestrator.cli.render import up_text
-from orchestrator.cli.render.up_output import Voice
-from orchestrator.cli.running.detach import SETTLING, Handover
 from orchestrator.config.model import Handler, Pipeline
-from orchestrator.errors import EXIT_BROKER, EXIT_UNEXPECTED, BrokerError, HandlerError, KpipeError, UsageError
+from orchestrator.errors import (
+    EXIT_BROKER,
+    EXIT_CLOSED_OUTPUT,
+    EXIT_UNEXPECTED,
+    BrokerError,
+    HandlerError,
+    KpipeError,
+    UsageError,
+)
 from orchestrator.outside import shown
 from orchestrator.serving import Hosts
 from orchestrator.supervisor import events, ports
@@ -40,8 +42,11 @@ from orchestrator.up.project_files import find_in_file, read_again
 from orchestrator.up.publish_endpoint import NAME as PUBLISHING
 from orchestrator.up.publish_endpoint import Publishing
 from orchestrator.up.replicas import Fleet, find
+from orchestrator.up.reporting import Handover, OpenReporter
+from orchestrator.up.signals import heeded_signals, keep_standard_streams, signals_end_it
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: A plain `-d` returns when all is ready, or after so many seconds: most of what cannot start shows by then.
+SETTLING = 3.0
 #: How long the search for the reason of a failed start may hold up the stop (seconds).
 _LAST_WORDS = 5.0
 
@@ -54,7 +59,6 @@ class Order:
     files: tuple[Path, ...]
     handlers: tuple[Handler, ...]
     sync: bool
-    json: bool
     #: Every handler counts as essential.
     fatal: bool = False
     #: Where on this machine Prometheus finds the metrics; None: on the control socket only, 0: on any free port.
@@ -67,17 +71,17 @@ class Order:
     handover: Handover | None = None
 
 
-def run(order: Order, ground: Ground) -> int:
+def run(order: Order, ground: Ground, reporter: OpenReporter) -> int:
     """Run it to its end; returns the exit code. Raises `KpipeError` for what went wrong."""
     keep_standard_streams()
     began = datetime.now(UTC)
     lock = Lock(order.pipeline.state_dir, began)
     try:
         child_specs.check_before_start(order.handlers, order.pipeline, os.environ)
-        with _signals_end_it():
+        with signals_end_it():
             ground.prepare()
         try:
-            return asyncio.run(Session(order, ground, began).run())
+            return asyncio.run(Session(order, ground, reporter, began).run())
         finally:
             # The end has begun; one more request for it must not cut it short.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -89,9 +93,10 @@ def run(order: Order, ground: Ground) -> int:
 class Session:
     """The part that runs on the event loop."""
 
-    def __init__(self, order: Order, ground: Ground, began: datetime) -> None:
+    def __init__(self, order: Order, ground: Ground, reporter: OpenReporter, began: datetime) -> None:
         self._order = order
         self._ground = ground
+        self._open_reporter = reporter
         self._began = began
         self._bootstrap = ""
         self._trouble: BaseException | None = None
@@ -106,12 +111,12 @@ class Session:
         self._loop = asyncio.get_running_loop()
         names = [name for handler in self._order.handlers for name in child_specs.names(handler)]
         logs = self._state_dir / "logs"
-        self._voice = Voice([*names, *self._ground.names], logs, json=self._order.json, gone=self._nobody_reads)
+        self._reporter = self._open_reporter([*names, *self._ground.names], logs, self._nobody_reads)
         self._publishing = Publishing(self._order.handlers)
-        self._supervisor = Supervisor(logs, hear=self._hear, show=self._voice.show, patient=self._order.watch)
+        self._supervisor = Supervisor(logs, hear=self._hear, show=self._reporter.show, patient=self._order.watch)
         self._fleet = Fleet(self._order.pipeline, self._order.handlers, self._supervisor, self._order.fatal)
         self._loop.set_exception_handler(self._unexpected)
-        for number in _heeded():
+        for number in heeded_signals():
             self._loop.add_signal_handler(number, self._signalled, number)
         try:
             path = self._socket = claim_socket(self._state_dir)
@@ -124,7 +129,7 @@ class Session:
             return self._judged()
         finally:
             self._publishing.close()
-            self._voice.close()
+            self._reporter.close()
 
     @contextlib.asynccontextmanager
     async def _metrics(self, requests: Requests) -> AsyncIterator[None]:
@@ -141,21 +146,21 @@ class Session:
                 "give another one: --metrics-port PORT, or 0 for any that is free",
             ) from error
         async with server:
-            self._voice.say(f"metrics: http://127.0.0.1:{server.port}/metrics")
+            self._reporter.say(f"metrics: http://127.0.0.1:{server.port}/metrics")
             yield
 
     def _told_of(self, listener: str) -> Callable[[str], None]:
-        return lambda text: self._voice.say(f"{listener}: {text}")
+        return lambda text: self._reporter.say(f"{listener}: {text}")
 
     def _judged(self) -> int:
         """The verdict, which of a detached `up` only its log hears."""
         try:
             code = self._verdict()
         except KpipeError as problem:
-            self._voice.note(f"error: {problem.message}")
-            self._voice.note(f"ended with {problem.exit_code}")
+            self._reporter.note(f"error: {problem.message}")
+            self._reporter.note(f"ended with {problem.exit_code}")
             raise
-        self._voice.note(f"ended with {code}")
+        self._reporter.note(f"ended with {code}")
         return code
 
     async def _up_and_down(self) -> None:
@@ -163,7 +168,7 @@ class Session:
         up.add_done_callback(self._brought_up)
         why = await self._supervisor.asked_to_stop()
         if why.reason:
-            self._voice.say(f"stopping: {why.reason}")
+            self._reporter.say(f"stopping: {why.reason}")
         if self._supervisor.failure is not None:
             # If it is Kafka that ended, then `up` is just finding out why.
             await asyncio.wait({up}, timeout=_LAST_WORDS)
@@ -172,8 +177,7 @@ class Session:
             task.cancel()
         await asyncio.wait(ending)
         await self._supervisor.over()
-        if final := up_text.final_text(self._fleet.told(self._loop.time())):
-            self._voice.say(final)
+        self._reporter.ended(self._fleet.told(self._loop.time()))
 
     def _watched(self, watching: asyncio.Task[None]) -> None:
         if not watching.cancelled() and (error := watching.exception()) is not None:
@@ -206,17 +210,14 @@ class Session:
         handover = self._order.handover
         late = handover is not None and not (await asyncio.wait({settled}, timeout=SETTLING))[0]
         if handover is not None and late and self._supervisor.stopping is None:
-            self._voice.flush()
+            self._reporter.flush()
             handover.started()
         ready = await settled
         if ready:
             seconds = (datetime.now(UTC) - self._began).total_seconds()
-            text = up_text.ready_text(
-                self._order.pipeline, self._order.handlers, self._bootstrap, seconds, detached=handover is not None
-            )
-            self._voice.say(text)
+            self._reporter.ready(self._order.pipeline, self._order.handlers, self._bootstrap, seconds)
         if handover is not None and self._supervisor.stopping is None:
-            self._voice.flush()
+            self._reporter.flush()
             handover.settled(ready)
 
     def _serve_publishing(self, bootstrap: str) -> None:
@@ -267,7 +268,7 @@ class Session:
         from orchestrator.provisioning.execute import sync_for_up
 
         def say(text: str) -> None:
-            self._loop.call_soon_threadsafe(self._voice.say, text)
+            self._loop.call_soon_threadsafe(self._reporter.say, text)
 
         cluster = connect(pipeline, self._bootstrap)
         plan = sync_for_up(pipeline, cluster.admin, cluster.claims, say)
@@ -295,14 +296,14 @@ class Session:
     def _hear(self, fact: Fact) -> None:
         if isinstance(fact, events.Started):
             self._ground.started(fact.name, fact.pid)
-        self._voice.hear(fact)
+        self._reporter.hear(fact)
 
     def _signalled(self, number: signal.Signals) -> None:
         why = Ending(128 + number, f"{number.name} (again: kill at once)")
         if self._supervisor.stopping is None:
             self._supervisor.stop(why)
         else:
-            self._voice.say(f"{number.name}: killing what is left")
+            self._reporter.say(f"{number.name}: killing what is left")
             self._supervisor.kill(why)
 
     def _nobody_reads(self) -> None:
@@ -323,33 +324,6 @@ class Session:
             self._loop.time,
             self._renew,
         )
-
-
-def keep_standard_streams() -> None:
-    """Started with a standard stream closed, a pipe to a child would get its number, and the child lose it."""
-    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
-    os.close(fd)
-
-
-@contextlib.contextmanager
-def _signals_end_it() -> Iterator[None]:
-    """Until the event loop takes them over, signals end the process through its `finally` blocks."""
-
-    def end(number: int, _frame: FrameType | None) -> None:
-        sys.exit(128 + number)
-
-    before = {number: signal.signal(number, end) for number in _heeded()}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _heeded() -> list[signal.Signals]:
-    """Whoever started us with a signal ignored (nohup, a shell's background job) wants it ignored."""
-    return [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def _summary(plan: Any) -> str:

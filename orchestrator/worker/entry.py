@@ -28,7 +28,16 @@ from orchestrator.config.topics import record_limit
 from orchestrator.contracts import load_contracts
 from orchestrator.delivery.headers.dead_letters import Sender
 from orchestrator.delivery.partition import Partition
-from orchestrator.errors import BrokerError, FindingsError, HandlerError, KpipeError
+from orchestrator.errors import (
+    EXIT_COULD_NOT_START,
+    EXIT_HUNG,
+    EXIT_MEMORY,
+    EXIT_RENEWED,
+    BrokerError,
+    FindingsError,
+    HandlerError,
+    KpipeError,
+)
 from orchestrator.kafka.admin.admin import ClusterAdmin
 from orchestrator.kafka.admin.topic_ids import TopicIds
 from orchestrator.kafka.consumer import GroupConsumer
@@ -62,10 +71,6 @@ from orchestrator.worker.status import Report
 
 log = logging.getLogger("kpipe.worker")
 
-EXIT_HUNG = 75
-EXIT_MEMORY = 76
-EXIT_RENEWED = 77
-EXIT_COULD_NOT_START = 78
 #: A sync handler may overrun its timeout by this much before the worker gives it up for hung (seconds).
 HUNG_GRACE = 5.0
 STATUS_SECONDS = 1.0

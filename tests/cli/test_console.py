@@ -12,11 +12,11 @@ import pytest
 
 PROGRAM = """
 import sys, threading
-from orchestrator.cli import console
+from orchestrator.cli.render import terminal
 from orchestrator.supervisor.logs.lines import Line
 gone = threading.Event()
-console.PATIENCE = 0.5
-shown = console.Console(["a", "longer-name"], gone.set, room=100_000)
+terminal.PATIENCE = 0.5
+shown = terminal.Console(["a", "longer-name"], gone.set, room=100_000)
 """
 
 

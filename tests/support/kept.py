@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from orchestrator.supervisor.spec import EXIT_RENEWED
+from orchestrator.errors import EXIT_RENEWED
 from tests.support.worker import Project, Worker, until
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from orchestrator.cli.render import output, up_text
 from orchestrator.cli.render.terminal import Console
+from orchestrator.config.model import Handler, Pipeline
 from orchestrator.state import StateError
 from orchestrator.supervisor import events
 from orchestrator.supervisor.events import Fact
@@ -20,13 +21,19 @@ _QUIET = (events.Started, events.Stopping)
 _CALM = (events.Started, events.Ready, events.Finished, events.Stopping, events.Reloading)
 
 
-class Voice:
-    """Facts, lines of children (`names`) and our own words. `gone` is called, in a thread, when nobody listens."""
+class UpOutput:
+    """Shows events, lines of the children `names` and messages on the terminal (a `up.reporting.Reporter`).
 
-    def __init__(self, names: Sequence[str], logs: Path, *, json: bool, gone: Callable[[], None]) -> None:
+    `gone` is called, in a thread, when nobody reads stdout any more. `detached`: nobody is at the terminal.
+    """
+
+    def __init__(
+        self, names: Sequence[str], logs: Path, gone: Callable[[], None], *, json: bool, detached: bool = False
+    ) -> None:
         self._console = Console(names, gone)
         self._diary = LogFile(logs / "_up.log")
         self._json = json
+        self._detached = detached
         self._refused = False
 
     def hear(self, fact: Fact) -> None:
@@ -48,6 +55,13 @@ class Voice:
         self._note(text)
         if not self._json:
             self._console.say(text)
+
+    def ready(self, pipeline: Pipeline, handlers: Sequence[Handler], bootstrap: str, seconds: float) -> None:
+        self.say(up_text.ready_text(pipeline, handlers, bootstrap, seconds, detached=self._detached))
+
+    def ended(self, handlers: Sequence[Mapping[str, Any]]) -> None:
+        if text := up_text.final_text(handlers):
+            self.say(text)
 
     def flush(self) -> None:
         """Return when what was said is written."""

@@ -20,16 +20,13 @@ from typing import IO
 from orchestrator.errors import WaitTimeout
 from orchestrator.operations.readiness import Deadline
 
-#: A plain `-d` returns when all is ready, or after so many seconds: most of what cannot start shows by then.
-SETTLING = 3.0
-
 _STARTED, _READY, _UNREADY = b"s", b"r", b"u"
 _TICK = 0.05
 
 
 @dataclass(frozen=True)
-class Handover:
-    """The child's end: how it tells the parent how far it is."""
+class HandoverPipe:
+    """The child's end (a `up.reporting.Handover`): how it tells the parent how far it is."""
 
     fd: int
     until_ready: bool
@@ -115,8 +112,8 @@ class Detached:
         sys.stderr.flush()
 
 
-def detach(*, until_ready: bool) -> Detached | Handover:
-    """Fork. The parent gets a `Detached`, the child, which has a session of its own by then, a `Handover`."""
+def detach(*, until_ready: bool) -> Detached | HandoverPipe:
+    """Fork. The parent gets a `Detached`, the child, which has a session of its own by then, a `HandoverPipe`."""
     reading, writing = os.pipe()
     words = tempfile.TemporaryFile()  # noqa: SIM115 - for as long as both processes want it
     for stream in (sys.stdout, sys.stderr):
@@ -131,4 +128,4 @@ def detach(*, until_ready: bool) -> Detached | Handover:
     os.dup2(null, 0)
     os.dup2(null, 1)
     os.dup2(words.fileno(), 2)
-    return Handover(writing, until_ready)
+    return HandoverPipe(writing, until_ready)

@@ -73,8 +73,10 @@ def command(
         handover = end
 
     import os
+    from functools import partial
 
     from orchestrator.cli.render.broker_progress import Steps
+    from orchestrator.cli.render.up_output import UpOutput
     from orchestrator.cli.running.scale import parse_counts
     from orchestrator.kafka.ping import ping
     from orchestrator.kafka.properties import client_properties
@@ -91,10 +93,8 @@ def command(
 
     ground = ground_for(pipeline, kafka, answers, os.environ, Steps())
     files = tuple(path.absolute() for path in app.files)
-    order = Order(
-        pipeline, files, selected, not no_sync, app.json, abort_on_failure, metrics_port, handlers, watch, handover
-    )
-    return run(order, ground)
+    order = Order(pipeline, files, selected, not no_sync, abort_on_failure, metrics_port, handlers, watch, handover)
+    return run(order, ground, partial(UpOutput, json=app.json, detached=handover is not None))
 
 
 def _follow(app: App, started: Detached, wait: bool, seconds: float) -> int:

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from orchestrator.errors import EXIT_HUNG
 from orchestrator.observe.exposition import Processes, exposition
 from orchestrator.observe.measured import Measured, Place
 from orchestrator.observe.meter import Meter
@@ -20,7 +21,7 @@ from orchestrator.observe.metrics import BOUNDS, METRICS
 from orchestrator.observe.totals import Totals
 from orchestrator.supervisor.metering import Metering, cause_of
 from orchestrator.supervisor.reports import parse
-from orchestrator.supervisor.spec import EXIT_HUNG, Exit
+from orchestrator.supervisor.spec import Exit
 from orchestrator.worker.metrics import Measures
 from orchestrator.worker.status import Report
 from tests.support.simulation import Life, World
