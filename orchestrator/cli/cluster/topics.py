@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from orchestrator.cli.context import App
 from orchestrator.cli.render import output
 from orchestrator.errors import EXIT_OK, EXIT_UNEXPECTED, FindingsError, UsageError
-
-if TYPE_CHECKING:
-    from orchestrator.config.model import Topic
-    from orchestrator.kafka.admin.admin import ClusterAdmin
-    from orchestrator.records import ClusterState, TopicSpec
 
 
 @click.group("topics")
@@ -119,19 +112,9 @@ def ls(app: App) -> None:
     An absent topic is shown with its declared values. RECORDS counts offsets: transaction markers and what
     compaction removed are in it.
     """
-    from orchestrator.provisioning.inventory import inventory
-    from orchestrator.provisioning.ownership import Claims, owner_of
-    from orchestrator.provisioning.redrive_topics import redrive_specs
-    from orchestrator.provisioning.survey import measured
+    from orchestrator.operations.topics.listing import list_topics
 
-    project = app.project()
-    pipeline, admin = project.pipeline, project.admin()
-    redriven = redrive_specs(pipeline)
-    names = [*(topic.kafka_name for topic in pipeline.topics.values()), *(spec.name for spec in redriven)]
-    state = admin.describe(names)
-    sizes = measured(pipeline, admin, state, Claims(owner_of(pipeline)))
-    topics = [sizes.applied(topic) for topic in (*pipeline.topics.values(), *_existing(redriven, state))]
-    rows = inventory(topics, state, _records(admin, state))
+    rows = list_topics(app.project())
     if app.json:
         output.json_line({"topics": [row.as_json() for row in rows]})
         return
@@ -141,27 +124,3 @@ def ls(app: App) -> None:
     )
     if any(row.state in ("absent", "drift") for row in rows):
         output.say("`kpipe topics sync --dry-run` shows what differs from the pipeline file.")
-
-
-def _existing(redriven: Sequence[TopicSpec], state: ClusterState) -> list[Topic]:
-    """The topics of redriven letters that are there: they are declared by no file."""
-    from orchestrator.config.model import Topic
-    from orchestrator.provisioning.redrive_topics import as_they_are
-
-    specs = as_they_are(redriven, state)
-    return [Topic(spec.name, spec.name, spec.partitions, spec.replication, spec.configs) for spec in specs]
-
-
-def _records(admin: ClusterAdmin, state: ClusterState) -> dict[str, int | None]:
-    """Records by topic; None where a partition did not answer."""
-    from orchestrator.records import TopicPartition
-
-    wanted = {
-        name: [TopicPartition(name, number) for number in range(topic.partitions)]
-        for name, topic in state.topics.items()
-    }
-    found = admin.offsets([where for partitions in wanted.values() for where in partitions])
-    return {
-        name: sum(found[p].end - found[p].begin for p in partitions) if found.keys() >= set(partitions) else None
-        for name, partitions in wanted.items()
-    }
