@@ -10,8 +10,7 @@ from orchestrator.config.model import Handler, Pipeline
 from orchestrator.delivery.offsets.checkpoint import Birth, Checkpoint, read_checkpoint
 from orchestrator.delivery.offsets.start import Group, Jump, Log, is_remade, start_from, start_without_commit
 from orchestrator.kafka.admin.committed import commits
-from orchestrator.kafka.admin.topic_ids import TopicIds
-from orchestrator.kafka.properties import client_properties
+from orchestrator.kafka.clients import Clients
 from orchestrator.records import TopicPartition
 
 if TYPE_CHECKING:
@@ -36,8 +35,9 @@ class Standings:
 
     def __init__(self, pipeline: Pipeline, bootstrap: str) -> None:
         self._redriven = {pipeline.redrive_topic(handler) for handler in pipeline.handlers.values()}
-        self._consumer = client_properties(pipeline.kafka, "consumer", bootstrap)
-        self._ids = TopicIds(client_properties(pipeline.kafka, "admin", bootstrap))
+        clients = Clients(pipeline.kafka, bootstrap)
+        self._consumer = clients.consumer_properties()
+        self._ids = clients.topic_ids()
 
     def commits(self, handler: Handler, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Checkpoint]:
         """What the handler's group has committed last in each of these partitions."""

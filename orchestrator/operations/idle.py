@@ -15,9 +15,8 @@ from orchestrator.config.model import Handler, Pipeline
 from orchestrator.delivery.offsets.checkpoint import Checkpoint
 from orchestrator.delivery.offsets.start import Cause
 from orchestrator.errors import BrokerError, ForbiddenError
-from orchestrator.kafka.admin.admin import ClusterAdmin
 from orchestrator.kafka.admin.admin import Offsets as Ends
-from orchestrator.kafka.properties import client_properties
+from orchestrator.kafka.clients import Clients
 from orchestrator.operations.group_positions import Standings
 from orchestrator.operations.readiness import Deadline, Handlers, look, refuse_failed, wanted
 from orchestrator.records import Permission, TopicPartition
@@ -62,7 +61,7 @@ class Cluster:
     """Where the pipeline's topics end, and what its groups have committed."""
 
     def __init__(self, pipeline: Pipeline, bootstrap: str) -> None:
-        self._admin = ClusterAdmin(client_properties(pipeline.kafka, "admin", bootstrap))
+        self._admin = Clients(pipeline.kafka, bootstrap).admin()
         self.standings = Standings(pipeline, bootstrap)
         #: The ids of the topics that `partitions` was asked about last.
         self.ids: dict[str, str] = {}

@@ -43,13 +43,12 @@ def require(pipeline: Pipeline, handlers: Collection[Handler], bootstrap: str) -
 
 def _missing(pipeline: Pipeline, handlers: Collection[Handler], bootstrap: str) -> list[Permission]:
     """What the admin client knows that its user may not do: where the others are the same user."""
-    from orchestrator.kafka.admin.permissions import AccessAdmin
-    from orchestrator.kafka.properties import client_properties
+    from orchestrator.kafka.clients import Clients
 
     if not _secured(pipeline.kafka):
         return []
     wanted = list(dict.fromkeys(one for handler in handlers for one in needed(pipeline, handler)))
-    admin = AccessAdmin(client_properties(pipeline.kafka, "admin", bootstrap))
+    admin = Clients(pipeline.kafka, bootstrap).access()
     allowed: dict[tuple[str, str], Collection[str]] = {}
     for kind, ask in (("topic", admin.topics), ("group", admin.groups)):
         found: Mapping[str, Collection[str]] = ask(list(dict.fromkeys(one.name for one in wanted if one.kind == kind)))
@@ -60,13 +59,13 @@ def _missing(pipeline: Pipeline, handlers: Collection[Handler], bootstrap: str) 
 def _without_transactions(pipeline: Pipeline, handlers: Collection[Handler], bootstrap: str) -> Iterator[Permission]:
     """What handlers miss whose `guarantee` is exactly-once: asked as the user of their producers."""
     from orchestrator.kafka.admin.permissions import may_transact
-    from orchestrator.kafka.properties import client_properties
+    from orchestrator.kafka.clients import Clients
     from orchestrator.worker.produce.transactional_id import instance_id, transactional_id
 
     exact = [handler for handler in handlers if handler.guarantee == "exactly-once"]
     if not exact or not _known(pipeline.kafka.client, pipeline.kafka.producer):
         return
-    properties = client_properties(pipeline.kafka, "producer", bootstrap)
+    properties = Clients(pipeline.kafka, bootstrap).producer_properties()
     instance = instance_id(os.environ, pipeline.state_dir)
     for handler in exact:
         if not may_transact(properties, transactional_id(handler, instance, 0)):

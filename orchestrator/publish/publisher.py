@@ -20,6 +20,7 @@ import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -31,10 +32,10 @@ from orchestrator.config.topics import record_limit
 from orchestrator.contracts import load_contracts, outgoing
 from orchestrator.delivery.headers.lineage import begun
 from orchestrator.errors import BrokerError, ContractError, FindingsError, ForbiddenError, KpipeError, UsageError
+from orchestrator.kafka.clients import Clients
 from orchestrator.kafka.denied import on_topics
 from orchestrator.kafka.isolating_producer import IsolatingProducer
 from orchestrator.kafka.producer import SendFailure, failure_of
-from orchestrator.kafka.properties import client_properties, denser
 from orchestrator.publish.validated_pipeline import validated
 from orchestrator.records import EmitHeaders, Outgoing
 
@@ -93,10 +94,9 @@ class Publisher:
         self._contracts = load_contracts(self._pipeline)
         self._timeout = timeout
         address = bootstrap or _bootstrap(self._pipeline, environ)
-        self._properties = _properties(self._pipeline, self._allowed, address, timeout)
-        self._denser = denser(self._pipeline.kafka)
+        self._make_producer = _maker(self._pipeline, self._allowed, address, timeout)
         self._lock = threading.Lock()
-        self._producer = _Polled(self._properties, self._denser)
+        self._producer = _Polled(self._make_producer())
         self._closed = False
 
     def publish(
@@ -207,15 +207,15 @@ class Publisher:
                 raise UsageError("this publisher is closed")
             if self._producer.fatal:
                 self._producer.close(0)
-                self._producer = _Polled(self._properties, self._denser)
+                self._producer = _Polled(self._make_producer())
             return self._producer
 
 
 class _Polled:
     """A producer with the thread that serves its delivery reports."""
 
-    def __init__(self, properties: Mapping[str, Any], denser: Mapping[str, Any]) -> None:
-        self.producer = IsolatingProducer(properties, denser)
+    def __init__(self, producer: IsolatingProducer) -> None:
+        self.producer = producer
         self.fatal = False
         #: What is under way: the cluster's name of its topic, how it is told that it failed, and its size in bytes.
         self.open: dict[Future[Delivered], tuple[str, Callable[[SendFailure], None], int]] = {}
@@ -315,13 +315,14 @@ def _allowed(pipeline: Pipeline, handler: str | None) -> frozenset[str] | None:
     return frozenset(pipeline.handlers[handler].produces)
 
 
-def _properties(pipeline: Pipeline, allowed: frozenset[str] | None, bootstrap: str, timeout: float) -> dict[str, Any]:
+def _maker(
+    pipeline: Pipeline, allowed: frozenset[str] | None, bootstrap: str, timeout: float
+) -> Callable[[], IsolatingProducer]:
     topics = (topic for topic in pipeline.topics.values() if allowed is None or topic.name in allowed)
     smallest = min(map(record_limit, topics), default=None)
-    common = client_properties(pipeline.kafka, "producer", bootstrap, smallest=smallest)
     # A worker's records never expire; here a caller waits, and what it was told has failed must not be sent
     # later.
-    return {**common, "message.timeout.ms": str(max(1, round(timeout * 1000)))}
+    return partial(Clients(pipeline.kafka, bootstrap).isolating_producer, smallest, expiry=timeout)
 
 
 def _refusal(topic: str, failure: SendFailure, timeout: float) -> KpipeError:

@@ -38,11 +38,8 @@ from orchestrator.errors import (
     HandlerError,
     KpipeError,
 )
-from orchestrator.kafka.admin.admin import ClusterAdmin
-from orchestrator.kafka.admin.topic_ids import TopicIds
-from orchestrator.kafka.consumer import GroupConsumer
+from orchestrator.kafka.clients import LIBRDKAFKA_LOG, Clients
 from orchestrator.kafka.epochs import first_above
-from orchestrator.kafka.properties import LIBRDKAFKA_LOG, client_properties, denser
 from orchestrator.kafka.reader import Reader
 from orchestrator.kafka.transactional_producer import TransactionalProducer
 from orchestrator.records import Record, TopicPartition
@@ -93,6 +90,10 @@ class WorkerConfig:
     handler: Handler
     bootstrap: str
     slot: int
+
+    @property
+    def clients(self) -> Clients:
+        return Clients(self.pipeline.kafka, self.bootstrap)
 
 
 def main() -> int:
@@ -186,14 +187,15 @@ class Worker:
             if handler.concurrency == 1 and not hasattr(runner, "pool")
             else ConcurrentLoop(*parts, pool=lambda: pool_for(runner, handler.concurrency, self._ledger.wake))
         )
-        properties = client_properties(pipeline.kafka, "consumer", config.bootstrap) | {"group.id": handler.group}
+        clients = config.clients
+        properties = clients.consumer_properties(handler.group)
         budget = _drain_budget(handler, properties)
         self._intake = Intake(
             handler,
             sources,
             self._ledger,
             self._facts,
-            lambda intake: GroupConsumer(properties, list(sources), intake, _redriven(sources)),
+            lambda intake: clients.group_consumer(handler.group, list(sources), intake, _redriven(sources)),
             drain_budget=budget,
             on_assignment=self._assigned,
             on_tick=self._tick,
@@ -217,7 +219,7 @@ class Worker:
 
     def _barrier(self, config: WorkerConfig) -> Receipts | Transactions:
         """What the handler's `guarantee` asks for. Raises UsageError."""
-        properties, dense = _producer_properties(config), denser(config.pipeline.kafka)
+        properties, dense = _producer_properties(config), config.clients.denser()
         if config.handler.guarantee == "at-least-once":
             return Receipts(properties, self._facts, denser=dense)
         instance = instance_id(os.environ, config.pipeline.state_dir)
@@ -352,7 +354,7 @@ def _topics(config: WorkerConfig, sources: Mapping[str, Source], consumer: Mappi
     outputs = [pipeline.topics[name].kafka_name for name in handler.produces]
     return Topics(
         list(dict.fromkeys([*sources, *outputs, *dlqs])),
-        TopicIds(client_properties(pipeline.kafka, "admin", config.bootstrap)),
+        config.clients.topic_ids(),
         lambda: Reader(consumer),
         partial(first_above, consumer),
     )
@@ -361,7 +363,7 @@ def _topics(config: WorkerConfig, sources: Mapping[str, Source], consumer: Mappi
 def _producer_properties(config: WorkerConfig) -> dict[str, Any]:
     """With batches that fit into the smallest topic that this worker writes to: a broker refuses a batch as a whole."""
     smallest = min(_limits(config), default=None)
-    return client_properties(config.pipeline.kafka, "producer", config.bootstrap, smallest=smallest)
+    return config.clients.producer_properties(smallest)
 
 
 def _limits(config: WorkerConfig) -> list[int]:
@@ -375,7 +377,7 @@ def _limits(config: WorkerConfig) -> list[int]:
     if not topics:
         return []
     try:
-        admin = ClusterAdmin(client_properties(pipeline.kafka, "admin", config.bootstrap), timeout=LIMITS_SECONDS)
+        admin = config.clients.admin(timeout=LIMITS_SECONDS)
         actual = admin.describe([topic.kafka_name for topic in topics]).topics
     except BrokerError as e:
         log.warning("the record limits of the topics are not known, those of the file are taken: %s", e.message)

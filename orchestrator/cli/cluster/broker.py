@@ -164,10 +164,9 @@ def _state_dir(app: App) -> Path:
 
 
 def _ping(settings: KafkaSettings, bootstrap: str) -> bool:
-    from orchestrator.kafka.ping import ping
-    from orchestrator.kafka.properties import client_properties
+    from orchestrator.kafka.clients import Clients
 
-    return ping(bootstrap, client_properties(settings, "admin", bootstrap))
+    return Clients(settings, bootstrap).answers()
 
 
 def _steps() -> Any:

@@ -78,8 +78,7 @@ def command(
     from orchestrator.cli.render.broker_progress import Steps
     from orchestrator.cli.render.up_output import UpOutput
     from orchestrator.cli.running.scale import parse_counts
-    from orchestrator.kafka.ping import ping
-    from orchestrator.kafka.properties import client_properties
+    from orchestrator.kafka.clients import Clients
     from orchestrator.up.broker import ground_for
     from orchestrator.up.child_specs import chosen
     from orchestrator.up.replicas import scaled
@@ -89,7 +88,7 @@ def command(
     selected = scaled(chosen(pipeline, handlers), parse_counts(scale))
 
     def answers(bootstrap: str) -> bool:
-        return ping(bootstrap, client_properties(pipeline.kafka, "admin", bootstrap))
+        return Clients(pipeline.kafka, bootstrap).answers()
 
     ground = ground_for(pipeline, kafka, answers, os.environ, Steps())
     files = tuple(path.absolute() for path in app.files)

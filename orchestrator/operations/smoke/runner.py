@@ -24,9 +24,8 @@ from orchestrator.delivery.headers.lineage import TRACEPARENT, new_traceparent, 
 from orchestrator.delivery.offsets.checkpoint import read_checkpoint
 from orchestrator.errors import BrokerError, ContractError, HandlerError, WaitTimeout
 from orchestrator.kafka.admin.committed import commits
-from orchestrator.kafka.producer import Producer, SendFailure
-from orchestrator.kafka.properties import client_properties
-from orchestrator.kafka.reader import Reader
+from orchestrator.kafka.clients import Clients
+from orchestrator.kafka.producer import SendFailure
 from orchestrator.operations.idle import Cluster, until_idle
 from orchestrator.operations.readiness import Deadline
 from orchestrator.operations.records.where import document
@@ -90,10 +89,10 @@ class Prover:
         self.pipeline = ground.pipeline
         self._environ = environ
         self._contracts = load_contracts(self.pipeline)
-        settings = self.pipeline.kafka
-        self._consumer = client_properties(settings, "consumer", ground.bootstrap)
-        self._producer = Producer(client_properties(settings, "producer", ground.bootstrap))
-        self._reader = Reader(self._consumer)
+        clients = Clients(self.pipeline.kafka, ground.bootstrap)
+        self._consumer = clients.consumer_properties()
+        self._producer = clients.producer()
+        self._reader = clients.reader()
         self._cluster = Cluster(self.pipeline, ground.bootstrap)
         self._reading = Reading(self.pipeline)
         self._names = {topic.kafka_name: topic.name for topic in self.pipeline.topics.values()}

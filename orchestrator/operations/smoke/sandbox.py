@@ -223,10 +223,9 @@ def _ports(pipeline: Pipeline) -> dict[str, Any]:
 
 def _remove_topics(pipeline: Pipeline, bootstrap: str) -> None:
     """From a cluster that others use: the topics of this run's namespace."""
-    from orchestrator.kafka.admin.admin import ClusterAdmin
-    from orchestrator.kafka.properties import client_properties
+    from orchestrator.kafka.clients import Clients
 
-    admin = ClusterAdmin(client_properties(pipeline.kafka, "admin", bootstrap))
+    admin = Clients(pipeline.kafka, bootstrap).admin()
     ours = [name for name in admin.topic_names() if name.startswith(f"{pipeline.namespace}.")]
     if ours:
         admin.delete(ours)

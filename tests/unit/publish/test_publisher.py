@@ -52,7 +52,7 @@ class Client:
 def client(monkeypatch: pytest.MonkeyPatch) -> None:
     Client.made = []
     Client.answer = staticmethod(lambda report: report(None, 1, 7))  # type: ignore[assignment]
-    monkeypatch.setattr(service, "IsolatingProducer", Client)
+    monkeypatch.setattr("orchestrator.kafka.isolating_producer.IsolatingProducer", Client)
     monkeypatch.setattr(Client, "ends", None)
 
 
