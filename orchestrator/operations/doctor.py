@@ -122,11 +122,10 @@ def broker(folder: Path, pipeline: Pipeline | None) -> Check:
 
 
 def _no_answer(settings: KafkaSettings, address: str) -> KpipeError | None:
-    from orchestrator.kafka.admin.admin import ClusterAdmin
-    from orchestrator.kafka.properties import client_properties
+    from orchestrator.kafka.clients import Clients
 
     try:
-        ClusterAdmin(client_properties(settings, "admin", address)).cluster()
+        Clients(settings, address).admin().cluster()
     except KpipeError as problem:
         return problem
     return None

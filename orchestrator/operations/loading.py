@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from orchestrator.config.model import Pipeline
     from orchestrator.contracts import Contract
     from orchestrator.kafka.admin.admin import ClusterAdmin
+    from orchestrator.kafka.clients import Clients
     from orchestrator.kafka.reader import Reader
 
 
@@ -71,22 +72,23 @@ class Project:
             )
         return record.address
 
+    @property
+    def clients(self) -> Clients:
+        """What makes clients of its cluster. Raises as `bootstrap` does."""
+        from orchestrator.kafka.clients import Clients
+
+        return Clients(self.pipeline.kafka, self.bootstrap)
+
     def reader(self, *, needs: str = "READ") -> Reader:
         """A connection for reading topics; a context manager. Raises as `bootstrap` does.
 
         `needs` is the permission on topics that an error names when it is missing.
         """
-        from orchestrator.kafka.properties import client_properties
-        from orchestrator.kafka.reader import Reader
-
-        return Reader(client_properties(self.pipeline.kafka, "consumer", self.bootstrap), needs=needs)
+        return self.clients.reader(needs=needs)
 
     def admin(self) -> ClusterAdmin:
         """A connection for looking after topics and groups. Raises as `bootstrap` does."""
-        from orchestrator.kafka.admin.admin import ClusterAdmin
-        from orchestrator.kafka.properties import client_properties
-
-        return ClusterAdmin(client_properties(self.pipeline.kafka, "admin", self.bootstrap))
+        return self.clients.admin()
 
 
 def read_files(files: Sequence[Path], environ: Mapping[str, str] = os.environ) -> Loaded:

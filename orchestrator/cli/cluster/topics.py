@@ -57,7 +57,6 @@ def sync(
     """
     from orchestrator.cli.project.validate import contract_findings
     from orchestrator.cli.render import topics_plan as plan_text
-    from orchestrator.operations.cluster import connect
     from orchestrator.operations.loading import Project
     from orchestrator.operations.topics import sync as syncing
     from orchestrator.provisioning import consent, plan_file
@@ -71,7 +70,7 @@ def sync(
         raise FindingsError(findings)
     allowed = consent.parse(allow, project.pipeline)
     reviewed = None if planned is None else plan_file.read(planned)
-    cluster = connect(project.pipeline, project.bootstrap)
+    cluster = project.clients.topics()
     seen = survey(project.pipeline, cluster.admin, cluster.claims, prune=prune or bool(reviewed and reviewed["prune"]))
     plan_text.show(seen, json=app.json, markdown=form == "markdown")
     plan_text.notes(seen)

@@ -164,12 +164,11 @@ class Redrive:
 
         Raises BrokerError and WaitTimeout.
         """
-        from orchestrator.operations.cluster import connect
         from orchestrator.provisioning.on_demand import make
 
         pipeline = self._project.pipeline
         handlers = [pipeline.handlers[name] for name in sorted({handler for handler, _ in plan.deliveries})]
-        cluster = connect(pipeline, self._project.bootstrap)
+        cluster = self._project.clients.topics()
         made = make(handlers, pipeline, cluster.admin, cluster.claims)
         for note in made.notes:
             self._watcher.note(note)
@@ -199,14 +198,10 @@ def counted(letters: int) -> str:
 
 def _producer_for(project: Project, limits: Mapping[str, int]) -> TransactionalProducer:
     """The one writer of this pipeline's topics of redriven letters; it has not begun yet."""
-    from orchestrator.kafka.exclusive_writer import TransactionalProducer
-    from orchestrator.kafka.properties import client_properties, denser
     from orchestrator.provisioning.ownership import owner_of
 
-    pipeline = project.pipeline
     smallest = min(limits.values(), default=None)
-    properties = client_properties(pipeline.kafka, "producer", project.bootstrap, smallest=smallest)
-    return TransactionalProducer(properties | denser(pipeline.kafka), f"{owner_of(pipeline)}.dlq-redrive")
+    return project.clients.exclusive_writer(f"{owner_of(project.pipeline)}.dlq-redrive", smallest)
 
 
 class Sending:

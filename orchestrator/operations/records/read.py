@@ -166,10 +166,8 @@ def _partitions(reader: Reader, topic: Topic, wanted: frozenset[int]) -> list[To
 def _same(project: Project, topics: list[str]) -> Callable[[], None]:
     """What raises BrokerError once one of the topics was deleted and made anew: a reader would go on at old offsets."""
     from orchestrator.delivery.offsets.start import is_remade
-    from orchestrator.kafka.admin.topic_ids import TopicIds
-    from orchestrator.kafka.properties import client_properties
 
-    asked = TopicIds(client_properties(project.pipeline.kafka, "admin", project.bootstrap))
+    asked = project.clients.topic_ids()
     first = asked.of(topics)
     due = 0.0
 

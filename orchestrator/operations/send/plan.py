@@ -115,17 +115,13 @@ def send(project: Project, plan: SendPlan, acknowledged: Callable[[Sequence[Reco
     """
     from orchestrator.config.topics import record_limit
     from orchestrator.kafka.interrupt import uninterrupted
-    from orchestrator.kafka.isolating_producer import IsolatingProducer
-    from orchestrator.kafka.properties import client_properties, denser
     from orchestrator.operations.send.deliver import deliver
 
-    kafka = project.pipeline.kafka
     # Until it is written alone, a record is not known to be too large for its topic: others lie in its batch.
     smallest = record_limit(plan.topic)
-    properties = client_properties(kafka, "producer", project.bootstrap, smallest=smallest)
     # The producer comes first: it fetches its id for idempotence (500 ms when it is asked to send at once)
     # while the reader looks at the topic.
-    producer = IsolatingProducer(properties, denser(kafka))
+    producer = project.clients.isolating_producer(smallest)
     try:
         with project.reader(needs="WRITE") as cluster:
             _check_place(cluster, plan.topic, plan.options.partition)

@@ -12,7 +12,7 @@ from orchestrator.records import Permission
 if TYPE_CHECKING:
     from orchestrator.config import Loaded
     from orchestrator.config.model import Pipeline
-    from orchestrator.operations.cluster import Connection
+    from orchestrator.kafka.clients import TopicAdmin
     from orchestrator.operations.loading import Project
     from orchestrator.operations.schemas.diff import Compared
     from orchestrator.provisioning.apply import Failure, Progress
@@ -73,7 +73,7 @@ def broken_contracts(project: Project, against: str | None, allowed: Collection[
     return BrokenContracts(version.name, tuple(broken))
 
 
-def verify(plan: Plan, cluster: Connection, loaded: Loaded, *, lenient: bool) -> list[Finding]:
+def verify(plan: Plan, cluster: TopicAdmin, loaded: Loaded, *, lenient: bool) -> list[Finding]:
     """Ask the broker whether it would take the plan. Returns warnings.
 
     Raises FindingsError when it would not take part of the plan, at the lines that declare it. `lenient`: a permission
@@ -96,7 +96,7 @@ def verify(plan: Plan, cluster: Connection, loaded: Loaded, *, lenient: bool) ->
 
 def apply(
     seen: Survey,
-    cluster: Connection,
+    cluster: TopicAdmin,
     progress: Progress = lambda _action, _done, _total: None,
     unrecorded: Callable[[str], None] = lambda _why: None,
 ) -> bool:

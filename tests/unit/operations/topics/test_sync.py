@@ -10,7 +10,7 @@ import pytest
 from orchestrator.cli.render import output, topics_plan
 from orchestrator.config import Loaded
 from orchestrator.errors import FindingsError, ForbiddenError, KpipeError
-from orchestrator.operations.cluster import Connection
+from orchestrator.kafka.clients import TopicAdmin
 from orchestrator.operations.topics import sync as steps
 from orchestrator.provisioning.survey import Survey, survey
 from orchestrator.records import Finding, Refusal
@@ -30,11 +30,11 @@ topics:
 """
 
 
-def look(folder: Path, cluster: FakeCluster, content: str = FILE) -> tuple[Loaded, Survey, Connection]:
+def look(folder: Path, cluster: FakeCluster, content: str = FILE) -> tuple[Loaded, Survey, TopicAdmin]:
     file = loaded(folder, content)
     assert file.pipeline is not None, file.findings
     claims = FakeClaims()
-    connection = cast(Connection, Connection(cast(Any, cluster), cast(Any, claims)))
+    connection = cast(TopicAdmin, TopicAdmin(cast(Any, cluster), cast(Any, claims)))
     return file, survey(file.pipeline, cluster, claims), connection
 
 
