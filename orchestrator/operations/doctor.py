@@ -8,22 +8,25 @@ import platform
 import resource
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from orchestrator.brokers import compose, recorded
 from orchestrator.brokers.install.cache import cache_root
 from orchestrator.brokers.install.distribution import find_kafka
 from orchestrator.brokers.install.java import find_java
 from orchestrator.brokers.ports import is_free
-from orchestrator.cli.context import App
-from orchestrator.config.model import KafkaSettings, Pipeline
+from orchestrator.config.model import KafkaSettings, Pipeline, state_dir_of
 from orchestrator.errors import BrokerError, KpipeError, UsageError
-from orchestrator.operations.control import running, state_dir
+from orchestrator.operations.control import running
+from orchestrator.operations.loading import read_files
 from orchestrator.outside import shown
 from orchestrator.state import StateError, check_own, existing
+
+if TYPE_CHECKING:
+    from orchestrator.config import Loaded
 
 State = Literal["ok", "warning", "problem"]
 
@@ -44,18 +47,23 @@ class Check:
     fix: str = ""
 
 
-def examine(app: App) -> Iterator[Check]:
-    """All checks, one after the other: some ask other programs and take a moment."""
+def examine(files: Sequence[Path], read: Callable[[], Loaded] | None = None) -> Iterator[Check]:
+    """All checks of this machine and of a project, one after the other: some ask other programs and take a moment.
+
+    `files` are the pipeline file and its overlays; they need not be there. `read` reads them, and raises UsageError
+    when one is missing.
+    """
+    folder = state_dir_of(files[0].absolute().parent)
     yield python()
-    pipeline, check = pipeline_file(app)
+    pipeline, check = pipeline_file(files, read or (lambda: read_files(files)))
     yield check
-    yield state(app)
-    yield broker(app, pipeline)
+    yield state(folder)
+    yield broker(folder, pipeline)
     own = pipeline is None or not pipeline.kafka.bootstrap
     yield java(needed=own)
     yield kafka(needed=own)
-    yield from ports(app, pipeline)
-    yield from disk(app)
+    yield from ports(folder, pipeline)
+    yield from disk(folder)
     yield docker()
     yield file_limit()
 
@@ -68,24 +76,23 @@ def python() -> Check:
     return Check("python", "ok", said)
 
 
-def pipeline_file(app: App) -> tuple[Pipeline | None, Check]:
+def pipeline_file(files: Sequence[Path], read: Callable[[], Loaded]) -> tuple[Pipeline | None, Check]:
     """Whether the file is there and valid."""
     try:
-        loaded = app.read()
+        loaded = read()
     except UsageError as missing:
         return None, Check("pipeline", "warning", missing.message, "`kpipe init` makes one, or name it: kpipe -f FILE")
     errors = sum(finding.severity == "error" for finding in loaded.findings)
     if loaded.pipeline is None:
-        said = f"{errors} error{'' if errors == 1 else 's'} in {app.files[0]}"
+        said = f"{errors} error{'' if errors == 1 else 's'} in {files[0]}"
         return None, Check("pipeline", "problem", said, "`kpipe validate` lists them")
     made = loaded.pipeline
-    said = f"{app.files[0]}: {len(made.topics)} topics, {len(made.handlers)} handlers"
+    said = f"{files[0]}: {len(made.topics)} topics, {len(made.handlers)} handlers"
     return made, Check("pipeline", "ok", said)
 
 
-def state(app: App) -> Check:
+def state(path: Path) -> Check:
     """Whether the folder for kpipe's state, if it is there, is this user's own."""
-    path = state_dir(app)
     try:
         folder = existing(path)
         if folder is not None:
@@ -96,11 +103,11 @@ def state(app: App) -> Check:
     return Check("state", "ok", f"{path}" if folder is not None else f"{path} is made by `kpipe up`")
 
 
-def broker(app: App, pipeline: Pipeline | None) -> Check:
+def broker(folder: Path, pipeline: Pipeline | None) -> Check:
     """Whether the Kafka that is named, or was started, answers."""
     settings = pipeline.kafka if pipeline else KafkaSettings()
     try:
-        record = recorded(state_dir(app))
+        record = recorded(folder)
     except StateError:  # which is a check of its own
         record = None
     address = settings.bootstrap or (record.address if record else "")
@@ -115,11 +122,10 @@ def broker(app: App, pipeline: Pipeline | None) -> Check:
 
 
 def _no_answer(settings: KafkaSettings, address: str) -> KpipeError | None:
-    from orchestrator.kafka.admin.admin import ClusterAdmin
-    from orchestrator.kafka.properties import client_properties
+    from orchestrator.kafka.clients import Clients
 
     try:
-        ClusterAdmin(client_properties(settings, "admin", address)).cluster()
+        Clients(settings, address).admin().cluster()
     except KpipeError as problem:
         return problem
     return None
@@ -147,9 +153,9 @@ def kafka(*, needed: bool) -> Check:
     return Check("kafka", "warning", "not fetched yet", "`kpipe up` does it, or `kpipe broker fetch` now")
 
 
-def ports(app: App, pipeline: Pipeline | None) -> Iterator[Check]:
+def ports(folder: Path, pipeline: Pipeline | None) -> Iterator[Check]:
     """The ports that services will listen on, unless it is they who do."""
-    if pipeline is None or _runs(app):
+    if pipeline is None or _runs(folder):
         return
     for handler in pipeline.handlers.values():
         if handler.port is None:
@@ -161,15 +167,15 @@ def ports(app: App, pipeline: Pipeline | None) -> Iterator[Check]:
             yield Check("port", "problem", f"{handler.port}, which {handler.name} needs, is in use", fix)
 
 
-def _runs(app: App) -> bool:
+def _runs(folder: Path) -> bool:
     with contextlib.suppress(StateError):  # which is a check of its own
-        return running(state_dir(app)) is not None
+        return running(folder) is not None
     return False
 
 
-def disk(app: App) -> Iterator[Check]:
+def disk(state_dir: Path) -> Iterator[Check]:
     """Room for Kafka's data and logs, and for Kafka itself."""
-    places = {"data": state_dir(app), "cache": cache_root(os.environ)}
+    places = {"data": state_dir, "cache": cache_root(os.environ)}
     for what, folder in places.items():
         there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
         free = shutil.disk_usage(there).free

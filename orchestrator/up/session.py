@@ -264,13 +264,13 @@ class Session:
         self._publishing.when_wanted(lambda: self._serve_publishing(self._bootstrap), self._loop)
 
     def _sync(self, pipeline: Pipeline) -> None:
-        from orchestrator.operations.cluster import connect
+        from orchestrator.kafka.clients import Clients
         from orchestrator.provisioning.execute import sync_for_up
 
         def say(text: str) -> None:
             self._loop.call_soon_threadsafe(self._reporter.say, text)
 
-        cluster = connect(pipeline, self._bootstrap)
+        cluster = Clients(pipeline.kafka, self._bootstrap).topics()
         plan = sync_for_up(pipeline, cluster.admin, cluster.claims, say)
         if plan.changes:
             say(f"topics: {_summary(plan)}")

@@ -207,7 +207,7 @@ def test_a_property_that_no_client_has(folder: Path, words: tuple[str, ...]) -> 
 
 BROKEN = (
     "import sys; from orchestrator.cli import main, context; "
-    "context.App.load = lambda self: 1 // 0; sys.exit(main.main(sys.argv[1:]))"
+    "context.App.project = lambda self: 1 // 0; sys.exit(main.main(sys.argv[1:]))"
 )
 
 

@@ -9,11 +9,11 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from orchestrator.config.model import KafkaSettings, Pipeline
+from orchestrator.config.model import KafkaSettings
 from orchestrator.kafka.admin.admin import ClusterAdmin
 from orchestrator.kafka.admin.claims import ClaimsTopic
+from orchestrator.kafka.clients import Clients
 from orchestrator.kafka.properties import client_properties
-from orchestrator.operations.cluster import connect
 from orchestrator.records import Claim
 
 PIPELINE = """\
@@ -78,8 +78,7 @@ class Shop:
         return {topic: claim for (topic, owner), claim in every.items() if owner == f"{self.namespace}.shop"}
 
     def registry(self) -> ClaimsTopic:
-        pipeline = Pipeline("shop", self.namespace, self.folder, KafkaSettings(), {}, {}, {})
-        return connect(pipeline, self.bootstrap).claims
+        return Clients(KafkaSettings(), self.bootstrap).topics().claims
 
     def listed(self) -> dict[str, Any]:
         rows = json.loads(self.run("ls", "--json").stdout)["topics"]

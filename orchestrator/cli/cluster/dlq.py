@@ -12,12 +12,9 @@ from orchestrator.errors import EXIT_OK, EXIT_UNEXPECTED, UsageError
 
 if TYPE_CHECKING:
     from orchestrator.config.model import Pipeline
-    from orchestrator.operations.dead_letters.grouping import Cause, Causes
-    from orchestrator.operations.dead_letters.reader import Letterbox
+    from orchestrator.operations.dead_letters.listing import CauseList
+    from orchestrator.operations.dead_letters.redrive import Redriven
     from orchestrator.operations.records.where import Where
-
-#: Characters of a message that the table shows.
-_MESSAGE = 100
 
 
 @click.group("dlq")
@@ -35,26 +32,18 @@ def ls(app: App, dlqs: tuple[str, ...], expression: str | None) -> None:
     DLQ is a name from the pipeline file, or of any topic on the cluster; without one all of the file's are read.
     Letters of one cause share a fingerprint.
     """
-    from orchestrator.operations.dead_letters.grouping import Causes
-    from orchestrator.operations.dead_letters.reader import Letterbox, find_dlqs
-    from orchestrator.operations.dead_letters.redrive import sent_before, was_sent
+    from orchestrator.cli.render import dead_letter as form
+    from orchestrator.cli.render.scan_progress import LetterProgress
+    from orchestrator.operations.dead_letters.listing import list_causes
 
     where = where_of(expression)
-    pipeline = app.load()
-    causes = Causes()
-    with app.reader(pipeline) as reader:
-        box = Letterbox(reader, find_dlqs(pipeline, dlqs, reader))
-        before = sent_before(pipeline, reader)
-        for record, letter in box.read(where):
-            causes.add(box.names[record.topic], record, letter, was_sent(letter, before))
+    listing = list_causes(app.project(), dlqs, where, LetterProgress())
+    output.in_place("")
     if app.json:
-        groups = [cause.as_json() for cause in causes.newest_first()]
-        output.json_line(
-            {"letters": causes.letters, "groups": groups, "ungrouped": causes.others, "foreign": box.foreign}
-        )
+        output.json_line(form.causes_json(listing))
     else:
-        _list(causes)
-    notes(box, where)
+        form.show_causes(listing)
+    notes(listing, where)
 
 
 @command.command("show")
@@ -67,22 +56,18 @@ def show(app: App, letter: str, dlqs: tuple[str, ...]) -> None:
     Of the letters with one fingerprint, or one id, it is the newest.
     """
     from orchestrator.cli.render import dead_letter as form
-    from orchestrator.operations.dead_letters.reader import Letterbox, find_dlqs
+    from orchestrator.operations.dead_letters.listing import find_letter
 
-    pipeline = app.load()
-    with app.reader(pipeline) as reader:
-        box = Letterbox(reader, find_dlqs(pipeline, dlqs, reader))
-        found = box.newest(letter)
+    found = find_letter(app.project(), letter, dlqs)
     if found is None:
         raise UsageError(
             f"no letter has the fingerprint or id {letter}",
             "`kpipe dlq ls` lists fingerprints, each with a sample's id",
         )
-    record, told = found
     if app.json:
-        output.json_text(form.as_json(record, told, box.names[record.topic]))
+        output.json_text(form.as_json(found.record, found.letter, found.dlq))
         return
-    for line in form.for_people(record, told, box.names[record.topic]):
+    for line in form.for_people(found.record, found.letter, found.dlq):
         output.data(line)
 
 
@@ -121,26 +106,38 @@ def redrive(
 
     Shows the plan, asks, and sends. A letter goes back once: started again after whatever ended it, it goes on.
     """
-    from orchestrator.operations.dead_letters import redrive as steps
-    from orchestrator.operations.dead_letters.reader import Letterbox, find_dlqs
+    from orchestrator.cli.render import dead_letter as form
+    from orchestrator.operations.dead_letters.redrive import counted, redriving
     from orchestrator.operations.dead_letters.routing import Chosen
 
     where = where_of(expression)
-    pipeline = app.load()
-    chosen = Chosen(frozenset(fingerprints), _handler(pipeline, handler), most, most_redrives)
-    with app.reader(pipeline) as reader:
-        box = Letterbox(reader, find_dlqs(pipeline, dlqs, reader))
-        planned = steps.plan(pipeline, reader, box, where, chosen)
-        going = bool(planned.letters) and not dry_run
-        if not (app.json and going and yes):
-            steps.show(planned, box, json=app.json)
-        notes(box, where)
+    project = app.project()
+    chosen = Chosen(frozenset(fingerprints), _handler(project.pipeline, handler), most, most_redrives)
+    with redriving(project, dlqs, chosen, where, form.RedriveProgress()) as going_back:
+        plan = going_back.plan()
+        output.in_place("")
+        going = bool(plan.letters) and not dry_run
+        if not app.json:
+            form.show_redrive(plan)
+        elif not (going and yes):
+            output.json_line(form.redrive_json(plan))
+        notes(plan, where)
         if not going:
             return EXIT_OK
-        if not (yes or steps.ask(planned.letters)):
+        if not (yes or form.ask_redrive(plan.letters)):
             output.say("Nothing was sent back.")
             return EXIT_UNEXPECTED
-        steps.carry_out(app, pipeline, reader, box, where, chosen, planned, rate)
+        try:
+            result = going_back.run(plan, rate)
+        except KeyboardInterrupt:
+            if going_back.sent is not None:
+                output.say(f"Sent back {counted(going_back.sent)}; the same command goes on where this one ended.")
+            raise
+    output.in_place("")
+    if app.json:
+        output.json_line(form.redrive_json(result))
+    else:
+        form.show_redriven(result)
     return EXIT_OK
 
 
@@ -154,25 +151,29 @@ def drop(app: App, dlq: str, name: str | None) -> int:
     Shows what would be lost and asks for the DLQ's name. Letters that are written meanwhile stay. Kafka can delete the
     oldest records of a partition only, so single letters cannot be dropped.
     """
-    from orchestrator.operations.dead_letters import drop as steps
+    from orchestrator.cli.render import dead_letter as form
+    from orchestrator.cli.render.scan_progress import LetterProgress
+    from orchestrator.operations.dead_letters import drop as dropping
 
-    pipeline = app.load()
-    topic = steps.dlq_named(pipeline, dlq)
+    project = app.project()
+    topic = dropping.dlq_named(project.pipeline, dlq)
     if name not in (None, topic.name):
         raise UsageError(f"--yes-drop {name}: not the name of {topic.name}", "nothing was deleted")
-    with app.reader(pipeline) as reader:
-        loss = steps.loss(pipeline, topic, reader)
-    admin = steps.admin_for(app, pipeline)
-    if not (app.json and name):
-        steps.show(loss, steps.waiting(admin, loss), json=app.json)
+    loss = dropping.loss_of(project, topic, LetterProgress())
+    output.in_place("")
+    admin = project.admin()
+    if not app.json:
+        form.show_loss(loss, dropping.unread_by(admin, loss))
+    elif not name:
+        output.json_line(form.loss_json(loss, None))
     if not loss.records:
         return EXIT_OK
-    if name is None and not steps.ask(topic.name):
+    if name is None and not form.ask_drop(topic.name):
         output.say("Nothing was deleted.")
         return EXIT_UNEXPECTED
-    steps.delete(admin, loss)
+    dropping.delete(admin, loss)
     if app.json:
-        steps.show(loss, (), json=True, deleted=loss.records)
+        output.json_line(form.loss_json(loss, loss.records))
     else:
         output.say(f"Deleted {loss.records:,} records of {topic.name}.")
     return EXIT_OK
@@ -196,43 +197,10 @@ def where_of(expression: str | None) -> Where | None:
     return Where(expression)
 
 
-def notes(box: Letterbox, where: Where | None) -> None:
+def notes(read: CauseList | Redriven, where: Where | None) -> None:
     """What was not counted, and why."""
-    if box.foreign:
-        output.say(f"{box.foreign:,} of {box.seen:,} records are no letters of kpipe; `kpipe tail` shows them")
-    if where is not None and where.failed:
-        output.say(f"--where could not be asked about {where.failed:,} of them: {output.safe(where.why)}")
+    from orchestrator.cli.render.scan_progress import unasked
 
-
-def _list(causes: Causes) -> None:
-    if not causes.letters:
-        output.data("No dead letters.")
-        return
-    output.table(
-        ("DLQ", "FINGERPRINT", "COUNT", "REDRIVEN", "FIRST", "LAST", "HANDLER", "REASON", "MESSAGE"),
-        [_row(cause) for cause in causes.newest_first()],
-    )
-    if cut := sum(cause.truncated for cause in causes.newest_first()):
-        output.say(f"{cut:,} of them were too large for their DLQ and are cut; `kpipe dlq show` says to what")
-    if causes.others:
-        output.say(f"and {causes.others:,} letters of other causes; --where narrows them down")
-    output.say("next: `kpipe dlq show FINGERPRINT` · `kpipe dlq redrive`")
-
-
-def _row(cause: Cause) -> tuple[object, ...]:
-    from orchestrator.cli.render.record import time_of
-
-    sample, message = cause.sample, cause.message
-    clipped = message if len(message) <= _MESSAGE else message[:_MESSAGE] + "…"
-    first, last = (time_of(moment).partition(".")[0] for moment in (cause.first, cause.last))
-    return (
-        cause.dlq,
-        sample.fingerprint,
-        cause.count,
-        cause.redriven,
-        first,
-        last,
-        sample.handler,
-        sample.reason,
-        clipped,
-    )
+    if read.foreign:
+        output.say(f"{read.foreign:,} of {read.records:,} records are no letters of kpipe; `kpipe tail` shows them")
+    unasked(where)

@@ -2,56 +2,22 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from orchestrator.cli.context import App
 from orchestrator.cli.render import output
-from orchestrator.errors import BrokerError, ExpectationError, UsageError
+from orchestrator.errors import ExpectationError, UsageError
 
 if TYPE_CHECKING:
-    from orchestrator.config.model import Pipeline, Topic
-    from orchestrator.kafka.reader import Reader
-    from orchestrator.operations.records.filters import Filter
-    from orchestrator.operations.records.positions import Position
-    from orchestrator.operations.records.progress import Scan
-    from orchestrator.records import Record, TopicPartition
+    from orchestrator.cli.render.scan_progress import ScanProgress
+    from orchestrator.operations.records.read import ReadOptions, TopicReading
+    from orchestrator.records import Record
 
     _Printer = Callable[[Sequence[Record], Mapping[str, str]], None]
-
-DEFAULT_COUNT = 10
-#: While it follows it asks so often (seconds) whether the topics are the same.
-_ASK_SECONDS = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """What was asked for. `position` None: the last `last` records. `timeout` is in seconds."""
-
-    last: int
-    position: Position | None
-    follow: bool
-    partitions: frozenset[int]
-    filter: Filter
-    limit: int | None
-    expect: int | None
-    timeout: float | None
-
-    def wants(self, names: Mapping[str, str]) -> Callable[[Record], bool] | None:
-        """The test of a record, None when all are wanted.
-
-        A start past the end is brought back to the end: what comes before it is not wanted.
-        """
-        wanted, position = self.filter.on(names), self.position
-        if position is not None and position.kind == "offset":
-            return lambda record: record.offset >= position.number and wanted(record)
-        return wanted if self.filter.given else None
 
 
 @click.command("tail")
@@ -75,70 +41,42 @@ def command(app: App, /, topics: tuple[str, ...], template: str | None, **option
     TOPIC is a name from the pipeline file, or of any topic on the cluster. A dead letter is shown with the
     reason why it is one. Nothing is consumed: no handler notices.
     """
-    request = _request(**options)
+    wanted, expect = _wanted(**options)
     show = _printer(app, template, show_topic=len(topics) > 1)  # before anything is read: it may not be a format
-    pipeline = app.load()
-    from orchestrator.operations.records.progress import Scan
-    from orchestrator.operations.topic_names import find_topic
+    project = app.project()
+    from orchestrator.cli.render.scan_progress import ScanProgress
+    from orchestrator.operations.records.read import reading
 
-    with app.reader(pipeline) as reader:
-        targets = [find_topic(pipeline, name, reader.topics) for name in dict.fromkeys(topics)]
-        names = {topic.kafka_name: topic.name for topic in targets}
-        logs = [_partitions(reader, topic, request) for topic in targets]
-        scan = Scan(reader, request.timeout, filtered=request.filter.given)
-        same = _same(app, pipeline, list(names)) if request.follow else lambda: None
-        batches = _first(_records(reader, scan, logs, request, names, same), request.limit)
-        _show(batches, scan, request, lambda records: show(records, names))
-    _judge(scan.shown, request)
+    progress = ScanProgress(filtered=wanted.filter.given, streams=True)
+    with reading(project, topics, wanted, progress) as source:
+        _show(source, progress, wanted, show)
+    _judge(progress.shown, expect, wanted.timeout)
 
 
-def _first(batches: Iterator[Iterable[Record]], limit: int | None) -> Iterator[list[Record]]:
-    """Batches up to the record number `limit`; those after it are not looked at."""
-    left = limit
-    for batch in batches:
-        records = list(islice(batch, left))
-        if records:
-            yield records
-        left = None if left is None else left - len(records)
-        if left == 0:
-            return
-
-
-def _show(batches: Iterator[list[Record]], scan: Scan, request: _Request, show: Callable[[list[Record]], None]) -> None:
-    """Show them all; what was scanned is told also when Ctrl-C or the deadline ends it."""
-    from orchestrator.operations.records.progress import TimeIsUp
-
+def _show(source: TopicReading, progress: ScanProgress, wanted: ReadOptions, show: _Printer) -> None:
+    """Show them all; what was scanned is told also when Ctrl-C ends it."""
     try:
-        for records in batches:
-            scan.show(len(records))
-            show(records)
-    except TimeIsUp:
-        pass
+        for records in source.batches():
+            progress.show(len(records))
+            show(records, source.names)
     except BrokenPipeError:
         raise
     except BaseException:
-        _tell(scan, request)
+        progress.summary(wanted.filter.where)
         raise
-    _tell(scan, request)
+    progress.summary(wanted.filter.where)
 
 
-def _tell(scan: Scan, request: _Request) -> None:
-    scan.tell()
-    where = request.filter.where
-    if where is not None and where.failed:
-        output.say(f"--where could not be asked about {where.failed:,} of them: {output.safe(where.why)}")
-
-
-def _judge(shown: int, request: _Request) -> None:
-    if request.expect is not None and shown < request.expect:
-        within = "" if request.timeout is None else f" within {request.timeout:g} s"
+def _judge(shown: int, expect: int | None, timeout: float | None) -> None:
+    if expect is not None and shown < expect:
+        within = "" if timeout is None else f" within {timeout:g} s"
         raise ExpectationError(
-            f"expected {request.expect} record{'' if request.expect == 1 else 's'}, found {shown}{within}",
+            f"expected {expect} record{'' if expect == 1 else 's'}, found {shown}{within}",
             "the same command without --expect shows what is there",
         )
 
 
-def _request(
+def _wanted(
     last: int | None,
     start: str | None,
     follow: bool,
@@ -150,9 +88,12 @@ def _request(
     limit: int | None,
     expect: int | None,
     timeout: str | None,
-) -> _Request:
+) -> tuple[ReadOptions, int | None]:
+    """What the options ask for, and how many records are expected. Raises UsageError."""
+    from orchestrator.cli.render.record import headers_of
     from orchestrator.operations.records.filters import filter_of
     from orchestrator.operations.records.positions import parse_position
+    from orchestrator.operations.records.read import DEFAULT_COUNT, ReadOptions
 
     seconds = _seconds(timeout, expect)
     if expect is not None and limit is not None and limit < expect:
@@ -164,16 +105,16 @@ def _request(
         given = "-n 0" if last == 0 else "-o end"
         raise UsageError(f"{given} shows nothing", "with -f it shows the records that come from now on")
     position = None if start is None else parse_position(start, datetime.now().astimezone())
-    return _Request(
+    wanted = ReadOptions(
         last=max(DEFAULT_COUNT, expect or 0) if last is None else last,
         position=position,
         follow=follow,
         partitions=_numbers(partitions),
-        filter=filter_of(key, headers, grep, where),
+        filter=filter_of(key, headers_of(headers), grep, where),
         limit=limit or expect,
-        expect=expect,
         timeout=seconds,
     )
+    return wanted, expect
 
 
 def _seconds(text: str | None, expect: int | None) -> float | None:
@@ -214,87 +155,3 @@ def _printer(app: App, template: str | None, *, show_topic: bool) -> _Printer:
             *[formats.for_people(one, names[one.topic], show_topic=show_topic) for one in records]
         )
     return lambda records, names: output.data(*record_lines.for_people(records, names, show_topic=show_topic))
-
-
-def _partitions(reader: Reader, topic: Topic, request: _Request) -> list[TopicPartition]:
-    from orchestrator.operations.topic_names import check_partitions, not_created
-    from orchestrator.records import TopicPartition
-
-    count = reader.partitions(topic.kafka_name)
-    if not count:
-        raise not_created(topic)
-    check_partitions(topic, count, request.partitions)
-    return [TopicPartition(topic.kafka_name, number) for number in sorted(request.partitions or range(count))]
-
-
-def _records(
-    reader: Reader,
-    scan: Scan,
-    logs: list[list[TopicPartition]],
-    request: _Request,
-    names: Mapping[str, str],
-    same: Callable[[], None],
-) -> Iterator[Iterable[Record]]:
-    """What was asked for, in batches, topic by topic merged by time where an end is known, else as it comes.
-
-    `same` is called while it follows, and raises when a topic is not the same any more.
-    """
-    from orchestrator.operations.records.latest import latest, newest
-    from orchestrator.operations.records.positions import starts
-
-    every = [tp for log in logs for tp in log]
-    begins, ends = reader.beginnings(every), reader.ends(every)
-    wants = request.wants(names)
-    if request.position is None:
-        lasts = [latest(scan, {tp: begins[tp] for tp in log}, ends, request.last, wants) for log in logs]
-        yield newest(lasts, sum(map(len, lasts)))
-        at = ends
-    else:
-        at = starts(request.position, reader, begins, ends)
-    if request.follow:
-        yield from _streamed(scan, scan.read(at), wants, same)
-    elif request.position is not None:
-        yield from _streamed(scan, scan.read(at, ends), wants)
-
-
-def _streamed(
-    scan: Scan,
-    batches: Iterator[list[Record]],
-    wants: Callable[[Record], bool] | None,
-    same: Callable[[], None] = lambda: None,
-) -> Iterator[Iterable[Record]]:
-    """Those of the batches' records that are wanted; while none come, what was printed is flushed and an outage is
-    told once."""
-    told = False
-    output.flush()
-    for batch in batches:
-        same()
-        yield batch if wants is None else filter(wants, batch)
-        if not batch:
-            output.flush()
-            output.check_reader()
-        if scan.away and not told:
-            output.say("Kafka is away; waiting for it to come back")
-        told = scan.away
-
-
-def _same(app: App, pipeline: Pipeline, topics: list[str]) -> Callable[[], None]:
-    """What raises BrokerError once one of the topics was deleted and made anew: a reader would go on at old offsets."""
-    from orchestrator.delivery.offsets.start import is_remade
-    from orchestrator.kafka.admin.topic_ids import TopicIds
-    from orchestrator.kafka.properties import client_properties
-
-    asked = TopicIds(client_properties(pipeline.kafka, "admin", app.bootstrap(pipeline)))
-    first = asked.of(topics)
-    due = 0.0
-
-    def same() -> None:
-        nonlocal due
-        if time.monotonic() >= due:
-            due = time.monotonic() + _ASK_SECONDS
-            asked.ask(topics)
-        for name, identity in (asked.answer() or {}).items():
-            if is_remade(identity.topic_id, first[name].topic_id if name in first else ""):
-                raise BrokerError(f"{name} was deleted and made anew", "the same command follows the new topic")
-
-    return same

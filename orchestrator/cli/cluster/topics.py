@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from orchestrator.cli.context import App
 from orchestrator.cli.render import output
-from orchestrator.errors import EXIT_OK, FindingsError, UsageError
-
-if TYPE_CHECKING:
-    from orchestrator.config.model import Topic
-    from orchestrator.kafka.admin.admin import ClusterAdmin
-    from orchestrator.records import ClusterState, TopicSpec
+from orchestrator.errors import EXIT_OK, EXIT_UNEXPECTED, FindingsError, UsageError
 
 
 @click.group("topics")
@@ -63,39 +56,44 @@ def sync(
     Fewer partitions or another replication factor is refused.
     """
     from orchestrator.cli.project.validate import contract_findings
-    from orchestrator.operations.cluster import connect
-    from orchestrator.operations.topics import sync as steps
+    from orchestrator.cli.render import topics_plan as plan_text
+    from orchestrator.operations.loading import Project
+    from orchestrator.operations.topics import sync as syncing
     from orchestrator.provisioning import consent, plan_file
     from orchestrator.provisioning.survey import survey
 
     _require_sense(app, check=check, prune=prune, planned=planned, form=form)
     loaded = app.read()
-    if loaded.pipeline is None:
-        raise FindingsError(loaded.findings)
-    pipeline = loaded.pipeline
+    project = Project.of(app.files, loaded)
     findings = contract_findings(loaded)
     if any(finding.severity == "error" for finding in findings):
         raise FindingsError(findings)
-    allowed = consent.parse(allow, pipeline)
+    allowed = consent.parse(allow, project.pipeline)
     reviewed = None if planned is None else plan_file.read(planned)
-    cluster = connect(pipeline, app.bootstrap(pipeline))
-    seen = survey(pipeline, cluster.admin, cluster.claims, prune=prune or bool(reviewed and reviewed["prune"]))
-    steps.show(seen, json=app.json, markdown=form == "markdown")
-    steps.notes(seen)
+    cluster = project.clients.topics()
+    seen = survey(project.pipeline, cluster.admin, cluster.claims, prune=prune or bool(reviewed and reviewed["prune"]))
+    plan_text.show(seen, json=app.json, markdown=form == "markdown")
+    plan_text.notes(seen)
     if check:
-        return steps.check(seen.plan)
+        syncing.check(seen.plan)
+        return EXIT_OK
     if reviewed is not None:
         plan_file.require_same(reviewed, seen.plan)
     seen.plan.raise_if_refused()
-    steps.unused(sorted(allowed), seen.plan)
+    plan_text.show_unused(sorted(allowed), seen.plan)
     consent.require(seen.plan, allowed, only=("takeover",) if dry_run else tuple(consent.NAMED))
-    steps.compatible(app, pipeline, against, allowed)
-    steps.verify(seen.plan, cluster, loaded, lenient=dry_run)
+    broken = syncing.broken_contracts(project, against, allowed)
+    plan_text.show_broken(broken)
+    broken.raise_if_any()
+    plan_text.show_warnings(syncing.verify(seen.plan, cluster, loaded, lenient=dry_run))
     if dry_run:
         return EXIT_OK
-    if not (seen.plan.is_empty or yes or reviewed is not None or steps.ask(seen.plan)):
-        return steps.declined()
-    return steps.apply(seen, cluster)
+    if not (seen.plan.is_empty or yes or reviewed is not None or plan_text.ask(seen.plan)):
+        output.say("Nothing was changed.")
+        return EXIT_UNEXPECTED
+    if syncing.apply(seen, cluster, plan_text.progress, plan_text.unrecorded):
+        output.say("Done: every partition has a leader.")
+    return EXIT_OK
 
 
 def _require_sense(app: App, *, check: bool, prune: bool, planned: Path | None, form: str) -> None:
@@ -113,20 +111,9 @@ def ls(app: App) -> None:
     An absent topic is shown with its declared values. RECORDS counts offsets: transaction markers and what
     compaction removed are in it.
     """
-    from orchestrator.operations.cluster import connect
-    from orchestrator.provisioning.inventory import inventory
-    from orchestrator.provisioning.ownership import Claims, owner_of
-    from orchestrator.provisioning.redrive_topics import redrive_specs
-    from orchestrator.provisioning.survey import measured
+    from orchestrator.operations.topics.listing import list_topics
 
-    pipeline = app.load()
-    admin = connect(pipeline, app.bootstrap(pipeline)).admin
-    redriven = redrive_specs(pipeline)
-    names = [*(topic.kafka_name for topic in pipeline.topics.values()), *(spec.name for spec in redriven)]
-    state = admin.describe(names)
-    sizes = measured(pipeline, admin, state, Claims(owner_of(pipeline)))
-    topics = [sizes.applied(topic) for topic in (*pipeline.topics.values(), *_existing(redriven, state))]
-    rows = inventory(topics, state, _records(admin, state))
+    rows = list_topics(app.project())
     if app.json:
         output.json_line({"topics": [row.as_json() for row in rows]})
         return
@@ -136,27 +123,3 @@ def ls(app: App) -> None:
     )
     if any(row.state in ("absent", "drift") for row in rows):
         output.say("`kpipe topics sync --dry-run` shows what differs from the pipeline file.")
-
-
-def _existing(redriven: Sequence[TopicSpec], state: ClusterState) -> list[Topic]:
-    """The topics of redriven letters that are there: they are declared by no file."""
-    from orchestrator.config.model import Topic
-    from orchestrator.provisioning.redrive_topics import as_they_are
-
-    specs = as_they_are(redriven, state)
-    return [Topic(spec.name, spec.name, spec.partitions, spec.replication, spec.configs) for spec in specs]
-
-
-def _records(admin: ClusterAdmin, state: ClusterState) -> dict[str, int | None]:
-    """Records by topic; None where a partition did not answer."""
-    from orchestrator.records import TopicPartition
-
-    wanted = {
-        name: [TopicPartition(name, number) for number in range(topic.partitions)]
-        for name, topic in state.topics.items()
-    }
-    found = admin.offsets([where for partitions in wanted.values() for where in partitions])
-    return {
-        name: sum(found[p].end - found[p].begin for p in partitions) if found.keys() >= set(partitions) else None
-        for name, partitions in wanted.items()
-    }

@@ -28,7 +28,7 @@ def command(app: App) -> int:
     from orchestrator.operations.doctor import examine
 
     checks = []
-    for check in examine(app):
+    for check in examine(app.files, app.read):
         checks.append(check)
         if not app.json:
             _show(check)

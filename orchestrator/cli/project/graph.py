@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from orchestrator.cli.context import App
 from orchestrator.cli.render import output
 from orchestrator.errors import UsageError
-from orchestrator.outside import shown
+from orchestrator.operations.graph import edges, labelled_edges, labels
 
 if TYPE_CHECKING:
-    from orchestrator.config.model import Handler, Pipeline
-
-EdgeKind = Literal["consumes", "produces", "dead-letters"]
-
-
-class Edge(NamedTuple):
-    """One arrow between a topic and a handler; `kind` is what the handler does."""
-
-    source: str
-    target: str
-    kind: EdgeKind
+    from orchestrator.config.model import Pipeline
 
 
 @click.command("graph")
@@ -74,48 +64,10 @@ def _live_text(now: Mapping[str, Any]) -> str:
     return ", ".join([now["state"], *told, *([] if now["lag"] is None else [f"lag {now['lag']}"])])
 
 
-def edges(pipeline: Pipeline) -> list[Edge]:
-    """Every arrow once, in the file's order."""
-    found: list[Edge] = []
-    first: dict[str, str] = {}
-    for handler in pipeline.handlers.values():
-        for topic in handler.consumes:
-            first.setdefault(topic, handler.name)
-    for handler in pipeline.handlers.values():
-        found += [Edge(topic, handler.name, "consumes") for topic in handler.consumes]
-        found += [Edge(handler.name, topic, "produces") for topic in handler.produces]
-        found += [Edge(handler.name, dlq, "dead-letters") for dlq in _dlqs(pipeline, handler, first)]
-    return list(dict.fromkeys(found))
-
-
-def labels(pipeline: Pipeline) -> dict[str, str]:
-    """How each topic may be shown: a DLQ whose name comes from outside of the file, as the file says it."""
-    return {name: shown(topic.name) for name, topic in pipeline.topics.items()}
-
-
-def _labelled(pipeline: Pipeline) -> list[Edge]:
-    """Every arrow, with the topic as it may be shown."""
-    label = labels(pipeline)
-    return [
-        Edge(label[source], target, kind) if kind == "consumes" else Edge(source, label[target], kind)
-        for source, target, kind in edges(pipeline)
-    ]
-
-
-def _dlqs(pipeline: Pipeline, handler: Handler, first: Mapping[str, str]) -> list[str]:
-    """The DLQs that this handler writes to: for what it gives up on, and as the `first` handler of a topic in the file
-    also for events that break the topic's contract."""
-    found = [
-        *(pipeline.topics[topic].dlq for topic in handler.consumes if first[topic] == handler.name),
-        *(pipeline.dlq_of(handler, topic) for topic in handler.consumes),
-    ]
-    return [dlq for dlq in dict.fromkeys(found) if dlq is not None]
-
-
 def _text(pipeline: Pipeline, live: Live) -> Iterator[str]:
     read: dict[str, list[str]] = {}
     written: dict[tuple[str, str], list[str]] = {}
-    for edge in _labelled(pipeline):
+    for edge in labelled_edges(pipeline):
         if edge.kind == "consumes":
             read.setdefault(edge.target, []).append(edge.source)
         else:
@@ -167,5 +119,5 @@ def _as_json(pipeline: Pipeline, live: Live) -> dict[str, object]:
             for handler in pipeline.handlers.values()
         ],
         "topics": [{"name": label[topic.name], "is_dlq": topic.is_dlq} for topic in pipeline.topics.values()],
-        "edges": [{"from": edge.source, "to": edge.target, "kind": edge.kind} for edge in _labelled(pipeline)],
+        "edges": [{"from": edge.source, "to": edge.target, "kind": edge.kind} for edge in labelled_edges(pipeline)],
     }

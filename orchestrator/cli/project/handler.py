@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
-from itertools import count
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -17,8 +14,6 @@ from orchestrator.errors import EXIT_EXPECTATION, EXIT_OK, UsageError
 
 if TYPE_CHECKING:
     from orchestrator.worker.runners.conformance import Finding
-
-_TOPIC = "events"
 
 
 @click.group("handler")
@@ -42,14 +37,18 @@ def check(app: App, event: str | None, value: str | None, timeout: float, argv: 
     {"id": "event-1"} and so on. Ends with 0 when nothing failed (warnings are shown), 6 when a check did, 5 when the
     program could not be started.
     """
-    from orchestrator.worker.runners.command import Command
-    from orchestrator.worker.runners.conformance import Kit, can_start
+    from orchestrator.operations import handler_check
 
-    values, topic = _values(app, event, value)
-    program = Command(argv, Path.cwd(), os.environ)
-    can_start(program)
+    if event is not None and value is not None:
+        raise UsageError("--event and --value exclude each other")
+    if event is not None:
+        events = handler_check.events_named(app.project(), event)
+    elif value is not None:
+        events = handler_check.events_like(value)
+    else:
+        events = handler_check.numbered_events()
     findings = []
-    for finding in Kit(program, values, topic, timeout).run():
+    for finding in handler_check.check_handler(argv, events, timeout):
         findings.append(finding)
         if not app.json:
             output.data(_line(finding))
@@ -61,34 +60,6 @@ def check(app: App, event: str | None, value: str | None, timeout: float, argv: 
     else:
         output.say(_summary(findings))
     return EXIT_EXPECTATION if failed else EXIT_OK
-
-
-def _values(app: App, event: str | None, value: str | None) -> tuple[Callable[[], bytes], str]:
-    """What makes a fresh value for each event, as JSON, and the topic they are from."""
-    from orchestrator.contracts import encode_json
-
-    if event is not None and value is not None:
-        raise UsageError("--event and --value exclude each other")
-    if event is not None:
-        from orchestrator.operations.send.drafts import drafts
-        from orchestrator.text import did_you_mean
-
-        pipeline = app.load()
-        template = pipeline.events.get(event)
-        if template is None:
-            known = ", ".join(pipeline.events) or "none"
-            raise UsageError(
-                f"the file has no event `{event}`", did_you_mean(event, pipeline.events) or f"it has {known}"
-            )
-        draft = next(iter(drafts(template, pipeline.base, None, (), allow_raw=False)))
-        return lambda: encode_json(draft.value()), template.topic
-    if value is not None:
-        from orchestrator.operations.send.input import Documents
-
-        document = next(iter(Documents(value, allow_raw=False).numbered()))[1]
-        return lambda: encode_json(document), _TOPIC
-    numbers = count(1)
-    return lambda: b'{"id":"event-%d"}' % next(numbers), _TOPIC
 
 
 def _line(finding: Finding) -> str:

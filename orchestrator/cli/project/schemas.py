@@ -8,14 +8,12 @@ import click
 
 from orchestrator.cli.context import App
 from orchestrator.cli.render import output
-from orchestrator.errors import EXIT_OK, IncompatibleError, UsageError
+from orchestrator.errors import EXIT_OK
 
 if TYPE_CHECKING:
-    from orchestrator.config.model import EventTemplate, Pipeline, Topic
-    from orchestrator.contracts import Contract
     from orchestrator.contracts.evolution.compatibility import Level
-    from orchestrator.operations.schemas.diff import Compared
-    from orchestrator.operations.schemas.sample import Sample
+    from orchestrator.operations.schemas.check import ContractCheck
+    from orchestrator.operations.schemas.example import ContractView
 
 
 @click.group("schemas")
@@ -48,75 +46,42 @@ def check(app: App, against: str | None, level: Level, strict: bool, sample: int
     elsewhere may still run with. Ends with 3 when the required compatibility is broken, or when a record of the sample
     that kept the earlier contract would fail.
     """
-    from orchestrator.contracts import load_contracts
-    from orchestrator.operations.schemas import diff
-    from orchestrator.operations.schemas.versions import DEFAULT, version_of
+    from orchestrator.operations.schemas.check import check_contracts
 
-    pipeline = app.load()
-    load_contracts(pipeline)
-    version = version_of(against or DEFAULT, pipeline.base)
-    compared = diff.compare_contracts(pipeline, app.files, version)
-    samples = _samples(app, pipeline, compared, sample) if sample else {}
-    broken = [one.topic for one in compared if one.breaks(level, strict)]
-    failing = [topic for topic, taken in samples.items() if taken.broken]
+    checked = check_contracts(app.project(), against, level, strict=strict, sample=sample)
     if app.json:
-        output.json_line(_as_json(version.name, level, strict, compared, samples, not (broken or failing)))
+        output.json_line(_as_json(checked))
     else:
-        _show(compared, samples, level, strict)
-    if broken:
-        count = f"{len(broken)} contract{'s break' if len(broken) > 1 else ' breaks'}"
-        what = "the required compatibility" if level == "full" else f"{level} compatibility"
-        raise IncompatibleError(
-            f"{count} {what} with {version.name}: {', '.join(broken)}",
-            "change them so that both versions can be read, send to a new topic, or ask for less with --require",
-        )
-    if failing:
-        raise IncompatibleError(
-            f"records on Kafka would fail the new contract: {', '.join(failing)}",
-            "handlers that have not read them yet would dead-letter them",
-        )
+        _show(checked)
+    checked.raise_if_incompatible()
     return EXIT_OK
 
 
-def _samples(app: App, pipeline: Pipeline, compared: list[Compared], count: int) -> dict[str, Sample]:
-    from orchestrator.contracts import load_contracts
-    from orchestrator.operations.schemas.sample import take_sample
-
-    contracts = load_contracts(pipeline)
-    with app.reader(pipeline) as reader:
-        return {
-            one.topic: take_sample(reader, pipeline.topics[one.topic], contracts[one.topic], one.earlier, count)
-            for one in compared
-            if one.state != "removed"
-        }
-
-
-def _as_json(
-    against: str, level: str, strict: bool, compared: list[Compared], samples: dict[str, Sample], compatible: bool
-) -> dict[str, Any]:
+def _as_json(checked: ContractCheck) -> dict[str, Any]:
+    samples = checked.samples
     return {
-        "against": against,
-        "require": level,
-        "strict": strict,
-        "compatible": compatible,
+        "against": checked.version,
+        "require": checked.level,
+        "strict": checked.strict,
+        "compatible": not (checked.broken or checked.failing),
         "contracts": [
             {**one.as_json(), "sample": samples[one.topic].as_json() if one.topic in samples else None}
-            for one in compared
+            for one in checked.contracts
         ],
     }
 
 
-def _show(compared: list[Compared], samples: dict[str, Sample], level: Level, strict: bool) -> None:
+def _show(checked: ContractCheck) -> None:
     from orchestrator.operations.schemas import diff
     from orchestrator.operations.schemas import sample as sampling
 
-    for one in compared:
-        for line in diff.lines(one, level, strict):
+    for one in checked.contracts:
+        for line in diff.lines(one, checked.level, checked.strict):
             output.data(output.safe(line))
-        if one.topic in samples:
-            for line in sampling.lines(samples[one.topic]):
+        if one.topic in checked.samples:
+            for line in sampling.lines(checked.samples[one.topic]):
                 output.data(output.safe(line))
-    if not compared:
+    if not checked.contracts:
         output.say("No topic has a schema: there is nothing to compare.")
 
 
@@ -128,72 +93,34 @@ def show(app: App, event: str) -> None:
 
     EVENT is the name of an event or of a topic. Where the file has no example, one is made up.
     """
-    from orchestrator.contracts import load_contracts
-    from orchestrator.contracts.resolve import resolved
-    from orchestrator.contracts.sources import files_of
-    from orchestrator.text import did_you_mean
+    from orchestrator.operations.schemas.example import contract_of
 
-    pipeline = app.load()
-    contracts = load_contracts(pipeline)
-    template = pipeline.events.get(event) or _template_of(pipeline, event)
-    name = template.topic if template else event
-    topic = pipeline.topics.get(name)
-    if topic is None:
-        hint = did_you_mean(event, [*pipeline.events, *pipeline.topics]) or "`kpipe topics ls` lists the topics"
-        raise UsageError(f"the file has no event and no topic `{event}`", hint)
-    schema = None if topic.schema is None else resolved(topic.schema, files_of(pipeline.base))
-    example = None if template is None or template.example is None else _example(pipeline, template)
-    made_up = example is None
-    if made_up and schema is not None:
-        example = _made_up(topic, contracts[name], pipeline)
+    view = contract_of(app.project(), event)
     if app.json:
-        shown = {"event": event, "topic": name, "key": topic.key, "schema": schema, "example": example}
-        output.json_line({**shown, "made_up": made_up and example is not None})
+        output.json_line(
+            {
+                "event": event,
+                "topic": view.topic.name,
+                "key": view.topic.key,
+                "schema": view.schema,
+                "example": view.example,
+                "made_up": view.made_up,
+            }
+        )
     else:
-        _print(schema, example, name, made_up=made_up)
+        _print(view)
 
 
-def _template_of(pipeline: Pipeline, topic: str) -> EventTemplate | None:
-    """The first event that is sent to `topic` and has an example."""
-    return next((e for e in pipeline.events.values() if e.topic == topic and e.example is not None), None)
-
-
-def _example(pipeline: Pipeline, template: EventTemplate) -> Any:
-    import uuid
-    from datetime import UTC, datetime
-
-    from orchestrator.contracts.examples import build_example, load_example
-
-    return build_example(
-        load_example(template, pipeline.base),
-        template.generate,
-        new_id=lambda: str(uuid.uuid4()),
-        now=lambda: datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-    )
-
-
-def _made_up(topic: Topic, contract: Contract, pipeline: Pipeline) -> Any:
-    """The same at every call; None for a schema that none can be made up from."""
-    from orchestrator.errors import ContractError
-    from orchestrator.operations.send.drafts import Draft
-    from orchestrator.operations.send.fake import Made
-
-    try:
-        return Made(topic, contract, pipeline.base, seed=0).value(Draft(None, {}, (), ()), validate=True)
-    except (ContractError, UsageError):
-        return None
-
-
-def _print(schema: Any, example: Any, topic: str, *, made_up: bool) -> None:
+def _print(view: ContractView) -> None:
     import json
 
-    if schema is None:
-        output.say(f"{output.safe(topic)} has no schema: every JSON value is valid there.")
+    if view.schema is None:
+        output.say(f"{output.safe(view.topic.name)} has no schema: every JSON value is valid there.")
     else:
-        output.data(output.safe(json.dumps(schema, indent=2, ensure_ascii=False), lines=True))
-    if example is None:
+        output.data(output.safe(json.dumps(view.schema, indent=2, ensure_ascii=False), lines=True))
+    if view.example is None:
         output.say("No event under `events` has an example for it, and none can be made up.")
     else:
         output.data("")
-        output.data("Example, made up from the schema:" if made_up else "Example:")
-        output.data(output.safe(json.dumps(example, indent=2, ensure_ascii=False), lines=True))
+        output.data("Example, made up from the schema:" if view.made_up else "Example:")
+        output.data(output.safe(json.dumps(view.example, indent=2, ensure_ascii=False), lines=True))

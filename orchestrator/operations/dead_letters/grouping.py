@@ -1,4 +1,4 @@
-"""Letters by their cause: what `kpipe dlq ls` shows. Memory grows with the causes, not with the letters."""
+"""Letters by their cause. Memory grows with the causes, not with the letters."""
 
 from __future__ import annotations
 
@@ -13,29 +13,22 @@ if TYPE_CHECKING:
 MOST = 1_000
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Cause:
     """The letters of one fingerprint in one DLQ; `redriven` of them were sent back, `truncated` were cut.
 
-    Times are when they were written, in milliseconds; `sample` is the newest.
+    Times are when they were written, in milliseconds; `sample` is the newest, `record` its record without value and
+    headers.
     """
 
     dlq: str
     record: Record
     sample: Letter
-    count: int = 0
-    redriven: int = 0
-    first: int = 0
-    last: int = -1
-    truncated: int = 0
-
-    def add(self, record: Record, letter: Letter, redriven: bool) -> None:
-        self.first = record.timestamp if not self.count else min(self.first, record.timestamp)
-        self.count += 1
-        self.redriven += redriven
-        self.truncated += letter.truncated
-        if record.timestamp >= self.last:
-            self.last, self.record, self.sample = record.timestamp, _bare(record), replace(letter, headers=None)
+    count: int
+    redriven: int
+    first: int
+    last: int
+    truncated: int
 
     @property
     def message(self) -> str:
@@ -69,12 +62,37 @@ class Cause:
         }
 
 
+@dataclass(slots=True)
+class _Counting:
+    """A cause whose letters are still being counted."""
+
+    record: Record
+    sample: Letter
+    count: int = 0
+    redriven: int = 0
+    first: int = 0
+    last: int = -1
+    truncated: int = 0
+
+    def add(self, record: Record, letter: Letter, redriven: bool) -> None:
+        self.first = record.timestamp if not self.count else min(self.first, record.timestamp)
+        self.count += 1
+        self.redriven += redriven
+        self.truncated += letter.truncated
+        if record.timestamp >= self.last:
+            self.last, self.record, self.sample = record.timestamp, _bare(record), replace(letter, headers=None)
+
+    def result(self, dlq: str) -> Cause:
+        counts = (self.count, self.redriven, self.first, self.last, self.truncated)
+        return Cause(dlq, self.record, self.sample, *counts)
+
+
 class Causes:
     """Every cause so far; `others` counts the letters of those that came after `MOST` causes were known."""
 
     def __init__(self, most: int = MOST) -> None:
         self._most = most
-        self._by: dict[tuple[str, str], Cause] = {}
+        self._by: dict[tuple[str, str], _Counting] = {}
         self.letters = 0
         self.others = 0
 
@@ -86,11 +104,12 @@ class Causes:
             if len(self._by) >= self._most:
                 self.others += 1
                 return
-            cause = self._by[key] = Cause(dlq, _bare(record), letter)
+            cause = self._by[key] = _Counting(_bare(record), letter)
         cause.add(record, letter, redriven)
 
     def newest_first(self) -> list[Cause]:
-        return sorted(self._by.values(), key=lambda cause: (-cause.last, cause.dlq, cause.sample.fingerprint))
+        causes = [counting.result(dlq) for (dlq, _), counting in self._by.items()]
+        return sorted(causes, key=lambda cause: (-cause.last, cause.dlq, cause.sample.fingerprint))
 
 
 def _bare(record: Record) -> Record:

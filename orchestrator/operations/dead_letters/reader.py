@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from orchestrator.cli.render import output
 from orchestrator.delivery.headers.dead_letters import read_letter
 from orchestrator.records import TopicPartition
 
@@ -17,8 +15,8 @@ if TYPE_CHECKING:
     from orchestrator.operations.records.where import Where
     from orchestrator.records import Record
 
-#: Seconds between two looks at the progress.
-_EVERY = 0.25
+#: Gets how many records were read so far; called for each batch.
+Progress = Callable[[int], None]
 
 
 def find_dlqs(pipeline: Pipeline, names: Sequence[str], reader: Reader) -> list[Topic]:
@@ -47,7 +45,7 @@ class Letterbox:
     `foreign` counts the records that are no letters of kpipe, `seen` all records, in the last `read`.
     """
 
-    def __init__(self, reader: Reader, dlqs: Sequence[Topic]) -> None:
+    def __init__(self, reader: Reader, dlqs: Sequence[Topic], progress: Progress | None = None) -> None:
         self._reader = reader
         self.names: Mapping[str, str] = {dlq.kafka_name: dlq.name for dlq in dlqs}
         tps = [TopicPartition(name, n) for name in self.names for n in range(reader.partitions(name))]
@@ -55,28 +53,28 @@ class Letterbox:
         self.ends = reader.ends(tps)
         self.foreign = 0
         self.seen = 0
-        self._told = 0.0
+        self._progress = progress or (lambda _records: None)
 
     def read(
         self, where: Where | None = None, meanwhile: Callable[[], None] | None = None
     ) -> Iterator[tuple[Record, Letter]]:
         """Every letter of which `where` is true; those of one partition in order.
 
-        `meanwhile` is called often, however few letters there are; without it a terminal is told how far it is.
+        `meanwhile` is called for each batch, however few letters are in it, instead of the progress.
         """
         self.foreign = self.seen = 0
-        try:
-            for batch in self._reader.read(self.begins, self.ends):
-                for record in batch:
-                    self.seen += 1
-                    letter = read_letter(record.headers)
-                    if letter is None:
-                        self.foreign += 1
-                    elif where is None or where(record, self.names[record.topic]):
-                        yield record, letter
-                (meanwhile or self._progress)()
-        finally:
-            output.in_place("")
+        for batch in self._reader.read(self.begins, self.ends):
+            for record in batch:
+                self.seen += 1
+                letter = read_letter(record.headers)
+                if letter is None:
+                    self.foreign += 1
+                elif where is None or where(record, self.names[record.topic]):
+                    yield record, letter
+            if meanwhile is not None:
+                meanwhile()
+            else:
+                self._progress(self.seen)
 
     def newest(self, what: str) -> tuple[Record, Letter] | None:
         """The newest letter with the id or fingerprint `what`."""
@@ -89,9 +87,3 @@ class Letterbox:
         found = latest(self._reader, self.begins, self.ends, 1, wanted)
         letter = read_letter(found[0].headers) if found else None
         return None if letter is None else (found[0], letter)
-
-    def _progress(self) -> None:
-        now = time.monotonic()
-        if now - self._told > _EVERY:
-            self._told = now
-            output.in_place(f"read {self.seen:,} letters")

@@ -1,4 +1,4 @@
-"""The steps of `kpipe dlq redrive`: count, show, ask, then send back in transactions.
+"""Sending dead letters back to their handlers, in transactions: a plan, then what became of it.
 
 What is in the topics of redriven letters is the only memory there is: whoever begins shuts out everybody else, reads
 there what was sent back before, and goes on. So it may be ended at any moment, and started again.
@@ -6,26 +6,25 @@ there what was sent back before, and goes on. So it may be ended at any moment, 
 
 from __future__ import annotations
 
-import sys
 import time
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from orchestrator.cli.render import output
-from orchestrator.errors import KpipeError, UsageError
+from orchestrator.errors import KpipeError
+from orchestrator.operations.dead_letters.reader import Letterbox, find_dlqs
+from orchestrator.operations.dead_letters.routing import Chosen, Routes, Totals
+from orchestrator.operations.send.deliver import Pace
 from orchestrator.records import TopicPartition
 
 if TYPE_CHECKING:
-    from orchestrator.cli.context import App
     from orchestrator.config.model import Pipeline
     from orchestrator.event import Letter
     from orchestrator.kafka.exclusive_writer import TransactionalProducer
     from orchestrator.kafka.reader import Reader
-    from orchestrator.operations.dead_letters.reader import Letterbox
-    from orchestrator.operations.dead_letters.routing import Chosen, Routes, Totals
+    from orchestrator.operations.loading import Project
     from orchestrator.operations.records.where import Where
-    from orchestrator.operations.send.deliver import Pace
     from orchestrator.records import Record
 
 #: A transaction ends after so many records or seconds: that much is sent again after a crash, and seen by nobody.
@@ -55,120 +54,176 @@ def was_sent(letter: Letter, before: Mapping[str, set[int]]) -> bool:
     from orchestrator.delivery.headers.redrive import key_of_letter
 
     key = key_of_letter(letter)
-    return any(key in known for known in before.values())
+    return any(key in keys for keys in before.values())
 
 
-def plan(pipeline: Pipeline, reader: Reader, box: Letterbox, where: Where | None, chosen: Chosen) -> Totals:
-    """What would go back where."""
-    from orchestrator.operations.dead_letters.routing import Routes
+@dataclass(frozen=True, slots=True)
+class Redriven:
+    """What goes back where, or went; the other counts are of letters that stay where they are.
 
-    routes = Routes(pipeline, chosen, sent_before(pipeline, reader))
-    for _, letter in box.read(where):
-        routes.of(letter)
-        if routes.full:
-            break
-    return routes.totals
-
-
-def show(totals: Totals, box: Letterbox, *, json: bool, redriven: int | None = None) -> None:
-    """What goes back where; with `redriven` letters sent back also that."""
-    if json:
-        output.json_line(_as_json(totals, box, redriven))
-        return
-    if totals.letters:
-        rows = [(handler, topic, f"{count:,}") for (handler, topic), count in sorted(totals.deliveries.items())]
-        output.table(("HANDLER", "TOPIC", "LETTERS"), rows)
-    else:
-        output.data("Nothing to send back.")
-    for line in _left(totals):
-        output.say(line)
-
-
-def ask(letters: int) -> bool:
-    """Ask on the terminal. Raises UsageError where there is none: silence must not stand for an answer."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UsageError(
-            "there is no terminal to ask on, so nothing was sent back",
-            "add -y to send these letters back, or --dry-run to only see the plan",
-        )
-    output.say(f"Send {_letters(letters)} back? [y/N]")
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
-
-
-def carry_out(
-    app: App,
-    pipeline: Pipeline,
-    reader: Reader,
-    box: Letterbox,
-    where: Where | None,
-    chosen: Chosen,
-    planned: Totals,
-    rate: float | None,
-) -> None:
-    """Send back what was planned, save what somebody else sent back meanwhile. Raises BrokerError."""
-    from orchestrator.operations.dead_letters.routing import Routes
-    from orchestrator.operations.send.deliver import Pace
-
-    producer = producer_for(app, pipeline, make_topics(app, pipeline, planned))
-    producer.start()
-    # Only now nobody else writes: what is there is all that was sent back.
-    routes = Routes(pipeline, chosen, sent_before(pipeline, reader))
-    sending = Sending(producer, pipeline, reader, Pace(rate))
-    try:
-        sending.run(box.read(where, sending.commit_in_time), routes)
-    except KeyboardInterrupt:
-        output.say(f"Sent back {_letters(sending.letters)}; the same command goes on where this one ended.")
-        raise
-    except KpipeError as problem:
-        problem.message = f"after {_letters(sending.letters)} that were sent back: {problem.message}"
-        joint = " " if problem.hint.endswith("?") else "; " if problem.hint else ""
-        problem.hint = f"{problem.hint}{joint}the same command goes on where this one ended"
-        raise
-    if app.json:
-        show(routes.totals, box, json=True, redriven=sending.letters)
-    else:
-        _finished(sending.letters, routes.totals)
-
-
-def make_topics(app: App, pipeline: Pipeline, totals: Totals) -> Mapping[str, int]:
-    """The topics that the letters go to, made if they are not there, and the most bytes that each of them takes.
-
-    Raises BrokerError and WaitTimeout.
+    `deliveries` counts by handler and topic, `left_alone` by reason. `sent` is None of a plan. `records` were read,
+    `foreign` of them are no letters of kpipe.
     """
-    from orchestrator.operations.cluster import connect
-    from orchestrator.provisioning.on_demand import make
 
-    handlers = [pipeline.handlers[name] for name in sorted({h for h, _ in totals.deliveries})]
-    cluster = connect(pipeline, app.bootstrap(pipeline))
-    made = make(handlers, pipeline, cluster.admin, cluster.claims)
-    for note in made.notes:
-        output.say(output.safe(note))
-    return made.limits
+    letters: int
+    deliveries: Mapping[tuple[str, str], int]
+    before: int
+    guarded: int
+    left_alone: Sequence[tuple[str, int]]
+    records: int
+    foreign: int
+    sent: int | None = None
 
 
-def producer_for(app: App, pipeline: Pipeline, limits: Mapping[str, int]) -> TransactionalProducer:
+class RedriveWatcher:
+    """What a caller may want to know meanwhile. Each method is called in the caller's own thread."""
+
+    def read(self, letters: int) -> None:
+        """So many letters were read for the plan, in all."""
+
+    def sent(self, letters: int) -> None:
+        """So many letters were sent back, in all: their transactions are committed."""
+
+    def note(self, text: str) -> None:
+        """What could not be made or known as it should."""
+
+
+class Redrive:
+    """Sends letters back, up to the last one that was there when this was made.
+
+    `sent` counts those that went; None until `run` has begun to send.
+    """
+
+    def __init__(
+        self,
+        project: Project,
+        reader: Reader,
+        dlqs: Sequence[str],
+        where: Where | None,
+        chosen: Chosen,
+        watcher: RedriveWatcher,
+    ) -> None:
+        self._project = project
+        self._reader = reader
+        self._where = where
+        self._chosen = chosen
+        self._watcher = watcher
+        self._box = Letterbox(reader, find_dlqs(project.pipeline, dlqs, reader), watcher.read)
+        self.sent: int | None = None
+
+    def plan(self) -> Redriven:
+        """What would go back where. Nothing is written."""
+        routes = self._routes()
+        for _, letter in self._box.read(self._where):
+            routes.of(letter)
+            if routes.full:
+                break
+        return self._result(routes.totals, None)
+
+    def run(self, plan: Redriven, rate: float | None = None) -> Redriven:
+        """Send back what was planned, save what somebody else sent back meanwhile; at most `rate` letters a second.
+
+        May be ended at any moment and started again. Raises BrokerError, WaitTimeout.
+        """
+        producer = _producer_for(self._project, self._make_topics(plan))
+        producer.start()
+        # Only now nobody else writes: what is there is all that was sent back.
+        routes = self._routes()
+        sending = Sending(producer, self._project.pipeline, self._reader, Pace(rate), self._committed)
+        self.sent = 0
+        try:
+            sending.run(self._box.read(self._where, sending.commit_in_time), routes)
+        except KpipeError as problem:
+            problem.message = f"after {counted(self.sent)} that were sent back: {problem.message}"
+            joint = " " if problem.hint.endswith("?") else "; " if problem.hint else ""
+            problem.hint = f"{problem.hint}{joint}the same command goes on where this one ended"
+            raise
+        return self._result(routes.totals, self.sent)
+
+    def _committed(self, letters: int) -> None:
+        self.sent = letters
+        self._watcher.sent(letters)
+
+    def _routes(self) -> Routes:
+        return Routes(self._project.pipeline, self._chosen, sent_before(self._project.pipeline, self._reader))
+
+    def _result(self, totals: Totals, sent: int | None) -> Redriven:
+        return Redriven(
+            totals.letters,
+            dict(sorted(totals.deliveries.items())),
+            totals.before,
+            totals.guarded,
+            tuple(totals.unknown.most_common()),
+            self._box.seen,
+            self._box.foreign,
+            sent,
+        )
+
+    def _make_topics(self, plan: Redriven) -> Mapping[str, int]:
+        """The most bytes that each of the topics takes to which letters go; those that are not there are made.
+
+        Raises BrokerError and WaitTimeout.
+        """
+        from orchestrator.provisioning.on_demand import make
+
+        pipeline = self._project.pipeline
+        handlers = [pipeline.handlers[name] for name in sorted({handler for handler, _ in plan.deliveries})]
+        cluster = self._project.clients.topics()
+        made = make(handlers, pipeline, cluster.admin, cluster.claims)
+        for note in made.notes:
+            self._watcher.note(note)
+        return made.limits
+
+
+@contextmanager
+def redriving(
+    project: Project,
+    dlqs: Sequence[str] = (),
+    chosen: Chosen | None = None,
+    where: Where | None = None,
+    watcher: RedriveWatcher | None = None,
+) -> Iterator[Redrive]:
+    """A redrive of letters of the named DLQs (without names: of all in the file), with one connection.
+
+    Raises UsageError for a name that nothing has, BrokerError.
+    """
+    with project.reader() as reader:
+        yield Redrive(project, reader, dlqs, where, chosen or Chosen(), watcher or RedriveWatcher())
+
+
+def counted(letters: int) -> str:
+    """`1 letter`, `1,204 letters`."""
+    return f"{letters:,} letter{'' if letters == 1 else 's'}"
+
+
+def _producer_for(project: Project, limits: Mapping[str, int]) -> TransactionalProducer:
     """The one writer of this pipeline's topics of redriven letters; it has not begun yet."""
-    from orchestrator.kafka.exclusive_writer import TransactionalProducer
-    from orchestrator.kafka.properties import client_properties, denser
     from orchestrator.provisioning.ownership import owner_of
 
     smallest = min(limits.values(), default=None)
-    properties = client_properties(pipeline.kafka, "producer", app.bootstrap(pipeline), smallest=smallest)
-    return TransactionalProducer(properties | denser(pipeline.kafka), f"{owner_of(pipeline)}.dlq-redrive")
+    return project.clients.exclusive_writer(f"{owner_of(project.pipeline)}.dlq-redrive", smallest)
 
 
 class Sending:
-    """Sends letters back. `letters` counts those whose transaction is committed."""
+    """Sends letters back. `committed` gets how many have their transaction committed."""
 
-    def __init__(self, producer: TransactionalProducer, pipeline: Pipeline, reader: Reader, pace: Pace) -> None:
+    def __init__(
+        self,
+        producer: TransactionalProducer,
+        pipeline: Pipeline,
+        reader: Reader,
+        pace: Pace,
+        committed: Callable[[int], None],
+    ) -> None:
         self._producer = producer
+        self._committed = committed
         self._pace = pace
         topics = {h.name: topic for h in pipeline.handlers.values() if (topic := pipeline.redrive_topic(h)) is not None}
         there = reader.there(topics.values())
         self._targets = {name: (topic, there.get(topic, 1)) for name, topic in topics.items()}
         self._open = 0
         self._due = 0.0
-        self.letters = 0
+        self._letters = 0
 
     def run(self, letters: Iterable[tuple[Record, Letter]], routes: Routes) -> None:
         """Send every letter to the handlers that `routes` names. Whatever ends it, what is open is undone."""
@@ -203,43 +258,6 @@ class Sending:
 
     def _commit(self) -> None:
         self._producer.commit()
-        self.letters += self._open
+        self._letters += self._open
         self._open, self._due = 0, 0.0
-        output.in_place(f"sent back {self.letters:,} letters")
-
-
-def _finished(letters: int, totals: Totals) -> None:
-    by_handler: Counter[str] = Counter()
-    for (handler, _), count in totals.deliveries.items():
-        by_handler[handler] += count
-    each = ", ".join(f"{count:,} to {handler}" for handler, count in sorted(by_handler.items()))
-    output.say(f"Sent back {_letters(letters)}{f': {each}' if each else ''}.")
-    output.say("next: `kpipe lag` shows how far they are handled")
-
-
-def _left(totals: Totals) -> Iterator[str]:
-    if totals.before:
-        yield f"{_letters(totals.before)} sent back before: not again"
-    if totals.guarded:
-        yield f"{_letters(totals.guarded)} sent back too often: --max-redrives lets them go once more"
-    for why, count in totals.unknown.most_common():
-        yield f"{_letters(count)} {output.safe(why)}: left alone"
-
-
-def _as_json(totals: Totals, box: Letterbox, redriven: int | None) -> dict[str, Any]:
-    return {
-        "letters": totals.letters,
-        "deliveries": [
-            {"handler": handler, "topic": topic, "letters": count}
-            for (handler, topic), count in sorted(totals.deliveries.items())
-        ],
-        "redriven": redriven,
-        "before": totals.before,
-        "guarded": totals.guarded,
-        "left_alone": [{"why": why, "letters": count} for why, count in totals.unknown.most_common()],
-        "foreign": box.foreign,
-    }
-
-
-def _letters(count: int) -> str:
-    return f"{count:,} letter{'' if count == 1 else 's'}"
+        self._committed(self._letters)

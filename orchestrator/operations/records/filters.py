@@ -1,4 +1,4 @@
-"""Which records `tail` shows: by key, header, expression and pattern, all of them at once."""
+"""Which records are wanted: by key, header, expression and pattern, all of them at once."""
 
 from __future__ import annotations
 
@@ -35,22 +35,20 @@ class Filter:
             return (
                 (self.key is None or record.key == self.key)
                 and all(header in record.headers for header in self.headers)
-                and (self.grep is None or found(self.grep, record))
+                and (self.grep is None or matches(self.grep, record))
                 and (self.where is None or self.where(record, names[record.topic]))
             )
 
         return wants
 
 
-def filter_of(key: str | None, headers: tuple[str, ...], grep: str | None, where: str | None) -> Filter:
-    """The filter that the words of the options mean. Raises UsageError."""
-    from orchestrator.cli.render.record import headers_of
-
+def filter_of(key: str | None, headers: Headers, grep: str | None, where: str | None) -> Filter:
+    """The filter for a key, headers, a pattern and an expression, each as text. Raises UsageError."""
     raw_key = None if key is None else key.encode("utf-8", "surrogateescape")
-    return Filter(raw_key, headers_of(headers), _pattern(grep), _expression(where))
+    return Filter(raw_key, headers, _pattern(grep), _expression(where))
 
 
-def found(pattern: re.Pattern[str], record: Record) -> bool:
+def matches(pattern: re.Pattern[str], record: Record) -> bool:
     """Whether the pattern is somewhere in the key, the value or a header's value, as they are shown."""
     parts = (record.key, record.value, *(value for _, value in record.headers))
     return any(part is not None and pattern.search(part.decode("utf-8", "backslashreplace")) for part in parts)

@@ -211,7 +211,7 @@ class Prover:
         return self._names.get(record.topic, record.topic)
 
     def story(self, records: Sequence[Record]) -> tuple[list[Node], dict[Place, list[Outcome]]]:
-        from orchestrator.cli.cluster.trace import outcomes_of
+        from orchestrator.operations.trace.outcomes import outcomes_of
 
         roots = connect({place_of(r): self._reading.node(r) for r in records})
         return roots, outcomes_of(self.pipeline, self.ground.bootstrap, self._reading, roots)

@@ -7,16 +7,19 @@ name.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from orchestrator.delivery.headers.lineage import TRACEPARENT
+from orchestrator.delivery.headers.dead_letters import read_letter
+from orchestrator.delivery.headers.lineage import TRACEPARENT, trace_of
 from orchestrator.operations.trace.causality import SKEW, Node, Place, Reading, connect, place_of
 from orchestrator.records import Record, TopicPartition
 
 if TYPE_CHECKING:
+    from orchestrator.config.model import Pipeline
     from orchestrator.kafka.reader import Reader
 
 Offsets = Mapping[TopicPartition, int]
@@ -25,6 +28,7 @@ Offsets = Mapping[TopicPartition, int]
 MOST = 2_000
 #: More passes find nothing but what each has found: handlers that begin new traces one after the other.
 _PASSES = 8
+_PLACE = re.compile(r"(?:(?P<group>.+)/)?(?P<topic>[^/]+)/(?P<partition>[0-9]{1,9})/(?P<offset>[0-9]{1,18})", re.ASCII)
 
 
 @dataclass
@@ -154,3 +158,45 @@ def _tells(record: Record) -> bool:
 
 def _newest(records: list[Record], most: int) -> list[Record]:
     return sorted(records, key=lambda r: (r.timestamp, r.topic, r.partition, r.offset))[-most:]
+
+
+def find(scout: Scout, pipeline: Pipeline, event: str, most: int) -> tuple[list[Record], int]:
+    """The newest `most` records that `event` means, oldest first, and how many there are.
+
+    `event` is a place (`TOPIC/PARTITION/OFFSET`, also with a group before it), else a key, an event id or a trace id.
+    """
+    place = _place(pipeline, event, scout.window.ends)
+    if place is not None:
+        records = list(scout.at([place]))
+        if records:
+            return records, len(records)
+    return scout.matching(_matcher(scout.reading, event), most)
+
+
+def _place(pipeline: Pipeline, event: str, partitions: Mapping[TopicPartition, int]) -> Place | None:
+    """`orders.created/1/42`, also with a group before it; None for what names no partition that there is."""
+    parts = _PLACE.fullmatch(event)
+    if parts is None:
+        return None
+    topic = pipeline.topics[parts["topic"]].kafka_name if parts["topic"] in pipeline.topics else parts["topic"]
+    place = Place(topic, int(parts["partition"]), int(parts["offset"]))
+    return place if place.tp in partitions else None
+
+
+def _matcher(reading: Reading, event: str) -> Callable[[Record], bool]:
+    """Whether a record's key, event id or trace id is `event`."""
+    raw = event.encode("utf-8", "surrogateescape")
+    trace = event.lower() if re.fullmatch(r"[0-9a-fA-F]{32}", event, re.ASCII) else None
+
+    def wanted(record: Record) -> bool:
+        if record.key == raw:
+            return True
+        if trace is not None and record.headers and trace_of(record.headers) == trace:
+            return True
+        # Reading every value as JSON would take longer than all the rest: first look whether the id is in it at all,
+        # as it is or behind an escape.
+        if record.value is not None and (raw in record.value or b"\\" in record.value):
+            return reading.event_id(record, read_letter(record.headers)) == event
+        return False
+
+    return wanted

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.cli.render.record import as_json
+from orchestrator.cli.render.record import as_json, headers_of
 from orchestrator.errors import UsageError
 from orchestrator.operations.records.filters import Filter, filter_of
 from orchestrator.operations.records.where import Where, document
@@ -27,6 +27,7 @@ RECORD = Record("dev.orders", 1, 42, 7, b"o-1", json.dumps(VALUE).encode(), (("t
 
 def passes(record: Record = RECORD, **words: Any) -> bool:
     given = {"key": None, "headers": (), "grep": None, "where": None, **words}
+    given["headers"] = headers_of(given["headers"])
     return filter_of(**given).on({"dev.orders": "orders"})(record)
 
 

@@ -7,10 +7,10 @@ from typing import Any, cast
 
 import pytest
 
-from orchestrator.cli.render import output
+from orchestrator.cli.render import output, topics_plan
 from orchestrator.config import Loaded
 from orchestrator.errors import FindingsError, ForbiddenError, KpipeError
-from orchestrator.operations.cluster import Connection
+from orchestrator.kafka.clients import TopicAdmin
 from orchestrator.operations.topics import sync as steps
 from orchestrator.provisioning.survey import Survey, survey
 from orchestrator.records import Finding, Refusal
@@ -30,11 +30,11 @@ topics:
 """
 
 
-def look(folder: Path, cluster: FakeCluster, content: str = FILE) -> tuple[Loaded, Survey, Connection]:
+def look(folder: Path, cluster: FakeCluster, content: str = FILE) -> tuple[Loaded, Survey, TopicAdmin]:
     file = loaded(folder, content)
     assert file.pipeline is not None, file.findings
     claims = FakeClaims()
-    connection = cast(Connection, Connection(cast(Any, cluster), cast(Any, claims)))
+    connection = cast(TopicAdmin, TopicAdmin(cast(Any, cluster), cast(Any, claims)))
     return file, survey(file.pipeline, cluster, claims), connection
 
 
@@ -77,7 +77,7 @@ def test_whoever_only_looks_is_warned_about_missing_permissions(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file, seen, connection = look(tmp_path, FakeCluster(refuse={"orders": FORBIDDEN}))
-    steps.verify(seen.plan, connection, file, lenient=True)
+    topics_plan.show_warnings(steps.verify(seen.plan, connection, file, lenient=True))
     assert "warning: orders: Kafka would refuse this: Authorization failed." in capsys.readouterr().err
     with pytest.raises(ForbiddenError, match="CREATE on the topic orders"):
         steps.verify(seen.plan, connection, file, lenient=False)
@@ -96,7 +96,7 @@ def test_what_fails_in_the_end_is_named_with_1_and_a_second_run_finishes(tmp_pat
     assert file.pipeline is not None
     again = survey(file.pipeline, cluster, connection.claims)
     assert {change.topic for change in again.plan.changes} == {"orders"}
-    assert steps.apply(again, connection) == 0
+    assert steps.apply(again, connection)
     assert survey(file.pipeline, cluster, connection.claims).plan.is_empty
 
 
@@ -105,7 +105,7 @@ def test_progress_is_shown_for_many_topics_and_vanishes(tmp_path: Path, monkeypa
     monkeypatch.setattr(output, "in_place", lines.append)
     topics = "".join(f"  t{number}: {{dlq: none}}\n" for number in range(60))
     _, seen, connection = look(tmp_path, FakeCluster(), f"kpipe: 1\npipeline: shop\ntopics:\n{topics}")
-    steps.apply(seen, connection)
+    steps.apply(seen, connection, topics_plan.progress)
     assert lines[0] == "Creating topics: 0 of 60"
     assert lines[-1] == ""
 
@@ -114,5 +114,5 @@ def test_a_few_topics_are_no_progress_to_show(tmp_path: Path, monkeypatch: pytes
     lines: list[str] = []
     monkeypatch.setattr(output, "in_place", lines.append)
     _, seen, connection = look(tmp_path, FakeCluster())
-    steps.apply(seen, connection)
+    steps.apply(seen, connection, topics_plan.progress)
     assert lines == []
