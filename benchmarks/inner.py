@@ -35,9 +35,9 @@ from orchestrator.worker.consume.inputs import sources_of
 from orchestrator.worker.engine.attempts import Attempts
 from orchestrator.worker.engine.flow_control import Guard
 from orchestrator.worker.engine.serial import Loop
-from orchestrator.worker.events import Facts
+from orchestrator.worker.events import WorkerEvents
 from orchestrator.worker.isolation.quarantine import Quarantine
-from orchestrator.worker.produce.barrier import Receipts
+from orchestrator.worker.produce.barrier import ProducerBarrier
 from orchestrator.worker.produce.outputs import Outputs
 from orchestrator.worker.runners.python import PythonHandler
 
@@ -72,9 +72,9 @@ class Kpipe:
         handler = pipeline.handlers["kpipe"]
         contracts = load_contracts(pipeline)
         sources = sources_of(pipeline, handler, contracts)
-        self._ledger, facts = Ledger(), Facts()
+        self._ledger, facts = Ledger(), WorkerEvents()
         runner: Any = PythonHandler(handle, handler.timeout)
-        self._receipts = Receipts(PRODUCER, facts)
+        self._receipts = ProducerBarrier(PRODUCER, facts)
         guard = Guard(handler, facts)
         unused: Any = None
         quarantine = Quarantine(unused, unused, wary=0)

@@ -14,7 +14,7 @@ from orchestrator.config.model import (
     FusePolicy,
     Handler,
     Kind,
-    Ready,
+    ReadyCheck,
     RetryPolicy,
 )
 from orchestrator.config.syntax import grammar
@@ -76,7 +76,7 @@ def _handler(tree: Mapping[str, Any], name: str, own: Mapping[str, Any]) -> Hand
         fuse=_fuse(options),
         unavailable=tuple(options["unavailable"]),
         port=int(own["port"]) if "port" in own else None,
-        ready=Ready(own["ready"]["http"]) if "ready" in own else Ready(),
+        ready=ReadyCheck(own["ready"]["http"]) if "ready" in own else ReadyCheck(),
         restart=options["restart"],
         stop_timeout=units.seconds(options["stop-timeout"]),
         env={key: config_text(value) for key, value in options["env"].items()},

@@ -97,7 +97,7 @@ class FusePolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
+class ReadyCheck:
     """When a service counts as ready: an HTTP path answers 2xx, the port accepts, or (neither) it is alive."""
 
     http: str | None = None
@@ -136,7 +136,7 @@ class Handler:
     fuse: FusePolicy | None = field(default_factory=FusePolicy)
     unavailable: tuple[str, ...] = ()
     port: int | None = None
-    ready: Ready = field(default_factory=Ready)
+    ready: ReadyCheck = field(default_factory=ReadyCheck)
     restart: bool = True
     stop_timeout: float = 30.0
     env: Mapping[str, str] = field(repr=False, default_factory=dict)

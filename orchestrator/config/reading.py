@@ -26,7 +26,7 @@ MAX_JSON = 5_000_000
 MAX_SOURCE = 5_000_000
 
 
-class Refused(OSError):
+class ReadRefused(OSError):
     """The path may not be read; `strerror` says why, `hint` what to do about it."""
 
     def __init__(self, number: int, reason: str, path: Path, hint: str = "") -> None:
@@ -48,7 +48,7 @@ class Reach:
         return cls(_top(base), tuple(Path(os.path.realpath(Path(name).expanduser())) for name in named))
 
     def read(self, path: Path, most: int) -> bytes:
-        """The bytes of a regular file within reach. Raises OSError: `Refused`, or why it cannot be read.
+        """The bytes of a regular file within reach. Raises OSError: `ReadRefused`, or why it cannot be read.
 
         The links of a path are followed once. The last part of the result may not be a link by then.
         """
@@ -60,7 +60,7 @@ class Reach:
             _must_be_regular(os.fstat(fd), path)
             raw = stream.read(most + 1)
         if len(raw) > most:
-            raise Refused(errno.EFBIG, f"it is larger than {most // 1_000_000} MB", path)
+            raise ReadRefused(errno.EFBIG, f"it is larger than {most // 1_000_000} MB", path)
         return raw
 
     def names(self, folder: Path, suffix: str) -> list[str]:
@@ -79,10 +79,10 @@ class Reach:
         try:
             real = Path(os.path.realpath(path))
         except ValueError:
-            raise Refused(errno.EINVAL, "it is no path", path) from None
+            raise ReadRefused(errno.EINVAL, "it is no path", path) from None
         if not any(real.is_relative_to(folder) for folder in (self.top, *self.allowed)):
             hint = f"paths lead to files in {self.top}; {VARIABLE}=FOLDER allows another folder"
-            raise Refused(errno.EACCES, "it is outside of the project", path, hint)
+            raise ReadRefused(errno.EACCES, "it is outside of the project", path, hint)
         return real
 
 
@@ -90,7 +90,7 @@ def _must_be_regular(status: os.stat_result, path: Path) -> None:
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(status.st_mode):
-        raise Refused(errno.EINVAL, "it is no regular file", path)
+        raise ReadRefused(errno.EINVAL, "it is no regular file", path)
 
 
 def _top(base: Path) -> Path:

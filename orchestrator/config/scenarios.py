@@ -38,7 +38,7 @@ CheckExpression = Callable[[str], str]
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class ScenarioStep:
     """`spec` is what stands under the step's kind; `within` is in seconds."""
 
     kind: str
@@ -53,7 +53,7 @@ class Scenario:
     """`generate` names values that are fresh at every run: `uuid` or `now`."""
 
     name: str
-    steps: tuple[Step, ...]
+    steps: tuple[ScenarioStep, ...]
     generate: Mapping[str, str]
     mark: Mark
 
@@ -127,10 +127,10 @@ def _scenarios(doc: Document) -> Iterator[Scenario]:
         yield Scenario(name, steps, scenario.get("generate", {}), doc.mark(path, key=True))
 
 
-def _step(step: Mapping[str, Any], within: str, mark: Mark) -> Step:
+def _step(step: Mapping[str, Any], within: str, mark: Mark) -> ScenarioStep:
     kind = next(kind for kind in KINDS if kind in step)
     seconds = units.seconds(step.get("within", within))
-    return Step(kind, step[kind], step.get("capture", {}), seconds, mark)
+    return ScenarioStep(kind, step[kind], step.get("capture", {}), seconds, mark)
 
 
 class _Checks:

@@ -23,7 +23,7 @@ import rstr
 from orchestrator.config.budget import Budget, TooMuch
 from orchestrator.contracts.evolution.flat import flattened
 from orchestrator.contracts.evolution.schema_facts import matches
-from orchestrator.contracts.sources import Source, files_of
+from orchestrator.contracts.sources import SchemaSource, files_of
 
 WORDS = (
     *("amber", "anchor", "autumn", "bridge", "candle", "canyon", "cedar", "cloud", "copper", "coral"),
@@ -67,7 +67,9 @@ class _Patterns(rstr.Rstr):
 class Fake:
     """Values of one schema. `today` is the moment around which times are made up, in UTC."""
 
-    def __init__(self, schema: Any, path: Path, chance: Random, today: datetime, source: Source | None = None) -> None:
+    def __init__(
+        self, schema: Any, path: Path, chance: Random, today: datetime, source: SchemaSource | None = None
+    ) -> None:
         """`path` is the schema's file, from which its references lead to files of `source`."""
         self._schema, self._path, self._chance, self._today = schema, path, chance, today
         self._source = files_of(path.parent) if source is None else source

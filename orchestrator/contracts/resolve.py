@@ -15,7 +15,7 @@ import orjson
 
 from orchestrator.config.budget import Budget, TooMuch, size
 from orchestrator.config.patterns import weight
-from orchestrator.contracts.sources import Source, files_of
+from orchestrator.contracts.sources import SchemaSource, files_of
 
 #: Keywords whose value is one schema, a list of them, or schemas by name.
 ONE = frozenset(
@@ -61,7 +61,7 @@ class _Node(NamedTuple):
     base: str
 
 
-def resolved(path: Path, source: Source | None = None, within: Budget | None = None) -> Any:
+def resolved(path: Path, source: SchemaSource | None = None, within: Budget | None = None) -> Any:
     """The schema in `path` without references, by default with files near it only.
 
     Raises OSError, or ValueError: not JSON, Unresolvable, or TooMuch for a schema that would be larger than
@@ -80,7 +80,7 @@ def values() -> Budget:
 
 
 class _Resolver:
-    def __init__(self, path: Path, source: Source, values: Budget) -> None:
+    def __init__(self, path: Path, source: SchemaSource, values: Budget) -> None:
         self._source = source
         self._folder = path.parent
         self._values = values

@@ -13,7 +13,7 @@ from typing import Protocol
 from orchestrator.config.reading import MAX_JSON, Reach
 
 
-class Source(Protocol):
+class SchemaSource(Protocol):
     """Files by their absolute paths in the project."""
 
     def read(self, path: Path) -> bytes:

@@ -9,9 +9,9 @@ from orchestrator.config.budget import Budget, TooMuch, size
 from orchestrator.config.patterns import weight
 from orchestrator.contracts.evolution import schema_facts
 from orchestrator.contracts.evolution.dialect import modern
-from orchestrator.contracts.evolution.schema_facts import Conjunction, Reading
+from orchestrator.contracts.evolution.schema_facts import Conjunction, SchemaReader
 from orchestrator.contracts.resolve import resolved
-from orchestrator.contracts.sources import Source
+from orchestrator.contracts.sources import SchemaSource
 
 _MOST_STEPS = 2_000_000
 
@@ -22,10 +22,10 @@ class Unusable:
     What would take too long counts as possible.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: SchemaSource) -> None:
         self._source = source
         self._budget = Budget(_MOST_STEPS, "too many cases")
-        self._readings: dict[Path, tuple[Reading, Conjunction]] = {}
+        self._readings: dict[Path, tuple[SchemaReader, Conjunction]] = {}
         self._impossible: dict[Path, bool] = {}
 
     def schema(self, path: Path) -> bool:
@@ -48,10 +48,10 @@ class Unusable:
         reading, flat = self._read(path)
         return sum(map(size, flat)) + size(dict(reading.defs))
 
-    def _read(self, path: Path) -> tuple[Reading, Conjunction]:
+    def _read(self, path: Path) -> tuple[SchemaReader, Conjunction]:
         if path not in self._readings:
             schema = modern(resolved(path, self._source))
-            reading = Reading(schema)
+            reading = SchemaReader(schema)
             self._readings[path] = reading, reading.flat((body(schema),))
         return self._readings[path]
 
@@ -63,7 +63,7 @@ class Unusable:
         return True
 
 
-def key_problem(flat: Conjunction, reading: Reading, key: str) -> str:
+def key_problem(flat: Conjunction, reading: SchemaReader, key: str) -> str:
     """As `Unusable.key`, for the flat conjunction of a schema."""
     if "object" not in schema_facts.types(flat):
         return "its events are no objects"
@@ -74,7 +74,7 @@ def key_problem(flat: Conjunction, reading: Reading, key: str) -> str:
     return "" if kinds & {"string", "integer"} else f"`{key}` is never text or a whole number"
 
 
-def impossible(flat: Conjunction, reading: Reading) -> bool:
+def impossible(flat: Conjunction, reading: SchemaReader) -> bool:
     """Whether no value can keep a flat conjunction."""
     if not schema_facts.types(flat):
         return True
@@ -83,7 +83,7 @@ def impossible(flat: Conjunction, reading: Reading) -> bool:
     return schema_facts.listed_values(flat) is not None and not schema_facts.few_values(flat, reading)
 
 
-def _never(member: Conjunction | None, reading: Reading) -> bool:
+def _never(member: Conjunction | None, reading: SchemaReader) -> bool:
     return member is None or not schema_facts.types(reading.flat(member))
 
 

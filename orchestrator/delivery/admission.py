@@ -14,7 +14,7 @@ from orchestrator.records import TopicPartition
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class AdmissionLimits:
     """High-water marks in flight; the low-water marks are half of them."""
 
     partition_events: int = 10_000
@@ -31,7 +31,7 @@ class Load:
 
 
 def paused_partitions(
-    loads: Mapping[TopicPartition, Load], paused: frozenset[TopicPartition], limits: Limits
+    loads: Mapping[TopicPartition, Load], paused: frozenset[TopicPartition], limits: AdmissionLimits
 ) -> frozenset[TopicPartition]:
     """Which of the partitions in `loads` have to be paused now, given which ones are."""
     wanted = {tp for tp, load in loads.items() if _full(load, limits, 0.5 if tp in paused else 1.0)}
@@ -45,5 +45,5 @@ def paused_partitions(
     return frozenset(wanted)
 
 
-def _full(load: Load, limits: Limits, share: float) -> bool:
+def _full(load: Load, limits: AdmissionLimits, share: float) -> bool:
     return load.events >= limits.partition_events * share or load.bytes >= limits.partition_bytes * share

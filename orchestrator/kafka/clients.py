@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from orchestrator.kafka.admin.permissions import AccessAdmin
     from orchestrator.kafka.admin.topic_ids import TopicIds
     from orchestrator.kafka.consumer import Assignments, GroupConsumer
-    from orchestrator.kafka.exclusive_writer import TransactionalProducer as ExclusiveWriter
+    from orchestrator.kafka.exclusive_writer import ExclusiveWriter
     from orchestrator.kafka.isolating_producer import IsolatingProducer
     from orchestrator.kafka.producer import Producer
     from orchestrator.kafka.reader import Reader
@@ -98,9 +98,9 @@ class Clients:
 
     def exclusive_writer(self, transactional_id: str, smallest: int | None = None) -> ExclusiveWriter:
         """Writes in transactions, one writer of a name at a time."""
-        from orchestrator.kafka.exclusive_writer import TransactionalProducer
+        from orchestrator.kafka.exclusive_writer import ExclusiveWriter
 
-        return TransactionalProducer(self.producer_properties(smallest) | self.denser(), transactional_id)
+        return ExclusiveWriter(self.producer_properties(smallest) | self.denser(), transactional_id)
 
     def group_consumer(
         self, group: str, topics: Sequence[str], assignments: Assignments, optional: Sequence[str] = ()

@@ -35,7 +35,7 @@ _FENCED = frozenset(
 )
 
 
-class TransactionalProducer:
+class ExclusiveWriter:
     """One writer of the name `transactional_id`. Every method raises BrokerError when Kafka refuses or is silent."""
 
     def __init__(self, properties: Mapping[str, Any], transactional_id: str) -> None:

@@ -68,14 +68,14 @@ class TransactionError(Exception):
         super().__init__(f"{self.code}: {self.message}")
 
 
-class GaveUp(Exception):
+class WaitCancelled(Exception):
     """The caller did not want to wait any longer."""
 
 
 class TransactionalProducer(Producer):
     """One librdkafka producer with a `transactional.id`. For one thread at a time.
 
-    `go_on` is asked about twice a second while Kafka does not answer; when it says no, `GaveUp` is raised.
+    `go_on` is asked about twice a second while Kafka does not answer; when it says no, `WaitCancelled` is raised.
     """
 
     def __init__(self, properties: Mapping[str, Any]) -> None:
@@ -111,7 +111,7 @@ class TransactionalProducer(Producer):
             if self.fatal is not None or refused():
                 break
             if not go_on():
-                raise GaveUp
+                raise WaitCancelled
         if self.fatal is not None:
             self.abort(go_on)  # tells what the error was, where that got lost
             raise TransactionError(self.fatal)
@@ -127,7 +127,7 @@ class TransactionalProducer(Producer):
         answer = self._aside.call(lambda: self._rd.send_offsets_to_transaction(offsets, member.group))
         while not answer.wait(_SLICE):
             if not go_on():
-                raise GaveUp
+                raise WaitCancelled
             if time.monotonic() > ends:
                 why = f"no answer about offsets within {self._longest:g} s"
                 raise TransactionError(KafkaError(KafkaError._TIMED_OUT, why, fatal=True))
@@ -139,7 +139,7 @@ class TransactionalProducer(Producer):
         return super().close(timeout)
 
     def commit(self, go_on: Callable[[], bool]) -> None:
-        """Raises TransactionError; after `GaveUp` nobody knows how it ended."""
+        """Raises TransactionError; after `WaitCancelled` nobody knows how it ended."""
         self._insist(self._rd.commit_transaction, go_on)
 
     def abort(self, go_on: Callable[[], bool]) -> None:
@@ -157,7 +157,7 @@ class TransactionalProducer(Producer):
                 if error.fatal() or error.txn_requires_abort() or not error.retriable():
                     raise TransactionError(error) from e
             if not go_on():
-                raise GaveUp
+                raise WaitCancelled
 
     def _do(self, step: Callable[[], None]) -> None:
         try:
@@ -166,7 +166,7 @@ class TransactionalProducer(Producer):
             raise TransactionError(raised_by(e)) from e
 
 
-class Answer(threading.Event):
+class BackgroundResult(threading.Event):
     """Set when a call has returned; `error` is what it raised."""
 
     error: KafkaException | SystemError | None = None
@@ -176,14 +176,14 @@ class Aside:
     """A thread for calls that may never return, one at a time. It keeps no process alive."""
 
     def __init__(self) -> None:
-        self._calls: SimpleQueue[tuple[Callable[[], None], Answer] | None] = SimpleQueue()
+        self._calls: SimpleQueue[tuple[Callable[[], None], BackgroundResult] | None] = SimpleQueue()
         self._begun = False
 
-    def call(self, step: Callable[[], None]) -> Answer:
+    def call(self, step: Callable[[], None]) -> BackgroundResult:
         if not self._begun:
             self._begun = True
             threading.Thread(target=self._run, name="offsets", daemon=True).start()
-        answer = Answer()
+        answer = BackgroundResult()
         self._calls.put((step, answer))
         return answer
 

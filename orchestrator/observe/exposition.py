@@ -10,7 +10,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
-from orchestrator.observe.measured import Measured, Place
+from orchestrator.observe.measured import Measured, OwnedPartition
 from orchestrator.observe.metrics import BOUNDS, METRICS, Metric
 from orchestrator.observe.totals import Totals
 
@@ -26,7 +26,7 @@ class Processes:
     replicas: int
     ready: int
     running: Sequence[Measured]
-    places: Sequence[Place]
+    places: Sequence[OwnedPartition]
 
 
 Sample = tuple[tuple[str, ...], float]

@@ -28,7 +28,7 @@ class Measured:
         }  # fmt: skip
 
 
-class Place(NamedTuple):
+class OwnedPartition(NamedTuple):
     """One owned partition. None: not known now."""
 
     topic: str
@@ -51,15 +51,15 @@ def measured_from(said: Mapping[str, Any]) -> Measured:
     )  # fmt: skip
 
 
-def places_from(rows: object) -> list[Place]:
-    """Raises `ValueError` for anything but a list of the fields of `Place`."""
+def places_from(rows: object) -> list[OwnedPartition]:
+    """Raises `ValueError` for anything but a list of the fields of `OwnedPartition`."""
     if not isinstance(rows, list):
         raise ValueError("the partitions are no list")
-    return [Place(*_row(row)) for row in rows]
+    return [OwnedPartition(*_row(row)) for row in rows]
 
 
 def _row(row: object) -> list[Any]:
-    if not isinstance(row, list) or len(row) != len(Place._fields) or not isinstance(row[0], str):
+    if not isinstance(row, list) or len(row) != len(OwnedPartition._fields) or not isinstance(row[0], str):
         raise ValueError(f"no partition: {row!r}")
     numbers = [None if value is None and at in (3, 4) else _number(value) for at, value in enumerate(row[1:], 1)]
     return [row[0], int(row[1]), *numbers[1:]]

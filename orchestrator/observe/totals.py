@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from orchestrator.observe.measured import Measured, Place
+from orchestrator.observe.measured import Measured, OwnedPartition
 from orchestrator.observe.metrics import BOUNDS
 
 #: Topic and partition.
@@ -35,7 +35,7 @@ class Totals:
             self.buckets[at] += max(0, now - was)
         self.seconds += max(0.0, after.seconds - before.seconds)
 
-    def add_places(self, before: Mapping[Where, int], after: Sequence[Place]) -> None:
+    def add_places(self, before: Mapping[Where, int], after: Sequence[OwnedPartition]) -> None:
         """The same for the events of each partition; `before` has all that the process has ever said."""
         for place in after:
             where = (place.topic, place.partition)

@@ -14,7 +14,7 @@ from orchestrator.kafka.clients import Clients
 from orchestrator.records import TopicPartition
 
 if TYPE_CHECKING:
-    from orchestrator.operations.trace.causality import Place
+    from orchestrator.operations.trace.causality import RecordPlace
 
 Offsets = Mapping[TopicPartition, int]
 
@@ -74,7 +74,7 @@ class Standings:
         return {tp: standing(tp) for tp in ends}
 
 
-def settled_by(committed: Checkpoint | None, place: Place, ids: Mapping[str, str]) -> bool:
+def settled_by(committed: Checkpoint | None, place: RecordPlace, ids: Mapping[str, str]) -> bool:
     """Whether a commit says that the record at `place` is settled, in a topic whose id is in `ids`."""
     if committed is None or is_remade(ids.get(place.topic, ""), committed.topic_id):
         return False

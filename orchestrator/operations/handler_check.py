@@ -13,7 +13,7 @@ from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
     from orchestrator.operations.loading import Project
-    from orchestrator.worker.runners.conformance import Finding
+    from orchestrator.worker.runners.conformance import ConformanceFinding
 
 _TOPIC = "events"
 
@@ -56,7 +56,7 @@ def numbered_events() -> CheckEvents:
     return CheckEvents(lambda: b'{"id":"event-%d"}' % next(numbers), _TOPIC)
 
 
-def check_handler(argv: Sequence[str], events: CheckEvents, timeout: float) -> Iterator[Finding]:
+def check_handler(argv: Sequence[str], events: CheckEvents, timeout: float) -> Iterator[ConformanceFinding]:
     """Start the program as an `exec:` handler is started, once for each check, and judge what it does.
 
     `timeout` is in seconds, for each answer. Raises HandlerError when the program cannot be started.

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from orchestrator.config.model import Handler, Pipeline
 from orchestrator.delivery.offsets.checkpoint import Checkpoint
-from orchestrator.delivery.offsets.start import Cause
+from orchestrator.delivery.offsets.start import StartReason
 from orchestrator.errors import BrokerError, ForbiddenError
 from orchestrator.kafka.admin.admin import Offsets as Ends
 from orchestrator.kafka.clients import Clients
@@ -40,7 +40,7 @@ def until_idle(folder: Path, pipeline: Pipeline, deadline: Deadline, apart: floa
     Raises `HandlerError`, `WaitTimeout`, and `KpipeError` when the pipeline ends.
     """
     before: Look | None = None
-    cluster: Cluster | None = None
+    cluster: ClusterOffsets | None = None
     seen = False
     while True:
         answer = look(folder, seen=seen)
@@ -48,7 +48,7 @@ def until_idle(folder: Path, pipeline: Pipeline, deadline: Deadline, apart: floa
         if answer is None or answer["phase"] != "running":
             now = Look(["the pipeline does not run yet"], {})
         else:
-            cluster = cluster or Cluster(pipeline, answer["bootstrap"])
+            cluster = cluster or ClusterOffsets(pipeline, answer["bootstrap"])
             now = _look(cluster, pipeline, wanted(answer["handlers"], ()))
         if before is not None and not (before.pending or now.pending) and before.ends == now.ends:
             return
@@ -57,7 +57,7 @@ def until_idle(folder: Path, pipeline: Pipeline, deadline: Deadline, apart: floa
         before = now
 
 
-class Cluster:
+class ClusterOffsets:
     """Where the pipeline's topics end, and what its groups have committed."""
 
     def __init__(self, pipeline: Pipeline, bootstrap: str) -> None:
@@ -84,7 +84,7 @@ class Cluster:
         return found
 
 
-def _look(cluster: Cluster, pipeline: Pipeline, running: Handlers) -> Look:
+def _look(cluster: ClusterOffsets, pipeline: Pipeline, running: Handlers) -> Look:
     workers = [(entry, pipeline.handlers[entry["name"]]) for entry in running if entry["name"] in pipeline.handlers]
     consuming = [(entry, handler) for entry, handler in workers if handler.consumes]
     pending = [said for entry, _ in consuming for said in _unfinished(entry)]
@@ -139,7 +139,7 @@ def _read(pipeline: Pipeline, handler: Handler) -> frozenset[str]:
 
 
 def _behind(
-    cluster: Cluster,
+    cluster: ClusterOffsets,
     pipeline: Pipeline,
     handler: Handler,
     made: Mapping[TopicPartition, Checkpoint],
@@ -158,4 +158,4 @@ def _behind(
 
 
 #: What a worker notices within moments, and commits.
-_NOTICED = frozenset({Cause.REMADE, Cause.TRUNCATED, Cause.BEYOND})
+_NOTICED = frozenset({StartReason.REMADE, StartReason.TRUNCATED, StartReason.BEYOND})

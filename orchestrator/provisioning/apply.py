@@ -81,7 +81,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ApplyResult:
     """What became of a plan, change by change."""
 
     applied: tuple[Change, ...] = ()
@@ -110,7 +110,7 @@ def apply(
     *,
     sleep: Callable[[float], None] = time.sleep,
     progress: Progress = lambda _action, _done, _total: None,
-) -> Outcome:
+) -> ApplyResult:
     """Do what `wanted` says, except for taking topics over: that is a matter of claims.
 
     `declared` is what the plan was made from: topics that appeared meanwhile are planned again from it. Raises
@@ -124,7 +124,7 @@ def apply(
     again = _look_at_raced(raced, admin, sleep)
     second = _once(Plan(tuple(c for c in again.changes if c.risk == "safe" and c.action != "create")), admin, progress)
     unseen = {c.topic: Failure(c.action, c.topic, _CHANGED) for c in again.changes if c.risk != "safe"}
-    return Outcome(
+    return ApplyResult(
         applied=first.applied + second.applied,
         failed=(*_without(first.failed, raced, again), *second.failed, *unseen.values()),
     )
@@ -177,7 +177,7 @@ def _steps(wanted: Plan, admin: Admin, *, validate: bool = False) -> Iterator[_S
         yield _Step("delete", names, partial(admin.delete, names), asked=False)
 
 
-def _once(wanted: Plan, admin: Admin, progress: Progress) -> Outcome:
+def _once(wanted: Plan, admin: Admin, progress: Progress) -> ApplyResult:
     failed: list[Failure] = []
     totals: Counter[Action] = Counter(a for a, _ in dict.fromkeys((c.action, c.topic) for c in wanted.changes))
     done: Counter[Action] = Counter()
@@ -187,10 +187,10 @@ def _once(wanted: Plan, admin: Admin, progress: Progress) -> Outcome:
         done[step.action] += len(step.topics)
         progress(step.action, done[step.action], totals[step.action])
     refused = {(failure.action, failure.topic) for failure in failed}
-    return Outcome(tuple(c for c in wanted.changes if (c.action, c.topic) not in refused), tuple(failed))
+    return ApplyResult(tuple(c for c in wanted.changes if (c.action, c.topic) not in refused), tuple(failed))
 
 
-def _was_raced(spec: TopicSpec, outcome: Outcome) -> bool:
+def _was_raced(spec: TopicSpec, outcome: ApplyResult) -> bool:
     return any(f.topic == spec.name and f.refusal.code == _EXISTS for f in outcome.failed)
 
 

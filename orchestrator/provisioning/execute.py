@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 from orchestrator.config.model import Pipeline
 from orchestrator.errors import BrokerError, ForbiddenError, UsageError, WaitTimeout
 from orchestrator.provisioning import consent
-from orchestrator.provisioning.apply import Admin, Failure, Outcome, Progress, apply, verify
+from orchestrator.provisioning.apply import Admin, ApplyResult, Failure, Progress, apply, verify
 from orchestrator.provisioning.ownership import Done, updates
 from orchestrator.provisioning.plan import Plan
 from orchestrator.provisioning.survey import Observed, Registry, Survey, survey
@@ -21,24 +21,24 @@ from orchestrator.provisioning.visibility import Seen, await_gone, await_leaders
 from orchestrator.records import ClusterState, Permission
 
 
-class Target(Admin, Seen, Protocol):
+class SyncTarget(Admin, Seen, Protocol):
     """What a plan is carried out on."""
 
 
-class Cluster(Target, Observed, Protocol):
+class Cluster(SyncTarget, Observed, Protocol):
     """All that a sync needs of a cluster."""
 
 
 class Result(NamedTuple):
     """`unrecorded`: why the claims could not be kept, or ""."""
 
-    outcome: Outcome
+    outcome: ApplyResult
     unrecorded: str
 
 
 def carry_out(
     seen: Survey,
-    admin: Target,
+    admin: SyncTarget,
     registry: Registry,
     *,
     sleep: Callable[[float], None] = time.sleep,
@@ -115,7 +115,7 @@ def forbid(refused: Sequence[Failure]) -> None:
         raise ForbiddenError(dict.fromkeys(missing))
 
 
-def _record(seen: Survey, outcome: Outcome, state: ClusterState, registry: Registry) -> str:
+def _record(seen: Survey, outcome: ApplyResult, state: ClusterState, registry: Registry) -> str:
     if seen.claims.why_unknown:
         return seen.claims.why_unknown
     void = seen.claims.void(seen.declared, seen.actual) if seen.plan.pruned else ()

@@ -20,14 +20,14 @@ from orchestrator.records import ClusterState, TopicSpec
 _EXISTS = "TOPIC_ALREADY_EXISTS"
 
 
-class Made(NamedTuple):
+class CreatedTopics(NamedTuple):
     """`limits`: the most bytes that each of the topics takes, by its name. `notes`: what is worth knowing."""
 
     limits: Mapping[str, int]
     notes: tuple[str, ...]
 
 
-def make(handlers: Sequence[Handler], pipeline: Pipeline, admin: Cluster, registry: Registry) -> Made:
+def make(handlers: Sequence[Handler], pipeline: Pipeline, admin: Cluster, registry: Registry) -> CreatedTopics:
     """Make the topics of these handlers that are not there, raise the limit of those that take less than their DLQs,
     and wait until all can be written to.
 
@@ -46,7 +46,7 @@ def make(handlers: Sequence[Handler], pipeline: Pipeline, admin: Cluster, regist
     notes = [*refused.values()]
     if unrecorded:
         notes.append(f"who owns the new topics could not be put on record: {unrecorded}")
-    return Made(limits, tuple(notes))
+    return CreatedTopics(limits, tuple(notes))
 
 
 def _raise_limits(wanted: Sequence[TopicSpec], there: ClusterState, admin: Cluster) -> dict[str, str]:

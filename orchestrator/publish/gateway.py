@@ -28,7 +28,7 @@ from orchestrator.errors import EXIT_COULD_NOT_START, BrokerError, ContractError
 from orchestrator.kafka.producer import LARGEST_REQUEST
 from orchestrator.publish.publisher import Publisher, TooLargeError
 from orchestrator.records import EmitHeaders
-from orchestrator.serving import Answer, Hosts, Limits, Refused, Request, Server, Site
+from orchestrator.serving import Hosts, ListenerLimits, Request, RequestRefused, Response, Server, Site
 from orchestrator.serving.hosts import LOOPBACK
 from orchestrator.serving.limits import connections
 
@@ -42,7 +42,7 @@ PASSED_ON = ("traceparent", "tracestate", "baggage")
 #: `Kpipe-Header-NAME: value` becomes the record header NAME.
 HEADER_PREFIX = "kpipe-header-"
 #: Record headers travel in the head, so it may be long. A connection may wait a minute for its next event.
-LIMITS = Limits(connections=256, head_bytes=65_536, idle_seconds=60.0, stop_seconds=7.0)
+LIMITS = ListenerLimits(connections=256, head_bytes=65_536, idle_seconds=60.0, stop_seconds=7.0)
 
 
 class Gate:
@@ -56,25 +56,25 @@ class Gate:
         self._tokens = dict(tokens)
         self._publishers: dict[str, Publisher] = {}
 
-    async def answer(self, request: Request) -> Answer:
-        """One request: `GET /` is health, `POST /topics/NAME` an event. Raises `Refused`."""
+    async def answer(self, request: Request) -> Response:
+        """One request: `GET /` is health, `POST /topics/NAME` an event. Raises `RequestRefused`."""
         if request.method != "POST":
             if request.path != "/":
-                raise Refused(405, "POST an event", headers={"Allow": "POST"})
+                raise RequestRefused(405, "POST an event", headers={"Allow": "POST"})
             if request.method != "GET":
-                raise Refused(405, f"{request.method} is not for /", headers={"Allow": "GET"})
-            return Answer(200, {"status": "ok"})
+                raise RequestRefused(405, f"{request.method} is not for /", headers={"Allow": "GET"})
+            return Response(200, {"status": "ok"})
         service = self.service(request.header("authorization") or "")
         if service is None:
-            raise Refused(
+            raise RequestRefused(
                 401, "Authorization has to be `Bearer` and the token in KPIPE_PUBLISH_TOKEN",
                 headers={"WWW-Authenticate": "Bearer"},
             )  # fmt: skip
         topic = unquote(request.path.removeprefix(PREFIX))
         if not request.path.startswith(PREFIX) or not self.may(service, topic):
-            raise Refused(404, f"{service} does not declare a topic {topic} under `produces`")
+            raise RequestRefused(404, f"{service} does not declare a topic {topic} under `produces`")
         if request.length == 0 and request.header("content-length") is None:
-            raise Refused(411, "a Content-Length is required, or a body in chunks")
+            raise RequestRefused(411, "a Content-Length is required, or a body in chunks")
         body = await request.body(MOST_BODY)
         key = parse_qs(request.query, keep_blank_values=True).get("key", [None])[-1]
         return await self.publish(service, topic, body, key, record_headers(request.headers))
@@ -91,7 +91,7 @@ class Gate:
     def may(self, service: str, topic: str) -> bool:
         return topic in self._pipeline.handlers[service].produces
 
-    async def publish(self, service: str, topic: str, body: bytes, key: str | None, headers: EmitHeaders) -> Answer:
+    async def publish(self, service: str, topic: str, body: bytes, key: str | None, headers: EmitHeaders) -> Response:
         try:
             value = decode_json(body)
         except Undecodable as e:
@@ -107,7 +107,7 @@ class Gate:
             return error(503, e.message)._replace(headers={"Retry-After": "1"})
         except UsageError as e:
             return error(400, e.message)
-        return Answer(202, {"topic": sent.topic, "partition": sent.partition, "offset": sent.offset})
+        return Response(202, {"topic": sent.topic, "partition": sent.partition, "offset": sent.offset})
 
     def close(self) -> None:
         for publisher in self._publishers.values():
@@ -121,8 +121,8 @@ class Gate:
         return self._publishers[service]
 
 
-def error(status: int, message: str, **more: Any) -> Answer:
-    return Answer(status, {"error": message, **more})
+def error(status: int, message: str, **more: Any) -> Response:
+    return Response(status, {"error": message, **more})
 
 
 def record_headers(headers: Iterable[tuple[str, bytes]]) -> EmitHeaders:

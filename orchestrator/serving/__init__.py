@@ -5,9 +5,9 @@ take, whose `Host` is answered, and what happens when the system runs out of des
 """
 
 from orchestrator.serving.hosts import Hosts
-from orchestrator.serving.limits import Limits
-from orchestrator.serving.messages import Answer, Page, Refused, Request
+from orchestrator.serving.limits import ListenerLimits
+from orchestrator.serving.messages import Page, Request, RequestRefused, Response
 from orchestrator.serving.server import Server
 from orchestrator.serving.site import Site
 
-__all__ = ["Answer", "Hosts", "Limits", "Page", "Refused", "Request", "Server", "Site"]
+__all__ = ["Hosts", "ListenerLimits", "Page", "Request", "RequestRefused", "Response", "Server", "Site"]

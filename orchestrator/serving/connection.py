@@ -11,7 +11,7 @@ from http import HTTPStatus
 import h11
 
 from orchestrator.serving.heads import Head, read_head, refusal
-from orchestrator.serving.messages import Answer, Page, Refused, Request
+from orchestrator.serving.messages import Page, Request, RequestRefused, Response
 from orchestrator.serving.overload import is_overload
 from orchestrator.serving.site import Site
 
@@ -22,7 +22,7 @@ _MOST_DISCARDED = 16 * 1024 * 1024
 _LINGER_SECONDS = 5.0
 
 
-class Connection:
+class ClientConnection:
     """`changed` is called when it becomes idle."""
 
     def __init__(self, client: socket.socket, site: Site, changed: Callable[[], None]) -> None:
@@ -58,12 +58,12 @@ class Connection:
                 return False
             self.idle_since = None
             answer = await self._answer(request)
-        except Refused as refused:
+        except RequestRefused as refused:
             answer = refused.answer
         return await self._send(answer)
 
     async def _request(self) -> Request | None:
-        """The next request; None when the client has none. Raises `Refused`."""
+        """The next request; None when the client has none. Raises `RequestRefused`."""
         self._head_only = False
         try:
             async with asyncio.timeout(self._limits.head_seconds):
@@ -71,7 +71,7 @@ class Connection:
         except TimeoutError:
             if not self._http.trailing_data[0]:
                 return None
-            raise Refused(
+            raise RequestRefused(
                 HTTPStatus.REQUEST_TIMEOUT, f"the head of the request took over {self._limits.head_seconds:g} s"
             ) from None
         except h11.RemoteProtocolError as error:
@@ -84,19 +84,19 @@ class Connection:
             self._http.next_event()  # the end of a message without a body
         return Request(*head, body=lambda most: self._body(head, most))
 
-    async def _answer(self, request: Request) -> Answer | Page:
+    async def _answer(self, request: Request) -> Response | Page:
         try:
             return await self._site.answer(request)
-        except Refused:
+        except RequestRefused:
             raise
         except Exception as error:
             if is_overload(error):
-                raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, f"overloaded: {error}") from error
+                raise RequestRefused(HTTPStatus.SERVICE_UNAVAILABLE, f"overloaded: {error}") from error
             self.bug = error
-            return Answer(HTTPStatus.INTERNAL_SERVER_ERROR, {"error": f"unexpected: {type(error).__name__}"})
+            return Response(HTTPStatus.INTERNAL_SERVER_ERROR, {"error": f"unexpected: {type(error).__name__}"})
 
     async def _body(self, head: Head, most: int) -> bytes:
-        too_long = Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is longer than {most} bytes")
+        too_long = RequestRefused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is longer than {most} bytes")
         if head.length is not None and head.length > most:
             raise too_long
         if head.length == 0:
@@ -111,11 +111,13 @@ class Connection:
                     if len(body) > most:
                         raise too_long
         except TimeoutError:
-            raise Refused(
+            raise RequestRefused(
                 HTTPStatus.REQUEST_TIMEOUT, f"the body of the request took over {self._limits.body_seconds:g} s"
             ) from None
         except (h11.RemoteProtocolError, OSError):
-            raise Refused(HTTPStatus.BAD_REQUEST, "the body ended early, or is not chunked as it should be") from None
+            raise RequestRefused(
+                HTTPStatus.BAD_REQUEST, "the body ended early, or is not chunked as it should be"
+            ) from None
         return bytes(body)
 
     async def _event(self, size: int) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
@@ -132,7 +134,7 @@ class Connection:
                 data = await self._loop.sock_recv(self._client, self._limits.head_bytes)
             self._http.receive_data(data)
 
-    async def _send(self, answer: Answer | Page) -> bool:
+    async def _send(self, answer: Response | Page) -> bool:
         if isinstance(answer, Page):
             body, kind = answer.text.encode(), answer.type
         else:

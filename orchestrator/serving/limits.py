@@ -10,7 +10,7 @@ _SHARE = 8
 _FEWEST = 4
 
 
-class Limits(NamedTuple):
+class ListenerLimits(NamedTuple):
     """Deadlines are in seconds, and absolute: a byte now and then extends none."""
 
     #: Open at once. One more takes the place of the one that has been idle for longest.

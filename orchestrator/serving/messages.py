@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     """A status code and a JSON object."""
 
     status: int
@@ -24,7 +24,7 @@ class Page(NamedTuple):
     headers: Mapping[str, str] = {}
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """A request is not carried out; `answer` says why. `hint` is what the client can do about it.
 
     `findings` are what is wrong in the pipeline's files, in the shape of docs/json.md.
@@ -40,7 +40,7 @@ class Refused(Exception):
     ) -> None:
         super().__init__(error)
         more = {name: value for name, value in (("hint", hint), ("findings", list(findings))) if value}
-        self.answer = Answer(status, {"error": error, **more}, headers or {})
+        self.answer = Response(status, {"error": error, **more}, headers or {})
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Request:
     headers: Sequence[tuple[str, bytes]]
     #: The body's length in bytes: 0 without a body, None when it comes in chunks.
     length: int | None
-    #: Reads the body, at most so many bytes. Raises `Refused`: too long, too slow, or cut off.
+    #: Reads the body, at most so many bytes. Raises `RequestRefused`: too long, too slow, or cut off.
     body: Callable[[int], Awaitable[bytes]]
 
     def header(self, name: str) -> str | None:

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from orchestrator.serving.connection import Connection
+from orchestrator.serving.connection import ClientConnection
 from orchestrator.serving.site import Site
 
 #: Seconds after an overload: nothing is accepted, the limit is lower, no further message.
@@ -39,7 +39,7 @@ class Server:
         self._listening = listening
         self._site = site
         self._say = say
-        self._open: dict[asyncio.Task[None], Connection] = {}
+        self._open: dict[asyncio.Task[None], ClientConnection] = {}
         self._silent_until = self._careful_until = 0.0
         self._most = site.limits.connections
 
@@ -80,7 +80,7 @@ class Server:
                 if error.errno not in _GONE:
                     await self._recover(error)
                 continue
-            connection = Connection(client, self._site, self._changed.set)
+            connection = ClientConnection(client, self._site, self._changed.set)
             task = self._loop.create_task(connection.run())
             self._open[task] = connection
             task.add_done_callback(self._closed)

@@ -6,14 +6,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from orchestrator.serving.hosts import Hosts
-from orchestrator.serving.limits import Limits
-from orchestrator.serving.messages import Answer, Page, Request
+from orchestrator.serving.limits import ListenerLimits
+from orchestrator.serving.messages import Page, Request, Response
 
 
 @dataclass(frozen=True)
 class Site:
     """`answer` may raise `Refused`. `hosts` is None where no browser can get to: a Unix socket."""
 
-    answer: Callable[[Request], Awaitable[Answer | Page]]
+    answer: Callable[[Request], Awaitable[Response | Page]]
     hosts: Hosts | None
-    limits: Limits
+    limits: ListenerLimits

@@ -22,7 +22,7 @@ from pathlib import Path
 from orchestrator import shim
 from orchestrator.outside import shown
 from orchestrator.supervisor.logs.pipes import Inlet, Outlet, Pipes
-from orchestrator.supervisor.spec import CONFIG_FD, STATUS_FD, ChildSpec, Exit, Refusal
+from orchestrator.supervisor.spec import CONFIG_FD, STATUS_FD, ChildExit, ChildSpec, StartRefusal
 
 _SHIM = Path(shim.__file__)
 
@@ -35,8 +35,8 @@ class Ears:
     errors: Callable[[bytes], None]
     status: Callable[[bytes], None]
     started: Callable[[int], None]
-    refused: Callable[[Refusal], None]
-    ended: Callable[[Exit], None]
+    refused: Callable[[StartRefusal], None]
+    ended: Callable[[ChildExit], None]
 
 
 class Child:
@@ -46,8 +46,8 @@ class Child:
         """Start it. Raises `OSError` when the system has no room for another process or pipe."""
         self._spec = spec
         self._ears = ears
-        self._exit = Exit()
-        self._refusal: Refusal | None = None
+        self._exit = ChildExit()
+        self._refusal: StartRefusal | None = None
         self._report = b""
         pipes = Pipes()
         try:
@@ -91,9 +91,9 @@ class Child:
             if word == b"pid":
                 self._ears.started(number)
             elif word == b"exit":
-                self._exit = Exit(code=number)
+                self._exit = ChildExit(code=number)
             elif word == b"signal":
-                self._exit = Exit(signal=number)
+                self._exit = ChildExit(signal=number)
             elif word == b"cannot":
                 self._refusal = _no_such_program(self._spec, number)
 
@@ -103,7 +103,7 @@ class Child:
             return
         os.close(self._control)
         self._control = None
-        if self._exit == Exit() and self._refusal is None:
+        if self._exit == ChildExit() and self._refusal is None:
             _sweep(self._shim.pid)
         self._shim.wait()
         if self._outlet is not None:
@@ -143,13 +143,13 @@ def _start(spec: ChildSpec, pipes: Pipes) -> subprocess.Popen[bytes]:
     )
 
 
-def _no_such_program(spec: ChildSpec, number: int) -> Refusal:
+def _no_such_program(spec: ChildSpec, number: int) -> StartRefusal:
     if number == errno.ENOENT:
-        return Refusal(
+        return StartRefusal(
             f"the command {shown(spec.argv[0])!r} was not found",
             "install it, or give its path; paths are relative to the pipeline file's folder",
         )
-    return Refusal(f"the command {shown(spec.argv[0])!r} cannot be run: {os.strerror(number)}")
+    return StartRefusal(f"the command {shown(spec.argv[0])!r} cannot be run: {os.strerror(number)}")
 
 
 def _sweep(session: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 from dataclasses import dataclass
 
-from orchestrator.supervisor.spec import Exit, Refusal
+from orchestrator.supervisor.spec import ChildExit, StartRefusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Crashed:
     """It ended although nobody asked it to, and is started again in `restart_in` seconds."""
 
     name: str
-    exit: Exit
+    exit: ChildExit
     last_words: str
     restart_in: float
 
@@ -96,7 +96,7 @@ class GaveUp:
     """It is not started again: `failures` times it ended within `window` seconds, or it is not to be restarted."""
 
     name: str
-    exit: Exit
+    exit: ChildExit
     last_words: str
     failures: int
     window: float
@@ -113,7 +113,7 @@ class CouldNotStart:
     """Starting it again cannot help. `again` when it had run before."""
 
     name: str
-    refusal: Refusal
+    refusal: StartRefusal
     again: bool = False
 
     def text(self) -> str:
@@ -147,7 +147,7 @@ class Stopped:
     """It was asked to stop and has ended, `after` seconds later; `killed` when it took SIGKILL."""
 
     name: str
-    exit: Exit
+    exit: ChildExit
     killed: bool
     after: float
 
@@ -221,7 +221,7 @@ Fact = (
 )
 
 
-def _unexpected(exit: Exit, last_words: str) -> str:
+def _unexpected(exit: ChildExit, last_words: str) -> str:
     if exit.code == 0:
         return "ended by itself (exit code 0)"
     what = f"crashed ({exit.text})"

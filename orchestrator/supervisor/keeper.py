@@ -22,7 +22,7 @@ from orchestrator.supervisor.policy import RUNNING, Action, Life, Rules, State, 
 from orchestrator.supervisor.probe import watch
 from orchestrator.supervisor.rates import Rates
 from orchestrator.supervisor.reports import Status, parse
-from orchestrator.supervisor.spec import ChildSpec, Exit, Refusal
+from orchestrator.supervisor.spec import ChildExit, ChildSpec, StartRefusal
 
 #: A child that is still not ready after so many seconds is worth a word.
 SLOW_AFTER = 30.0
@@ -145,10 +145,10 @@ class Keeper:
         try:
             self._child = Child(self.spec, ears, self._loop)
         except (FileNotFoundError, NotADirectoryError):
-            self._could_not(Refusal(f"its working folder {self.spec.cwd} does not exist"))
+            self._could_not(StartRefusal(f"its working folder {self.spec.cwd} does not exist"))
         except OSError as error:  # no room for another process; there may be in a while
             self.output.last_words = f"the system refused to start a process: {error.strerror}"
-            self._apply(policy.ended(self.life, Exit(), self.now, self._chance(), self._rules))
+            self._apply(policy.ended(self.life, ChildExit(), self.now, self._chance(), self._rules))
 
     def _started(self, pid: int) -> None:
         self.pid = pid
@@ -221,14 +221,14 @@ class Keeper:
             self._watch.cancel()
         return path is not None and journal.read_live(path)[0]
 
-    def _refused(self, refusal: Refusal) -> None:
+    def _refused(self, refusal: StartRefusal) -> None:
         self._apply(policy.refused(self.life, refusal, self.now, self._rules))
 
-    def _could_not(self, refusal: Refusal) -> None:
+    def _could_not(self, refusal: StartRefusal) -> None:
         self._refused(refusal)
-        self._apply(policy.ended(self.life, Exit(), self.now, self._chance(), self._rules))
+        self._apply(policy.ended(self.life, ChildExit(), self.now, self._chance(), self._rules))
 
-    def _ended(self, exit: Exit) -> None:
+    def _ended(self, exit: ChildExit) -> None:
         self._child, self.pid = None, None
         if self._probe is not None:
             self._probe.cancel()
@@ -259,7 +259,7 @@ class Keeper:
             self._hear(fact)
 
     def _fact(self, before: Life, life: Life) -> Fact | None:
-        name, exit = self.spec.name, life.exit or Exit()
+        name, exit = self.spec.name, life.exit or ChildExit()
         match life.state:
             case State.READY:
                 return events.Ready(
@@ -275,7 +275,7 @@ class Keeper:
                 failures = len(life.failures) if life.state is State.CRASH_LOOP else 1
                 return events.GaveUp(name, exit, self.output.last_words, failures, self._rules.loop_window)
             case State.FAILED_TO_START:
-                why = life.refusal or Refusal("it did not say why")
+                why = life.refusal or StartRefusal("it did not say why")
                 return events.CouldNotStart(name, why, life.restarts + life.asked > 0)
             case State.STOPPING:
                 return events.Stopping(name, self._rules.stop_timeout)
@@ -296,10 +296,10 @@ def _rules_of(rules: Rules, spec: ChildSpec) -> Rules:
     )
 
 
-def _port_taken(spec: ChildSpec, port: int) -> Refusal:
+def _port_taken(spec: ChildSpec, port: int) -> StartRefusal:
     holder = ports.holder(port)
     by = f" by {holder}" if holder else ""
-    return Refusal(
+    return StartRefusal(
         f"port {port} of {spec.handler} is already in use{by}",
         "stop what uses it, or give the handler another `port`",
     )

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from orchestrator.errors import EXIT_HUNG, EXIT_MEMORY, EXIT_RENEWED
-from orchestrator.observe.measured import Measured, Place
+from orchestrator.observe.measured import Measured, OwnedPartition
 from orchestrator.observe.totals import Totals, Where
 from orchestrator.supervisor.reports import Places
-from orchestrator.supervisor.spec import Exit
+from orchestrator.supervisor.spec import ChildExit
 
 
 class Metering:
@@ -21,9 +21,9 @@ class Metering:
     def begin(self) -> None:
         """Another process: it counts from nothing."""
         self.measured = Measured()
-        self.places: Sequence[Place] = ()
+        self.places: Sequence[OwnedPartition] = ()
         self._records: dict[Where, int] = {}
-        self._parts: list[Place] = []
+        self._parts: list[OwnedPartition] = []
 
     def saw(self, measured: Measured) -> None:
         self.totals.add(self.measured, measured)
@@ -40,7 +40,7 @@ class Metering:
             self.places, self._parts = tuple(self._parts), []
 
 
-def cause_of(exit: Exit) -> str:
+def cause_of(exit: ChildExit) -> str:
     """Why a process had to be started again: the label of `kpipe_handler_restarts_total`."""
     if exit.signal is not None:
         return "killed"

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from orchestrator.delivery.backoff import delay_of
 from orchestrator.errors import EXIT_COULD_NOT_START, EXIT_RENEWED
-from orchestrator.supervisor.spec import Exit, Refusal
+from orchestrator.supervisor.spec import ChildExit, StartRefusal
 
 
 class State(StrEnum):
@@ -141,8 +141,8 @@ class Life:
     streak: int = 0
     restarts: int = 0
     due: float | None = None
-    refusal: Refusal | None = None
-    exit: Exit | None = None
+    refusal: StartRefusal | None = None
+    exit: ChildExit | None = None
     terminated: bool = False
     killed: bool = False
     abandoned: bool = False
@@ -179,14 +179,14 @@ def not_ready(life: Life, now: float) -> Step:
     return Step(_moved(life, Move.NOT_READY, now))
 
 
-def refused(life: Life, refusal: Refusal, now: float, rules: Rules) -> Step:
+def refused(life: Life, refusal: StartRefusal, now: float, rules: Rules) -> Step:
     """The child could not start. One that says so itself is about to end; it gets `refusal_grace` for that."""
     if life.state in RUNNING:
         return Step(replace(life, refusal=refusal, due=life.due or now + rules.refusal_grace))
     return Step(replace(_moved(life, Move.REFUSED, now), refusal=refusal, due=None))
 
 
-def ended(life: Life, exit: Exit, now: float, chance: float, rules: Rules, *, blamed: bool = False) -> Step:
+def ended(life: Life, exit: ChildExit, now: float, chance: float, rules: Rules, *, blamed: bool = False) -> Step:
     """The process is gone, and everything that it had started with it.
 
     `blamed`: an event was running in it. Its next life deals with that event; the death is no part of a crash loop.
@@ -207,7 +207,7 @@ def ended(life: Life, exit: Exit, now: float, chance: float, rules: Rules, *, bl
     if verdict is Move.RETRY:
         moved = replace(moved, due=now + backoff(streak, chance, rules))
     if verdict is Move.REFUSED and life.refusal is None:
-        moved = replace(moved, refusal=Refusal(exit.text))
+        moved = replace(moved, refusal=StartRefusal(exit.text))
     return Step(moved)
 
 
@@ -270,13 +270,13 @@ def _afresh(life: Life, now: float) -> Step:
     return Step(fresh, (Action.LAUNCH,))
 
 
-def _is_renewal(life: Life, exit: Exit, rules: Rules) -> bool:
+def _is_renewal(life: Life, exit: ChildExit, rules: Rules) -> bool:
     """A worker that renews itself was ready, and has let go of its event: else the handler's code ended it with 77."""
     running = life.state is not State.STOPPING
     return rules.renews and exit.code == EXIT_RENEWED and running and life.ready_at is not None
 
 
-def _renewed(life: Life, exit: Exit, now: float, chance: float, rules: Rules) -> Step:
+def _renewed(life: Life, exit: ChildExit, now: float, chance: float, rules: Rules) -> Step:
     """Started again at once; later, and each time later, when it goes on (brokers that disagree about a topic's id)."""
     renewals = (*(at for at in life.renewals if now - at < rules.loop_window), now)
     excess = len(renewals) - rules.renewals
@@ -284,7 +284,7 @@ def _renewed(life: Life, exit: Exit, now: float, chance: float, rules: Rules) ->
     return Step(replace(_moved(life, Move.RETRY, now), exit=exit, due=due, renewals=renewals))
 
 
-def _verdict_on(life: Life, exit: Exit, recent: int, rules: Rules) -> Move:
+def _verdict_on(life: Life, exit: ChildExit, recent: int, rules: Rules) -> Move:
     if life.state is State.STOPPING:
         return Move.ENDED
     if life.refusal is not None or (exit.code == EXIT_COULD_NOT_START and life.ready_at is None):

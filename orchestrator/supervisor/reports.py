@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from orchestrator.observe.measured import Measured, Place, measured_from, places_from
+from orchestrator.observe.measured import Measured, OwnedPartition, measured_from, places_from
 from orchestrator.supervisor.logs.lines import printable
-from orchestrator.supervisor.spec import Refusal
+from orchestrator.supervisor.spec import StartRefusal
 
 #: The counts of `in = done + dead-lettered + skipped + in flight`, in the order they are shown.
 COUNTS = ("in", "done", "dead_lettered", "skipped", "in_flight")
@@ -41,22 +41,22 @@ class Places(NamedTuple):
 
     at: int = 0
     of: int = 1
-    rows: Sequence[Place] = ()
+    rows: Sequence[OwnedPartition] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class ChildReport:
     """One line of the status pipe."""
 
     type: Literal["ready", "not-ready", "status", "journal", "metrics", "places", "failed-to-start"]
     status: Status = field(default_factory=Status)
-    refusal: Refusal | None = None
+    refusal: StartRefusal | None = None
     journal: Path | None = None
     measured: Measured = field(default_factory=Measured)
     places: Places = field(default_factory=Places)
 
 
-def parse(line: bytes) -> Report:
+def parse(line: bytes) -> ChildReport:
     """Raises `ValueError` for anything that is not one of those."""
     try:
         body = json.loads(line)
@@ -66,18 +66,20 @@ def parse(line: bytes) -> Report:
         raise ValueError("not an object")
     match body.get("type"):
         case "ready" | "not-ready" as kind:
-            return Report(kind)
+            return ChildReport(kind)
         case "status":
-            return Report("status", status=_status(body))
+            return ChildReport("status", status=_status(body))
         case "journal":
-            return Report("journal", journal=Path(str(body.get("path"))))
+            return ChildReport("journal", journal=Path(str(body.get("path"))))
         case "metrics":
-            return Report("metrics", measured=measured_from(body))
+            return ChildReport("metrics", measured=measured_from(body))
         case "places":
             at, of = _count(body.get("at")), _count(body.get("of"))
-            return Report("places", places=Places(at or 0, of or 1, places_from(body.get("rows"))))
+            return ChildReport("places", places=Places(at or 0, of or 1, places_from(body.get("rows"))))
         case "failed-to-start":
-            return Report("failed-to-start", refusal=Refusal(_text(body.get("message")), _text(body.get("hint"))))
+            return ChildReport(
+                "failed-to-start", refusal=StartRefusal(_text(body.get("message")), _text(body.get("hint")))
+            )
         case other:
             raise ValueError(f"no such type: {other!r}")
 

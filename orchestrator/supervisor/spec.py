@@ -16,7 +16,7 @@ CONFIG_FD = "KPIPE_CONFIG_FD"
 STATUS_FD = "KPIPE_STATUS_FD"
 
 
-class Exit(NamedTuple):
+class ChildExit(NamedTuple):
     """How a process ended: by its own `code`, or by a `signal`. Both None: nobody saw it (its shim was killed)."""
 
     code: int | None = None
@@ -34,7 +34,7 @@ class Exit(NamedTuple):
         return self.code in (0, 128 + signal.SIGTERM) or self.signal == signal.SIGTERM
 
 
-class Refusal(NamedTuple):
+class StartRefusal(NamedTuple):
     """Why a child could not start, and what to do about it."""
 
     message: str

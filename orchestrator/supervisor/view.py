@@ -26,7 +26,7 @@ WORST_FIRST = (
 )
 
 
-class Kept(Protocol):
+class ObservedChild(Protocol):
     """What is looked at: `keeper.Keeper`."""
 
     spec: ChildSpec
@@ -38,15 +38,15 @@ class Kept(Protocol):
     metering: Metering
 
 
-def handlers(kept: Iterable[Kept], now: float) -> list[dict[str, Any]]:
+def handlers(kept: Iterable[ObservedChild], now: float) -> list[dict[str, Any]]:
     """The value of `handlers` in the JSON of `kpipe ps`; `now` is on the clock of the lives."""
-    groups: dict[str, list[Kept]] = {}
+    groups: dict[str, list[ObservedChild]] = {}
     for one in kept:
         groups.setdefault(one.spec.handler, []).append(one)
     return [_handler(name, replicas, now) for name, replicas in groups.items()]
 
 
-def accounting(replicas: Sequence[Kept]) -> dict[str, int] | None:
+def accounting(replicas: Sequence[ObservedChild]) -> dict[str, int] | None:
     """The handler's counts: those of the replicas that run, since they share its partitions; of all when none does."""
     running = [one for one in replicas if one.life.state in RUNNING] or replicas
     told = [one.status.accounting for one in running if one.status.accounting is not None]
@@ -60,7 +60,7 @@ def accounting_text(counts: Mapping[str, int]) -> str:
     return f"{first[0]} {first[1]} = {parts}"
 
 
-def _handler(name: str, replicas: Sequence[Kept], now: float) -> dict[str, Any]:
+def _handler(name: str, replicas: Sequence[ObservedChild], now: float) -> dict[str, Any]:
     lags = [one.status.lag for one in replicas if one.life.state in RUNNING and one.status.lag is not None]
     rate = _rate(replicas, now)
     errors = [one.last_error for one in replicas if one.last_error]
@@ -95,13 +95,13 @@ def absent(name: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _breaker(replicas: Sequence[Kept]) -> str | None:
+def _breaker(replicas: Sequence[ObservedChild]) -> str | None:
     """Of several replicas the state that comes first in `open, half-open, closed`; None where nothing is counted."""
     states = [one.status.breaker for one in replicas if one.life.state in RUNNING and one.status.accounting is not None]
     return min(states, key=("open", "half-open", "closed").index, default=None)
 
 
-def _partitions(replicas: Sequence[Kept]) -> int | None:
+def _partitions(replicas: Sequence[ObservedChild]) -> int | None:
     """How many partitions the replicas hold together, None for services: one that nobody holds is not accounted for."""
     running = [one for one in replicas if one.life.state in RUNNING]
     if all(one.status.accounting is None for one in running):
@@ -109,19 +109,19 @@ def _partitions(replicas: Sequence[Kept]) -> int | None:
     return len({(place.topic, place.partition) for one in running for place in one.metering.places})
 
 
-def _lag_seconds(replicas: Sequence[Kept]) -> float | None:
+def _lag_seconds(replicas: Sequence[ObservedChild]) -> float | None:
     """How old the oldest event is that waits for one of the replicas; None where that is not known."""
     ages = [place.lag_seconds for one in replicas if one.life.state in RUNNING for place in one.metering.places]
     known = [age for age in ages if age is not None]
     return max(known) if known else None
 
 
-def _rate(replicas: Sequence[Kept], now: float) -> Rate | None:
+def _rate(replicas: Sequence[ObservedChild], now: float) -> Rate | None:
     told = [rate for one in replicas if one.life.state in RUNNING and (rate := one.rates.now(now)) is not None]
     return Rate(sum(r.received for r in told), sum(r.settled for r in told)) if told else None
 
 
-def _instance(one: Kept, now: float) -> dict[str, Any]:
+def _instance(one: ObservedChild, now: float) -> dict[str, Any]:
     return {
         "name": one.spec.name,
         "slot": one.spec.slot,
@@ -132,7 +132,7 @@ def _instance(one: Kept, now: float) -> dict[str, Any]:
     }
 
 
-def _up(one: Kept, now: float) -> float | None:
+def _up(one: ObservedChild, now: float) -> float | None:
     """Seconds since the process that runs now was started."""
     if one.life.state not in RUNNING or one.life.started_at is None:
         return None

@@ -40,7 +40,7 @@ STOP_SECONDS = 30.0
 _DYING_SECONDS = 5.0
 
 
-class Ground(Protocol):
+class BrokerSource(Protocol):
     """The Kafka under a pipeline. `names` are those of its children."""
 
     names: tuple[str, ...]
@@ -68,7 +68,7 @@ def ground_for(
     ping: Ping,
     environ: Mapping[str, str],
     notify: Notify,
-) -> Ground:
+) -> BrokerSource:
     """By the file, `--kafka`, and what runs already. Raises `UsageError` when they contradict each other."""
     state = pipeline.state_dir
     if pipeline.kafka.bootstrap:

@@ -12,7 +12,7 @@ from typing import Any
 
 from orchestrator import __version__
 from orchestrator.errors import EXIT_OK, FindingsError, KpipeError, UsageError
-from orchestrator.serving import Answer, Page, Refused
+from orchestrator.serving import Page, RequestRefused, Response
 from orchestrator.supervisor.control.server import Query, Routes
 from orchestrator.supervisor.ending import GROUND, Ending
 from orchestrator.supervisor.policy import OVER
@@ -64,29 +64,29 @@ class Requests:
 
         return Page(HTTPStatus.OK, exposition(self.fleet.processes()), CONTENT_TYPE)
 
-    def _version(self, query: Query) -> Answer:
+    def _version(self, query: Query) -> Response:
         _only(query)
-        return Answer(HTTPStatus.OK, {"api": API_VERSION, "kpipe": __version__, "pid": os.getpid()})
+        return Response(HTTPStatus.OK, {"api": API_VERSION, "kpipe": __version__, "pid": os.getpid()})
 
-    def _ps(self, query: Query) -> Answer:
+    def _ps(self, query: Query) -> Response:
         _only(query)
         handlers = self.fleet.told(self.now())
         about = {"pid": os.getpid(), "since": self.since.isoformat(), **self.facts(), "phase": self._phase()}
-        return Answer(HTTPStatus.OK, {**about, "handlers": handlers})
+        return Response(HTTPStatus.OK, {**about, "handlers": handlers})
 
     def _phase(self) -> str:
         if self.supervisor.stopping is not None:
             return "stopping"
         return "running" if self.fleet.started else "starting"
 
-    def _down(self, query: Query) -> Answer:
+    def _down(self, query: Query) -> Response:
         _only(query, "timeout")
         if "timeout" in query:
             self.supervisor.hurry(_seconds(query["timeout"][-1]), GROUND + 1)
         self.supervisor.stop(Ending(EXIT_OK, "`kpipe down`"))
         running = [k for k in self.supervisor.keepers if k.life.state not in OVER]
         stages = {k.spec.stage: max(o.patience for o in running if o.spec.stage == k.spec.stage) for k in running}
-        return Answer(HTTPStatus.ACCEPTED, {"stopping": True, "within": sum(stages.values()) + _STOP_MARGIN})
+        return Response(HTTPStatus.ACCEPTED, {"stopping": True, "within": sum(stages.values()) + _STOP_MARGIN})
 
     def _pipeline(self, query: Query) -> Page:
         _only(query, "handler")
@@ -94,34 +94,36 @@ class Requests:
         self._must_know(names)
         settings = self.fleet.settings(names[0]) if len(names) == 1 else None
         if settings is None:
-            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "one handler that was started has to be named")
+            raise RequestRefused(HTTPStatus.UNPROCESSABLE_ENTITY, "one handler that was started has to be named")
         files = json.dumps([str(path) for path in settings.files])
         text = f'{{"files": {files}, "pipeline": {settings.packed.decode()}}}\n'
         return Page(HTTPStatus.OK, text, "application/json")
 
-    async def _restart(self, query: Query) -> Answer:
+    async def _restart(self, query: Query) -> Response:
         _only(query, "handler")
         names = list(dict.fromkeys(query.get("handler", [])))
         self._must_run()
         self._must_know(names)
         if not names:
-            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "no handler is named", "POST /v1/restart?handler=NAME")
+            raise RequestRefused(
+                HTTPStatus.UNPROCESSABLE_ENTITY, "no handler is named", "POST /v1/restart?handler=NAME"
+            )
         try:
             await self.renew(names)
         except FindingsError as wrong:
             findings = [finding.as_json() for finding in wrong.errors]
-            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, wrong.message, _NOT_RESTARTED, findings) from wrong
+            raise RequestRefused(HTTPStatus.UNPROCESSABLE_ENTITY, wrong.message, _NOT_RESTARTED, findings) from wrong
         except KpipeError as wrong:
-            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, wrong.message, wrong.hint) from wrong
-        return Answer(HTTPStatus.ACCEPTED, {"restarting": names})
+            raise RequestRefused(HTTPStatus.UNPROCESSABLE_ENTITY, wrong.message, wrong.hint) from wrong
+        return Response(HTTPStatus.ACCEPTED, {"restarting": names})
 
-    def _scale(self, query: Query) -> Answer:
+    def _scale(self, query: Query) -> Response:
         _only(query, "handler", "replicas")
         names, counts = query.get("handler", []), query.get("replicas", [])
         self._must_run()
         self._must_know(names)
         if not names or len(names) != len(counts):
-            raise Refused(
+            raise RequestRefused(
                 HTTPStatus.UNPROCESSABLE_ENTITY, "not every handler has its number of replicas",
                 "POST /v1/scale?handler=NAME&replicas=N",
             )  # fmt: skip
@@ -130,28 +132,30 @@ class Requests:
             for name, count in wanted.items():
                 check_scale(self.fleet.handlers[name], count)
         except UsageError as wrong:
-            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, wrong.message, wrong.hint) from wrong
+            raise RequestRefused(HTTPStatus.UNPROCESSABLE_ENTITY, wrong.message, wrong.hint) from wrong
         for name, count in wanted.items():
             self.fleet.scale(name, count)
-        return Answer(HTTPStatus.ACCEPTED, {"replicas": wanted})
+        return Response(HTTPStatus.ACCEPTED, {"replicas": wanted})
 
     def _must_run(self) -> None:
         if self._phase() != "running":
-            raise Refused(HTTPStatus.CONFLICT, f"the pipeline is {self._phase()}", "`kpipe ps` shows how far it is")
+            raise RequestRefused(
+                HTTPStatus.CONFLICT, f"the pipeline is {self._phase()}", "`kpipe ps` shows how far it is"
+            )
 
     def _must_know(self, names: list[str]) -> None:
         try:
             for name in names:
                 find(self.fleet.handlers.values(), name)
         except UsageError as unknown:
-            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, unknown.message, unknown.hint) from unknown
+            raise RequestRefused(HTTPStatus.UNPROCESSABLE_ENTITY, unknown.message, unknown.hint) from unknown
 
 
 def _only(query: Query, *known: str) -> None:
     """A parameter that means nothing is a mistake: what it was to do would not happen."""
     unknown = sorted(query.keys() - set(known))
     if unknown:
-        raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, f"there is no parameter `{unknown[0]}` here")
+        raise RequestRefused(HTTPStatus.UNPROCESSABLE_ENTITY, f"there is no parameter `{unknown[0]}` here")
 
 
 def _seconds(text: str) -> float:
@@ -160,11 +164,11 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds <= _LONGEST_STOP:
-        raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, f"timeout={text}: not a number of seconds")
+        raise RequestRefused(HTTPStatus.UNPROCESSABLE_ENTITY, f"timeout={text}: not a number of seconds")
     return seconds
 
 
 def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 9):
-        raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, f"replicas={text}: not a number of replicas")
+        raise RequestRefused(HTTPStatus.UNPROCESSABLE_ENTITY, f"replicas={text}: not a number of replicas")
     return int(text)

@@ -36,7 +36,7 @@ from orchestrator.supervisor.ending import Ending
 from orchestrator.supervisor.events import Fact
 from orchestrator.supervisor.supervisor import Supervisor
 from orchestrator.up import child_specs
-from orchestrator.up.broker import Ground
+from orchestrator.up.broker import BrokerSource
 from orchestrator.up.control_routes import Requests
 from orchestrator.up.project_files import find_in_file, read_again
 from orchestrator.up.publish_endpoint import NAME as PUBLISHING
@@ -71,7 +71,7 @@ class Order:
     handover: Handover | None = None
 
 
-def run(order: Order, ground: Ground, reporter: OpenReporter) -> int:
+def run(order: Order, ground: BrokerSource, reporter: OpenReporter) -> int:
     """Run it to its end; returns the exit code. Raises `KpipeError` for what went wrong."""
     keep_standard_streams()
     began = datetime.now(UTC)
@@ -93,7 +93,7 @@ def run(order: Order, ground: Ground, reporter: OpenReporter) -> int:
 class Session:
     """The part that runs on the event loop."""
 
-    def __init__(self, order: Order, ground: Ground, reporter: OpenReporter, began: datetime) -> None:
+    def __init__(self, order: Order, ground: BrokerSource, reporter: OpenReporter, began: datetime) -> None:
         self._order = order
         self._ground = ground
         self._open_reporter = reporter

@@ -45,7 +45,7 @@ from orchestrator.kafka.transactional_producer import TransactionalProducer
 from orchestrator.records import Record, TopicPartition
 from orchestrator.worker.consume.assignments import Ledger
 from orchestrator.worker.consume.dedup_rebuild import Rebuild
-from orchestrator.worker.consume.inputs import Source, sources_of
+from orchestrator.worker.consume.inputs import Input, sources_of
 from orchestrator.worker.consume.poller import Intake
 from orchestrator.worker.consume.topic_identity import Topics
 from orchestrator.worker.engine.attempts import Attempts
@@ -53,18 +53,18 @@ from orchestrator.worker.engine.concurrent import ConcurrentLoop
 from orchestrator.worker.engine.flow_control import Guard
 from orchestrator.worker.engine.pool import pool_for
 from orchestrator.worker.engine.serial import Loop
-from orchestrator.worker.events import QUIET_SECONDS, Facts, where
+from orchestrator.worker.events import QUIET_SECONDS, WorkerEvents, where
 from orchestrator.worker.isolation.memory import collect_seldom, confine, resident
 from orchestrator.worker.isolation.quarantine import PythonChild, Quarantine, isolated
 from orchestrator.worker.isolation.suspects import Suspicion
 from orchestrator.worker.metrics import Measures
-from orchestrator.worker.produce.barrier import Receipts
-from orchestrator.worker.produce.kept_records import Kept
+from orchestrator.worker.produce.barrier import ProducerBarrier
+from orchestrator.worker.produce.kept_records import KeptRecords
 from orchestrator.worker.produce.outputs import Outputs
 from orchestrator.worker.produce.transactional_barrier import Transactions
 from orchestrator.worker.produce.transactional_id import instance_id, transactional_id
 from orchestrator.worker.runners.base import load_runner, probe_of
-from orchestrator.worker.status import Report
+from orchestrator.worker.status import StatusPipe
 
 log = logging.getLogger("kpipe.worker")
 
@@ -100,7 +100,7 @@ def main() -> int:
     """Run one worker; returns its exit code."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
     LIBRDKAFKA_LOG.addFilter(Calm())
-    report = Report(_fd("KPIPE_STATUS_FD"))
+    report = StatusPipe(_fd("KPIPE_STATUS_FD"))
     os.register_at_fork(after_in_child=report.let_go)
     try:
         worker = Worker(read_config(), report)
@@ -153,14 +153,14 @@ def read_config() -> WorkerConfig:
 class Worker:
     """One replica of a handler: builds the parts, joins them, runs them."""
 
-    def __init__(self, config: WorkerConfig, report: Report) -> None:
+    def __init__(self, config: WorkerConfig, report: StatusPipe) -> None:
         """Raises KpipeError for whatever keeps it from starting: that is final, a restart would not help."""
         pipeline, handler = config.pipeline, config.handler
         contracts = load_contracts(pipeline)
         collections = gc.get_threshold()
         runner = load_runner(handler, pipeline)
         self._report = report
-        self._facts = Facts(Kept(pipeline.state_dir / "records" / handler.name))
+        self._facts = WorkerEvents(KeptRecords(pipeline.state_dir / "records" / handler.name))
         self._ledger = Ledger()
         self._handler = handler
         #: Whether the handler's code runs in this process.
@@ -217,11 +217,11 @@ class Worker:
             confine(handler.memory, handler.name)
         collect_seldom(collections)
 
-    def _barrier(self, config: WorkerConfig) -> Receipts | Transactions:
+    def _barrier(self, config: WorkerConfig) -> ProducerBarrier | Transactions:
         """What the handler's `guarantee` asks for. Raises UsageError."""
         properties, dense = _producer_properties(config), config.clients.denser()
         if config.handler.guarantee == "at-least-once":
-            return Receipts(properties, self._facts, denser=dense)
+            return ProducerBarrier(properties, self._facts, denser=dense)
         instance = instance_id(os.environ, config.pipeline.state_dir)
         properties["transactional.id"] = transactional_id(config.handler, instance, config.slot)
         return Transactions(
@@ -342,12 +342,12 @@ class Worker:
         os._exit(code)
 
 
-def _redriven(sources: Mapping[str, Source]) -> list[str]:
+def _redriven(sources: Mapping[str, Input]) -> list[str]:
     """The topic that exists only once letters were sent back."""
     return [name for name, source in sources.items() if source.origins is not None]
 
 
-def _topics(config: WorkerConfig, sources: Mapping[str, Source], consumer: Mapping[str, Any]) -> Topics:
+def _topics(config: WorkerConfig, sources: Mapping[str, Input], consumer: Mapping[str, Any]) -> Topics:
     """Every topic that this worker reads or writes."""
     pipeline, handler = config.pipeline, config.handler
     dlqs = [dlq.name for source in sources.values() for dlq in (source.dlq, source.contract_dlq) if dlq is not None]
@@ -396,7 +396,7 @@ def _drain_budget(handler: Handler, properties: dict[str, Any]) -> float:
     return max(1.0, min(handler.timeout + HUNG_GRACE, max_poll / 2, handler.stop_timeout - LEAVING_SECONDS))
 
 
-def _could_not_start(report: Report, message: str, hint: str) -> int:
+def _could_not_start(report: StatusPipe, message: str, hint: str) -> int:
     report.failed_to_start(message, hint)
     log.error("could not start: %s%s", message, f" ({hint})" if hint else "")
     return EXIT_COULD_NOT_START

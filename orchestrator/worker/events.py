@@ -12,14 +12,14 @@ import time
 from collections.abc import Callable
 
 from orchestrator.contracts.headers import as_json as headers_as_json
-from orchestrator.delivery.offsets.start import Cause, Jump
+from orchestrator.delivery.offsets.start import Jump, StartReason
 from orchestrator.delivery.outcome import Park
 from orchestrator.delivery.pending import Pending
 from orchestrator.delivery.strikes import WHOLE, Strikes
 from orchestrator.kafka.producer import SendFailure
 from orchestrator.observe.meter import Meter
 from orchestrator.records import Record, TopicPartition
-from orchestrator.worker.produce.kept_records import Kept
+from orchestrator.worker.produce.kept_records import KeptRecords
 
 log = logging.getLogger("kpipe.worker")
 
@@ -30,22 +30,26 @@ QUIET_SECONDS = 10.0
 
 
 #: What each kind of jump means, for a person who can do something about it.
-_JUMPS: dict[Cause, Callable[[Jump], str]] = {
-    Cause.REMADE: lambda jump: f"the topic was deleted and made anew: starting at its beginning, offset {jump.at}",
-    Cause.REMOVED: lambda jump: (
+_JUMPS: dict[StartReason, Callable[[Jump], str]] = {
+    StartReason.REMADE: lambda jump: (
+        f"the topic was deleted and made anew: starting at its beginning, offset {jump.at}"
+    ),
+    StartReason.REMOVED: lambda jump: (
         f"offset {jump.wanted} does not exist any more: up to {jump.at - (jump.wanted or 0)} event(s) were removed"
         f" unread by retention; going on at {jump.at}"
     ),
-    Cause.TRUNCATED: lambda jump: (
+    StartReason.TRUNCATED: lambda jump: (
         f"the log lost its end (an unclean leader election?): offsets {jump.at} to {(jump.wanted or 0) - 1} are in"
         f" doubt: what was handled there is not in the log any more; going on at {jump.at}"
     ),
-    Cause.BEYOND: lambda jump: (
+    StartReason.BEYOND: lambda jump: (
         f"the group's offset {jump.wanted} is beyond the log's end {jump.high} and was not committed by this version"
         f" of kpipe (was it reset by another tool?): going on at the end; offsets {jump.at} to"
         f" {(jump.wanted or 0) - 1} are in doubt"
     ),
-    Cause.EXPIRED: lambda jump: f"the group's offset has expired: going on at the first one that exists, {jump.at}",
+    StartReason.EXPIRED: lambda jump: (
+        f"the group's offset has expired: going on at the first one that exists, {jump.at}"
+    ),
 }
 
 
@@ -54,14 +58,14 @@ def where(record: Record) -> str:
     return f"{record.topic}[{record.partition}]@{record.offset}"
 
 
-class Facts:
+class WorkerEvents:
     """The facts of one worker. `last_error` is the newest trouble in a sentence, None while there was none; `meter`
     has what is only counted.
     """
 
-    def __init__(self, kept: Kept | None = None) -> None:
+    def __init__(self, kept: KeptRecords | None = None) -> None:
         """`kept` takes the records of letters that are cut; None: the log does."""
-        self._kept = kept or Kept()
+        self._kept = kept or KeptRecords()
         self.last_error: str | None = None
         self._said: dict[str, float] = {}
         self.meter = Meter()

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from orchestrator.delivery.partition import Partition
-from orchestrator.observe.measured import Measured, Place
+from orchestrator.observe.measured import Measured, OwnedPartition
 from orchestrator.observe.meter import Meter
 from orchestrator.records import Record, TopicPartition
 from orchestrator.worker.consume.assignments import Ledger
@@ -65,17 +65,17 @@ class Measures:
         self._seen = dedups
         return self._evicted
 
-    def places(self, lags: Mapping[TopicPartition, int | None]) -> list[Place]:
+    def places(self, lags: Mapping[TopicPartition, int | None]) -> list[OwnedPartition]:
         """Every owned partition, and what this process did of those that it owned before."""
         parts = {part.tp: part for part in self._ledger.partitions}
         records = self._ledger.settled_of
         self._moved = {tp: moved for tp, moved in self._moved.items() if tp in parts}
         return [self._place(part, records.get(tp, 0), lags.get(tp)) for tp, part in parts.items()]
 
-    def _place(self, part: Partition, records: int, lag: int | None) -> Place:
+    def _place(self, part: Partition, records: int, lag: int | None) -> OwnedPartition:
         at = part.frontier.committable
         behind = max(0, part.received - at)
-        return Place(
+        return OwnedPartition(
             part.topic, part.tp.partition, records, lag,
             0.0 if lag == 0 else self._oldest(part, at), behind, self._stood(part.tp, at, behind),
         )  # fmt: skip

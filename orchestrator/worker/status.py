@@ -12,14 +12,14 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from orchestrator.observe.measured import Measured, Place
+from orchestrator.observe.measured import Measured, OwnedPartition
 from orchestrator.records import TopicPartition
 
 #: Of a line's 4,096 bytes so many are for partitions.
 _PLACES_BYTES = 3_900
 
 
-class Report:
+class StatusPipe:
     """The worker's end of the status pipe; without one (`fd` None) everything is dropped."""
 
     def __init__(self, fd: int | None) -> None:
@@ -62,7 +62,7 @@ class Report:
         if not self._unsent:
             self._write(_line(said))
 
-    def measured(self, measured: Measured, places: Sequence[Place]) -> None:
+    def measured(self, measured: Measured, places: Sequence[OwnedPartition]) -> None:
         """The metrics, in as many lines as they take; dropped like a status."""
         parts = list(_parts(places))
         lines = [_line({"type": "metrics", **measured.as_json()})]
@@ -101,9 +101,9 @@ def _line(said: Mapping[str, object]) -> bytes:
     return json.dumps(short).encode() + b"\n"
 
 
-def _parts(places: Sequence[Place]) -> Iterator[list[Place]]:
+def _parts(places: Sequence[OwnedPartition]) -> Iterator[list[OwnedPartition]]:
     """As many at a time as fit into a line; one empty part for none."""
-    part: list[Place] = []
+    part: list[OwnedPartition] = []
     size = 0
     for place in places:
         bytes_ = len(json.dumps(place)) + 2

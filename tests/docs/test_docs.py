@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from orchestrator.config import load
-from orchestrator.delivery.admission import Limits
+from orchestrator.delivery.admission import AdmissionLimits
 from orchestrator.delivery.dedup import Dedup
 from orchestrator.delivery.headers.dead_letters import CUTS, PREFIX, Death, Sender, read_letter, write_letter
 from orchestrator.delivery.offsets.checkpoint import MOST_RANGES
@@ -99,7 +99,7 @@ def test_every_test_that_is_named_exists(page: Path) -> None:
 
 def test_the_numbers_are_those_of_the_code() -> None:
     page = " ".join((ROOT / "docs" / "delivery.md").read_text(encoding="utf-8").split())
-    limits = Limits()
+    limits = AdmissionLimits()
     ids = inspect.signature(Dedup).parameters["limit"].default
     for said in (
         f"Up to {BATCH_EVENTS:,} events of each partition run in a turn, for {BATCH_SECONDS} s in all",

@@ -15,7 +15,7 @@ import pytest
 from orchestrator.cli.render.up_text import fact_json, line_json
 from orchestrator.supervisor.events import Fact
 from orchestrator.supervisor.logs.lines import Line
-from orchestrator.supervisor.spec import Exit, Refusal
+from orchestrator.supervisor.spec import ChildExit, StartRefusal
 from tests.support.orders import Orders, orders_in, write
 from tests.support.shell import kpipe, running
 
@@ -35,8 +35,8 @@ SAMPLES: dict[str, Any] = {
     "int": 1,
     "float": 1.5,
     "bool": True,
-    "Exit": Exit(code=1),
-    "Refusal": Refusal("no", "do"),
+    "Exit": ChildExit(code=1),
+    "Refusal": StartRefusal("no", "do"),
 }
 
 

@@ -10,7 +10,7 @@ from handlers import limits as example
 from handlers.web import MAX_BODY
 from orchestrator.publish.gateway import LIMITS, MOST_BODY
 from orchestrator.serving.hosts import LOOPBACK, VARIABLE
-from orchestrator.serving.limits import Limits, connections
+from orchestrator.serving.limits import ListenerLimits, connections
 from orchestrator.supervisor.control import server
 
 PAGE = (Path(__file__).parents[2] / "docs" / "security.md").read_text(encoding="utf-8")
@@ -18,7 +18,7 @@ SECTION = " ".join(PAGE.split("\n## Listeners\n")[1].split("\n## ")[0].split())
 
 
 def test_its_numbers_are_those_of_the_code() -> None:
-    limits = Limits()
+    limits = ListenerLimits()
     for sentence in (
         f"A head has {limits.head_seconds:g} seconds, however its bytes arrive, a body {limits.body_seconds:g}",
         f"a client {limits.answer_seconds:g} to take the answer ({example.ANSWER_SECONDS:g} in the example)",

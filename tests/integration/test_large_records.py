@@ -17,7 +17,7 @@ from orchestrator.delivery.headers.dead_letters import TRUNCATED, read_letter
 from orchestrator.errors import BrokerError
 from orchestrator.event import Letter
 from orchestrator.kafka.admin.admin import ClusterAdmin
-from orchestrator.kafka.exclusive_writer import TransactionalProducer
+from orchestrator.kafka.exclusive_writer import ExclusiveWriter
 from orchestrator.kafka.properties import client_properties
 from orchestrator.operations.send.recorded import recorded
 from orchestrator.publish.publisher import Publisher, TooLargeError
@@ -363,7 +363,7 @@ def test_a_publisher_blames_the_event_that_is_too_large_and_no_neighbour(shop: P
 
 
 def test_a_record_that_a_transaction_cannot_write_is_named_as_too_large(shop: Project) -> None:
-    producer = TransactionalProducer(
+    producer = ExclusiveWriter(
         client_properties(shop.pipeline.kafka, "producer", shop.bootstrap), f"{shop.namespace}.x"
     )
     producer.start()

@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from orchestrator.serving import Answer, Hosts, Limits, Page, Request, Server, Site
+from orchestrator.serving import Hosts, ListenerLimits, Page, Request, Response, Server, Site
 from tests.support.sockets import get, idle, raw, status
 from tests.support.worker import until
 
-QUICK = Limits(connections=8, head_seconds=0.5, body_seconds=0.5, answer_seconds=0.5)
+QUICK = ListenerLimits(connections=8, head_seconds=0.5, body_seconds=0.5, answer_seconds=0.5)
 POST = b"POST /body HTTP/1.1\r\nHost: localhost\r\n"
 
 
@@ -34,7 +34,7 @@ class Listener:
     go: threading.Event = field(default_factory=threading.Event)
     waiting: int = 0
 
-    async def answer(self, request: Request) -> Answer | Page:
+    async def answer(self, request: Request) -> Response | Page:
         if request.path == "/wait":
             self.waiting += 1
             await asyncio.to_thread(self.go.wait, 30)
@@ -45,11 +45,11 @@ class Listener:
         if request.path == "/full":
             raise OSError(errno.EMFILE, "Too many open files")
         body = await request.body(10) if request.method == "POST" else b""
-        return Answer(200, {"body": body.decode(), "query": request.query})
+        return Response(200, {"body": body.decode(), "query": request.query})
 
 
 @contextlib.contextmanager
-def served(limits: Limits = QUICK, listening: socket.socket | None = None) -> Iterator[Listener]:
+def served(limits: ListenerLimits = QUICK, listening: socket.socket | None = None) -> Iterator[Listener]:
     listener, ready = Listener(), threading.Event()
     bound = listening or socket.create_server(("127.0.0.1", 0), backlog=100)
     loop = asyncio.new_event_loop()

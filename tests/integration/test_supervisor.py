@@ -14,7 +14,7 @@ import pytest
 from orchestrator.supervisor import events
 from orchestrator.supervisor.ending import Ending
 from orchestrator.supervisor.policy import Rules, State
-from orchestrator.supervisor.spec import Exit, Probe
+from orchestrator.supervisor.spec import ChildExit, Probe
 from orchestrator.supervisor.supervisor import Supervisor
 from tests.support.supervised import FAST, Heard, python, spec, supervise, until
 
@@ -71,7 +71,7 @@ def test_a_worker_gets_its_configuration_and_is_ready_when_it_says_so(tmp_path: 
     supervisor, heard = supervise(tmp_path, story)
     assert supervisor.code == 0
     assert heard.text("payments") == ["size 1000000", "drained"]
-    assert heard.of("payments", events.Stopped)[0].exit == Exit(code=0)
+    assert heard.of("payments", events.Stopped)[0].exit == ChildExit(code=0)
 
 
 def test_a_worker_that_reports_a_failed_start_is_not_started_again(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_a_crash_loop_rests_and_the_others_run_on(tmp_path: Path) -> None:
     assert supervisor.code == 5, "a failed handler is never reported as 0"
     assert len(heard.of("bad", events.Started)) == 5
     crash = heard.of("bad", events.Crashed)
-    assert [c.exit for c in crash] == [Exit(code=3)] * 4 and crash[0].last_words == "boom"
+    assert [c.exit for c in crash] == [ChildExit(code=3)] * 4 and crash[0].last_words == "boom"
     assert heard.of("bad", events.GaveUp)[0].failures == 5
 
 
@@ -188,8 +188,8 @@ def test_nothing_left_running_ends_with_5_and_everything_done_with_0(tmp_path: P
 
 def test_the_exit_status_is_told_precisely(tmp_path: Path) -> None:
     ends = {
-        "code": ("raise SystemExit(143)", Exit(code=143)),
-        "signal": ("import os; os.kill(os.getpid(), 15)", Exit(signal=15)),
+        "code": ("raise SystemExit(143)", ChildExit(code=143)),
+        "signal": ("import os; os.kill(os.getpid(), 15)", ChildExit(signal=15)),
     }
 
     async def story(supervisor: Supervisor, heard: Heard) -> None:
@@ -242,7 +242,7 @@ def test_one_that_ignores_sigterm_is_killed_after_its_stop_timeout(tmp_path: Pat
 
     supervisor, heard = supervise(tmp_path, story)
     stopped = heard.of("deaf", events.Stopped)[0]
-    assert stopped.killed and stopped.exit == Exit(signal=signal.SIGKILL) and 0.3 <= stopped.after < 2
+    assert stopped.killed and stopped.exit == ChildExit(signal=signal.SIGKILL) and 0.3 <= stopped.after < 2
     assert supervisor.code == 5, "what had to be killed did not stop in order"
 
 
@@ -371,4 +371,4 @@ def test_restart_after_a_kill_from_outside(tmp_path: Path) -> None:
 
     supervisor, heard = supervise(tmp_path, story, FAST)
     assert supervisor.code == 0
-    assert heard.of("w", events.Crashed)[0].exit == Exit(signal=9)
+    assert heard.of("w", events.Crashed)[0].exit == ChildExit(signal=9)

@@ -15,7 +15,7 @@ import pytest
 
 from orchestrator.errors import FindingsError, UsageError
 from orchestrator.records import Finding
-from orchestrator.serving import Answer, Refused
+from orchestrator.serving import RequestRefused, Response
 from orchestrator.supervisor.control.client import NoAnswer, ask
 from orchestrator.supervisor.control.server import Query, serve
 
@@ -24,14 +24,14 @@ def with_server(path: Path, client: Callable[[], Any]) -> tuple[Any, list[str]]:
     """What `client` returned while a server answered at `path`, and what the server was asked for."""
     asked: list[str] = []
 
-    def down(query: Query) -> Answer:
+    def down(query: Query) -> Response:
         if "not" in query:
-            raise Refused(int(query["not"][-1]), "no", "because")
+            raise RequestRefused(int(query["not"][-1]), "no", "because")
         asked.append("down")
-        return Answer(202, {"stopping": True})
+        return Response(202, {"stopping": True})
 
     async def run() -> Any:
-        routes = {("GET", "/v1/ps"): lambda _: Answer(200, {"handlers": ["é"]}), ("POST", "/v1/down"): down}
+        routes = {("GET", "/v1/ps"): lambda _: Response(200, {"handlers": ["é"]}), ("POST", "/v1/down"): down}
         async with serve(path, routes, asked.append):
             return await asyncio.to_thread(client)
 
@@ -140,9 +140,9 @@ def test_findings_come_as_findings_and_a_slow_answer_is_waited_for(tmp_path: Pat
     path = tmp_path / "s"
     finding = Finding("error", "schema", "a.json", 3, 1, "not JSON", "mend it")
 
-    async def restart(_query: Query) -> Answer:
+    async def restart(_query: Query) -> Response:
         await asyncio.sleep(0.3)
-        raise Refused(422, "1 error in the pipeline file", "nothing was restarted", [asdict(finding)])
+        raise RequestRefused(422, "1 error in the pipeline file", "nothing was restarted", [asdict(finding)])
 
     def client() -> FindingsError:
         with pytest.raises(NoAnswer):

@@ -9,10 +9,10 @@ import socket
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.serving import Answer, Hosts, Limits, Refused, Request, Site
-from orchestrator.serving.connection import Connection
+from orchestrator.serving import Hosts, ListenerLimits, Request, RequestRefused, Response, Site
+from orchestrator.serving.connection import ClientConnection
 
-LIMITS = Limits(head_bytes=2_000, headers=20, head_seconds=5, body_seconds=5, idle_seconds=5)
+LIMITS = ListenerLimits(head_bytes=2_000, headers=20, head_seconds=5, body_seconds=5, idle_seconds=5)
 UNREADABLE = {400, 431, 501}
 CLEAN = {200, 400, 404, 405, 411, 413, 415, 421, 431, 501, 505}
 
@@ -53,20 +53,20 @@ def valid_heads(draw: st.DrawFn) -> bytes:
 requests = st.lists(st.one_of(valid_heads(), heads(), st.binary(max_size=200)), min_size=1, max_size=3).map(b"".join)
 
 
-async def answer(request: Request) -> Answer:
+async def answer(request: Request) -> Response:
     if request.path == "/x":
-        raise Refused(404, "nothing here")
+        raise RequestRefused(404, "nothing here")
     body = await request.body(10) if request.method == "POST" else b""
-    return Answer(200, {"body": body.decode("latin-1"), "query": request.query})
+    return Response(200, {"body": body.decode("latin-1"), "query": request.query})
 
 
-async def exchanged(pieces: list[bytes]) -> tuple[bytes, Connection]:
+async def exchanged(pieces: list[bytes]) -> tuple[bytes, ClientConnection]:
     """What a client gets that sends these pieces and then nothing more."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     theirs.setblocking(False)
     loop = asyncio.get_running_loop()
-    connection = Connection(theirs, Site(answer, Hosts(), LIMITS), lambda: None)
+    connection = ClientConnection(theirs, Site(answer, Hosts(), LIMITS), lambda: None)
     serving = loop.create_task(connection.run())
     try:
         for piece in pieces:

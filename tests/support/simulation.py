@@ -36,9 +36,9 @@ from orchestrator.worker.engine.attempts import Attempts
 from orchestrator.worker.engine.concurrent import ConcurrentLoop
 from orchestrator.worker.engine.flow_control import Guard
 from orchestrator.worker.engine.serial import Loop
-from orchestrator.worker.events import Facts
+from orchestrator.worker.events import WorkerEvents
 from orchestrator.worker.isolation.quarantine import Quarantine
-from orchestrator.worker.produce.barrier import Post, Receipts, Waiting
+from orchestrator.worker.produce.barrier import Post, ProducerBarrier, Waiting
 from orchestrator.worker.produce.batch import Batch, Told
 from orchestrator.worker.produce.outputs import Outputs
 from tests.support.transactions import SimulatedTransactions, cause_of
@@ -332,10 +332,10 @@ class FakeProducer:
         return 0
 
 
-class SimulatedReceipts(Receipts):
+class SimulatedReceipts(ProducerBarrier):
     """Notes what comes to its end without a record, as the world cannot see that."""
 
-    def __init__(self, world: World, facts: Facts) -> None:
+    def __init__(self, world: World, facts: WorkerEvents) -> None:
         connect: Any = lambda properties: FakeProducer(world)  # noqa: E731
         super().__init__({}, facts, connect)
         self.world = world
@@ -500,7 +500,7 @@ class Life:
         contracts = {name: Contract(name) for name in spec.topics}
         sources = sources_of(spec, handler, contracts)
         self.ledger = Ledger()
-        self.facts = facts = Facts()
+        self.facts = facts = WorkerEvents()
         self.consumer: Any = FakeConsumer(world)
         self.transactions: SimulatedTransactions | None = None
         if transactional_id:

@@ -13,7 +13,7 @@ from orchestrator.cli.render import output
 from orchestrator.errors import EXIT_EXPECTATION, EXIT_OK, UsageError
 
 if TYPE_CHECKING:
-    from orchestrator.worker.runners.conformance import Finding
+    from orchestrator.worker.runners.conformance import ConformanceFinding
 
 
 @click.group("handler")
@@ -62,13 +62,13 @@ def check(app: App, event: str | None, value: str | None, timeout: float, argv: 
     return EXIT_EXPECTATION if failed else EXIT_OK
 
 
-def _line(finding: Finding) -> str:
+def _line(finding: ConformanceFinding) -> str:
     styles: dict[str, output.Style] = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": "dim"}
     said = f"{output.paint(f'{finding.result:<8}', styles[finding.result])} {finding.title}"
     return f"{said}\n         {output.safe(finding.message)}" if finding.message else said
 
 
-def _summary(findings: Sequence[Finding]) -> str:
+def _summary(findings: Sequence[ConformanceFinding]) -> str:
     failed = sum(f.result == "failed" for f in findings)
     warnings = sum(f.result == "warning" for f in findings)
     if failed:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from orchestrator.config.model import Pipeline
     from orchestrator.config.scenarios import Scenario, Smoke
     from orchestrator.operations.smoke.runner import Verdict
-    from orchestrator.operations.smoke.sandbox import Running, Stage
+    from orchestrator.operations.smoke.sandbox import RunningPipeline, Stage
 
 
 @click.command("smoke")
@@ -125,21 +125,21 @@ def _chosen(smoke: Smoke, names: Sequence[str]) -> list[Scenario]:
     return chosen
 
 
-def _ground(app: App, pipeline: Pipeline, smoke: Smoke, bootstrap: str, running: bool) -> Stage | Running:
+def _ground(app: App, pipeline: Pipeline, smoke: Smoke, bootstrap: str, running: bool) -> Stage | RunningPipeline:
     from orchestrator.operations.control import ask_running, state_dir
-    from orchestrator.operations.smoke.sandbox import Running, Stage
+    from orchestrator.operations.smoke.sandbox import RunningPipeline, Stage
     from orchestrator.targets import Target
 
     if running:
         if smoke.env:
             raise UsageError("`env` of a smoke file cannot reach a pipeline that runs already", "leave out --running")
         answer = ask_running(state_dir(app), "GET", "/v1/ps")
-        return Running(pipeline, pipeline.kafka.bootstrap or answer["bootstrap"])
+        return RunningPipeline(pipeline, pipeline.kafka.bootstrap or answer["bootstrap"])
     return Stage(app.files, pipeline, bootstrap, smoke.env, Target.KPIPE.argv)
 
 
 def _prove(
-    ground: Stage | Running, scenarios: Sequence[Scenario], smoke: Smoke, seconds: float, found: list[Verdict]
+    ground: Stage | RunningPipeline, scenarios: Sequence[Scenario], smoke: Smoke, seconds: float, found: list[Verdict]
 ) -> None:
     """Run them all, into `found`."""
     from orchestrator.operations.smoke.runner import Prover
@@ -162,7 +162,7 @@ def _prove(
         raise
 
 
-def _close(ground: Stage | Running, keep: bool) -> None:
+def _close(ground: Stage | RunningPipeline, keep: bool) -> None:
     from orchestrator.operations.smoke.sandbox import Stage
 
     output.in_place("")

@@ -13,9 +13,9 @@ from rich.text import Text
 from rich.tree import Tree
 
 from orchestrator.cli.render import output
-from orchestrator.operations.trace.causality import Node, Outcome, Place
+from orchestrator.operations.trace.causality import HandlerOutcome, Node, RecordPlace
 
-Outcomes = Mapping[Place, Sequence[Outcome]]
+Outcomes = Mapping[RecordPlace, Sequence[HandlerOutcome]]
 
 #: Lines are never cut: a terminal breaks those that are too long for it.
 _WIDTH = 10_000
@@ -48,7 +48,7 @@ def _grow(tree: Tree, root: Node, outcomes: Outcomes) -> None:
     waiting = [(tree, root)]
     while waiting:  # a chain of events may be longer than Python calls itself
         branch, node = waiting.pop()
-        told: set[Place] = set()
+        told: set[RecordPlace] = set()
         for outcome in outcomes.get(node.place, ()):
             below = branch.add(_handler(outcome, node))
             told.update(effect.place for effect in outcome.effects)
@@ -81,7 +81,7 @@ def _event(node: Node, root: Node) -> Text:
     return text
 
 
-def _handler(outcome: Outcome, node: Node) -> Text:
+def _handler(outcome: HandlerOutcome, node: Node) -> Text:
     text = Text(outcome.handler, "bold")
     text.append(f"  {outcome.outcome}", _COLORS[outcome.outcome])
     if outcome.reason:
@@ -107,7 +107,7 @@ def as_json(roots: Sequence[Node], outcomes: Outcomes) -> list[dict[str, Any]]:
     return [_record(node, root, outcomes.get(node.place, ())) for root in roots for node in root.walk()]
 
 
-def _record(node: Node, root: Node, outcomes: Iterable[Outcome]) -> dict[str, Any]:
+def _record(node: Node, root: Node, outcomes: Iterable[HandlerOutcome]) -> dict[str, Any]:
     record = node.record
     return {
         "topic": node.topic,
@@ -140,7 +140,7 @@ def _record(node: Node, root: Node, outcomes: Iterable[Outcome]) -> dict[str, An
     }
 
 
-def _place(place: Place | None) -> dict[str, Any] | None:
+def _place(place: RecordPlace | None) -> dict[str, Any] | None:
     return None if place is None else place._asdict()
 
 

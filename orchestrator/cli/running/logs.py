@@ -16,7 +16,7 @@ from orchestrator.cli.render import output
 from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
-    from orchestrator.supervisor.logs.history import Entry, Wanted
+    from orchestrator.supervisor.logs.history import LogEntry, Wanted
 
 DEFAULT_COUNT = 100
 _LOOK_EVERY = 0.1
@@ -89,12 +89,12 @@ def _filter(since: float | None, pattern: str | None) -> Wanted:
     return lambda entry: entry.at >= begin and found.search(entry.text) is not None
 
 
-def _printer(app: App, names: Iterable[str]) -> Callable[[Entry], None]:
+def _printer(app: App, names: Iterable[str]) -> Callable[[LogEntry], None]:
     if app.json:
         return lambda entry: output.json_line(_json(entry))
     width = max(map(len, names), default=0)
 
-    def show(entry: Entry) -> None:
+    def show(entry: LogEntry) -> None:
         text = output.safe(entry.text.replace("\t", "    "))
         prefix = output.paint(f"{entry.name:<{width}} | ", "cyan")
         output.data(f"{prefix}{text}{' …' if entry.partial else ''}")
@@ -102,7 +102,7 @@ def _printer(app: App, names: Iterable[str]) -> Callable[[Entry], None]:
     return show
 
 
-def _json(entry: Entry) -> dict[str, object]:
+def _json(entry: LogEntry) -> dict[str, object]:
     return {
         "time": entry.at,
         "name": entry.name,
@@ -112,7 +112,7 @@ def _json(entry: Entry) -> dict[str, object]:
     }
 
 
-def _show(entries: Iterable[Entry], show: Callable[[Entry], None]) -> dict[str, str]:
+def _show(entries: Iterable[LogEntry], show: Callable[[LogEntry], None]) -> dict[str, str]:
     """Show them; returns the time of each child's newest."""
     newest: dict[str, str] = {}
     for entry in entries:
@@ -121,7 +121,7 @@ def _show(entries: Iterable[Entry], show: Callable[[Entry], None]) -> dict[str, 
     return newest
 
 
-def _follow(followed: object, wanted: Wanted, show: Callable[[Entry], None], newest: dict[str, str]) -> None:
+def _follow(followed: object, wanted: Wanted, show: Callable[[LogEntry], None], newest: dict[str, str]) -> None:
     from orchestrator.supervisor.logs.history import Followed
 
     assert isinstance(followed, Followed)

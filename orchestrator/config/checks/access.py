@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from orchestrator.config.checks.facts import Facts
+from orchestrator.config.checks.facts import PipelineFacts
 from orchestrator.config.checks.kafka import KINDS
 from orchestrator.config.owned import canonical
 from orchestrator.config.syntax.nodes import Path
@@ -45,7 +45,7 @@ class _Stated(NamedTuple):
     path: Path
 
 
-def check(facts: Facts) -> None:
+def check(facts: PipelineFacts) -> None:
     """Every way in which a client's login or data is open to others; each place once."""
     warned: set[Path] = set()
     for kind in KINDS[1:]:
@@ -55,7 +55,7 @@ def check(facts: Facts) -> None:
                 facts.doc.warn("insecure", path, message, hint, key=True)
 
 
-def _effective(facts: Facts, kind: str) -> dict[str, _Stated]:
+def _effective(facts: PipelineFacts, kind: str) -> dict[str, _Stated]:
     """What clients of this kind get from the file, by first names."""
     return {
         canonical(name): _Stated(config_text(value), ("kafka", section, name))
@@ -96,7 +96,7 @@ def _unused(stated: Mapping[str, _Stated], protocol: str) -> Iterator[tuple[Path
         yield stated[name].path, f"`{name}` is not used {why}: nothing is encrypted", "set it to SSL or SASL_SSL"
 
 
-def _is_remote(facts: Facts) -> bool:
+def _is_remote(facts: PipelineFacts) -> bool:
     servers = facts.doc.get("kafka", "bootstrap") or ""
     hosts = [_host(_SCHEME.sub("", server.strip())) for server in servers.split(",") if server.strip()]
     return not all(map(_is_local, hosts))

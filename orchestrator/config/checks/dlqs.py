@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from orchestrator.config.checks.facts import Facts
+from orchestrator.config.checks.facts import PipelineFacts
 from orchestrator.config.model import NO_DLQ
 from orchestrator.config.syntax.nodes import Path
 from orchestrator.config.topics import handler_dlq
@@ -19,7 +19,7 @@ class _Edge(NamedTuple):
     path: Path
 
 
-def check(facts: Facts) -> None:
+def check(facts: PipelineFacts) -> None:
     """All rules about DLQs."""
     edges = list(_edges(facts))
     circles = _check_circles(facts, edges)
@@ -29,7 +29,7 @@ def check(facts: Facts) -> None:
         _check_coverage(facts, name, own)
 
 
-def _edges(facts: Facts) -> Iterator[_Edge]:
+def _edges(facts: PipelineFacts) -> Iterator[_Edge]:
     for name, topic in facts.doc.section("topics").items():
         if topic.get("dlq", NO_DLQ) != NO_DLQ:
             yield _Edge(name, topic["dlq"], ("topics", name, "dlq"))
@@ -41,7 +41,7 @@ def _edges(facts: Facts) -> Iterator[_Edge]:
                 yield _Edge(topic, dlq, ("handlers", name, "dlq"))
 
 
-def _check_circles(facts: Facts, edges: list[_Edge]) -> set[Path]:
+def _check_circles(facts: PipelineFacts, edges: list[_Edge]) -> set[Path]:
     """Findings for DLQs that lead back to where the event came from; returns the places that are part of one."""
     onward: dict[str, list[str]] = {}
     for edge in edges:
@@ -76,7 +76,7 @@ def _way(onward: Mapping[str, list[str]], start: str, end: str) -> tuple[str, ..
     return ways.get(end)
 
 
-def _check_chains(facts: Facts, edges: list[_Edge], circles: set[Path]) -> None:
+def _check_chains(facts: PipelineFacts, edges: list[_Edge], circles: set[Path]) -> None:
     used = {edge.path for edge in edges if not _is_dlq(facts, edge.source)}
     for path in dict.fromkeys(edge.path for edge in edges):
         if path not in used and path not in circles:
@@ -85,12 +85,12 @@ def _check_chains(facts: Facts, edges: list[_Edge], circles: set[Path]) -> None:
             facts.doc.warn("dlq-unused", path, message, hint)
 
 
-def _is_dlq(facts: Facts, name: str) -> bool:
+def _is_dlq(facts: PipelineFacts, name: str) -> bool:
     topic = facts.topic(name)
     return topic is not None and topic.is_dlq
 
 
-def _check_use(facts: Facts, circles: set[Path]) -> None:
+def _check_use(facts: PipelineFacts, circles: set[Path]) -> None:
     """A DLQ has letters only: their values broke a contract, so it has none, and no handler writes to it."""
     for name, topic in facts.doc.section("topics").items():
         if "schema" in topic and _is_dlq(facts, name):
@@ -108,7 +108,7 @@ def _check_use(facts: Facts, circles: set[Path]) -> None:
                 facts.doc.find("dlq-output", ("handlers", name, "produces", index), message, hint)
 
 
-def _check_coverage(facts: Facts, name: str, own: dict[str, Any]) -> None:
+def _check_coverage(facts: PipelineFacts, name: str, own: dict[str, Any]) -> None:
     if handler_dlq(facts.doc.tree, own) is not None or facts.doc.refused("handlers", name, "dlq"):
         return
     if facts.doc.refused("defaults", "handler", "dlq"):

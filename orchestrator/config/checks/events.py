@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from orchestrator.config.checks.facts import Facts
+from orchestrator.config.checks.facts import PipelineFacts
 from orchestrator.config.checks.handlers import check_topic
 
 
-def check(facts: Facts) -> None:
+def check(facts: PipelineFacts) -> None:
     """Each goes to a topic that exists, and its name means one thing."""
     for name, event in facts.doc.section("events").items():
         if "topic" not in event:

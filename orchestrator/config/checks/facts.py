@@ -14,7 +14,7 @@ from orchestrator.config.topics import resolve_topics
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class PipelineFacts:
     """`topics` are resolved, derived DLQs included; `handlers` as they stand in the tree.
 
     `dlq_named` has the first place that names each DLQ; topics come first. `uncertain` says that a refused value may
@@ -40,12 +40,12 @@ class Facts:
         return f"`{self.doc.shown(name)}`"
 
 
-def gather(doc: Document, base: FilePath) -> Facts:
+def gather(doc: Document, base: FilePath) -> PipelineFacts:
     """The facts of a document whose shape was checked."""
     named: dict[str, Path] = {}
     for path, name in _dlq_paths(doc):
         named.setdefault(name, path)
-    return Facts(doc, base, resolve_topics(doc.tree, base), doc.section("handlers"), named, _uncertain(doc))
+    return PipelineFacts(doc, base, resolve_topics(doc.tree, base), doc.section("handlers"), named, _uncertain(doc))
 
 
 def _dlq_paths(doc: Document) -> Iterator[tuple[Path, str]]:

@@ -11,10 +11,10 @@ import orjson
 
 from orchestrator.config import drafts
 from orchestrator.config.budget import Budget, TooMuch
-from orchestrator.config.checks.facts import Facts
+from orchestrator.config.checks.facts import PipelineFacts
 from orchestrator.config.handlers import dedup_of, layered
 from orchestrator.config.patterns import weight
-from orchestrator.config.reading import MAX_JSON, NOT_SHOWN, Reach, Refused
+from orchestrator.config.reading import MAX_JSON, NOT_SHOWN, Reach, ReadRefused
 from orchestrator.config.syntax.nodes import Path
 
 #: Keywords that can bring in properties from elsewhere: then a field that is not listed may still exist.
@@ -52,7 +52,7 @@ class _Files:
         return self._reach.is_own(self._base / name)
 
 
-def check(facts: Facts) -> None:
+def check(facts: PipelineFacts) -> None:
     """Reads every schema and example once."""
     schemas: dict[str, Any] = {}
     checked: dict[str, Any] = {}
@@ -71,7 +71,7 @@ def check(facts: Facts) -> None:
         _check_dedup(facts, name, schemas)
 
 
-def _json(facts: Facts, files: _Files, path: Path, name: str) -> Any:
+def _json(facts: PipelineFacts, files: _Files, path: Path, name: str) -> Any:
     """The file's JSON, or `_UNREADABLE` with a finding."""
     shown = facts.shown(name)
     try:
@@ -84,12 +84,12 @@ def _json(facts: Facts, files: _Files, path: Path, name: str) -> Any:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not a path"
         begins = "paths begin at the folder of the (first) pipeline file"
-        hint = error.hint if isinstance(error, Refused) else begins
+        hint = error.hint if isinstance(error, ReadRefused) else begins
         facts.doc.find("missing-file", path, f"cannot read {shown}: {reason}", hint)
     return _UNREADABLE
 
 
-def _schema(facts: Facts, files: _Files, path: Path, name: str) -> Any:
+def _schema(facts: PipelineFacts, files: _Files, path: Path, name: str) -> Any:
     """The file's JSON Schema, or None with a finding."""
     found = _json(facts, files, path, name)
     if found is _UNREADABLE:
@@ -118,7 +118,7 @@ def _clipped(text: str) -> str:
     return text if len(text) <= 200 else text[:199] + "…"
 
 
-def _check_field(facts: Facts, schema: Any, topic: str, *, quotable: bool) -> None:
+def _check_field(facts: PipelineFacts, schema: Any, topic: str, *, quotable: bool) -> None:
     """A warning when the schema lists its properties and the topic's `key` is none of them: a misspelling, probably."""
     field = facts.doc.get("topics", topic, "key")
     if field is None or not isinstance(schema, Mapping) or not isinstance(schema.get("properties"), Mapping):
@@ -130,7 +130,7 @@ def _check_field(facts: Facts, schema: Any, topic: str, *, quotable: bool) -> No
     facts.doc.warn("unknown-field", ("topics", topic, "key"), message, hint)
 
 
-def _check_dedup(facts: Facts, name: str, schemas: Mapping[str, Any]) -> None:
+def _check_dedup(facts: PipelineFacts, name: str, schemas: Mapping[str, Any]) -> None:
     own = facts.handlers[name]
     dedup = dedup_of(layered(facts.doc.tree, own))
     for topic in own.get("consumes", []):

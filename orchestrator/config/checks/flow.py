@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from orchestrator.config import units
-from orchestrator.config.checks.facts import Facts
+from orchestrator.config.checks.facts import PipelineFacts
 from orchestrator.config.checks.timings import retention
 from orchestrator.config.model import Topic
 from orchestrator.config.syntax.nodes import Path
 
 
-def check(facts: Facts) -> None:
+def check(facts: PipelineFacts) -> None:
     """All rules about what leads to what."""
     _check_sources(facts)
     for topic in facts.topics.values():
@@ -17,7 +17,7 @@ def check(facts: Facts) -> None:
         _check_compaction(facts, topic)
 
 
-def _check_sources(facts: Facts) -> None:
+def _check_sources(facts: PipelineFacts) -> None:
     """A warning only: what another system writes is consumed all the same."""
     if _half_read(facts):
         return
@@ -35,7 +35,7 @@ def _check_sources(facts: Facts) -> None:
             facts.doc.warn("unproduced", ("handlers", name, "consumes", index), message, hint)
 
 
-def _half_read(facts: Facts) -> bool:
+def _half_read(facts: PipelineFacts) -> bool:
     """Whether a refused value may have named a topic."""
     doc = facts.doc
     return (
@@ -45,7 +45,7 @@ def _half_read(facts: Facts) -> bool:
     )
 
 
-def _check_letters(facts: Facts, dlq: Topic) -> None:
+def _check_letters(facts: PipelineFacts, dlq: Topic) -> None:
     """A letter that is deleted first leaves an event that is in its topic and that no handler will get again."""
     served = [topic for name in dlq.dlq_for if (topic := facts.topic(name)) is not None and not topic.is_dlq]
     timed = [topic for topic in served if "delete" in topic.configs["cleanup.policy"]]
@@ -63,7 +63,7 @@ def _check_letters(facts: Facts, dlq: Topic) -> None:
     facts.doc.warn("dlq-retention", _place(facts, dlq, "retention", "retention.ms"), message, hint)
 
 
-def _check_compaction(facts: Facts, topic: Topic) -> None:
+def _check_compaction(facts: PipelineFacts, topic: Topic) -> None:
     """Kafka refuses records without a key in a compacted topic (INVALID_RECORD)."""
     if "compact" not in topic.configs["cleanup.policy"]:
         return
@@ -79,7 +79,7 @@ def _check_compaction(facts: Facts, topic: Topic) -> None:
         facts.doc.warn("compaction", path, message, hint)
 
 
-def _place(facts: Facts, topic: Topic, option: str, config: str) -> Path:
+def _place(facts: PipelineFacts, topic: Topic, option: str, config: str) -> Path:
     """Where the value that holds for `topic` is written, as far as the file says it."""
     own: tuple[str, ...] = ("topics", topic.name)
     for holder in (own, ("defaults", "dlq" if topic.is_dlq else "topic")):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from orchestrator.config.checks.facts import Facts
+from orchestrator.config.checks.facts import PipelineFacts
 from orchestrator.config.handlers import group_of, layered
 from orchestrator.config.syntax.nodes import Path
 
 
-def check(facts: Facts) -> None:
+def check(facts: PipelineFacts) -> None:
     """All rules about stream handlers, and the topics that any handler names."""
     for path, topic in _named_topics(facts):
         check_topic(facts, path, topic)
@@ -18,14 +18,14 @@ def check(facts: Facts) -> None:
         _check_replicas(facts, name)
 
 
-def _named_topics(facts: Facts) -> Iterator[tuple[Path, str]]:
+def _named_topics(facts: PipelineFacts) -> Iterator[tuple[Path, str]]:
     for name, own in facts.handlers.items():
         for key in ("consumes", "produces"):
             for index, topic in enumerate(own.get(key, [])):
                 yield ("handlers", name, key, index), topic
 
 
-def check_topic(facts: Facts, path: Path, topic: str) -> None:
+def check_topic(facts: PipelineFacts, path: Path, topic: str) -> None:
     """The topic that `path` names has to exist: declared, or a DLQ that is named somewhere."""
     if topic in facts.topics or facts.uncertain:
         return
@@ -33,7 +33,7 @@ def check_topic(facts: Facts, path: Path, topic: str) -> None:
     facts.doc.find("unknown-topic", path, f"nothing declares the topic {facts.shown(topic)}", hint)
 
 
-def _check_groups(facts: Facts) -> None:
+def _check_groups(facts: PipelineFacts) -> None:
     """Two handlers in one group would share the events out between them: each would miss some."""
     taken: dict[str, str] = {}
     for name, own in facts.streams:
@@ -43,7 +43,7 @@ def _check_groups(facts: Facts) -> None:
             facts.doc.find("group", ("handlers", name, "group"), message, "one `group` for each handler")
 
 
-def _check_replicas(facts: Facts, name: str) -> None:
+def _check_replicas(facts: PipelineFacts, name: str) -> None:
     own = facts.handlers[name]
     replicas = layered(facts.doc.tree, own)["replicas"]
     consumed = [topic for topic in map(facts.topic, own.get("consumes", [])) if topic is not None]

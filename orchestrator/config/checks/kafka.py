@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from orchestrator.config import units
-from orchestrator.config.checks.facts import Facts
+from orchestrator.config.checks.facts import PipelineFacts
 from orchestrator.config.clients import narrower
 from orchestrator.config.guarded import ALLOW, guarded_reason
 from orchestrator.config.owned import canonical, owned_reason
@@ -16,7 +16,7 @@ _NUMBER = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,6})?", re.ASCII)
 _SERVER = re.compile(r"([A-Za-z_]+://)?(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\],]+)(:(?P<port>[0-9]{1,5}))?", re.ASCII)
 
 
-def check(facts: Facts) -> None:
+def check(facts: PipelineFacts) -> None:
     """All rules about the section `kafka`."""
     bootstrap = facts.doc.get("kafka", "bootstrap")
     if bootstrap and not all(map(_is_server, bootstrap.split(","))):
@@ -28,7 +28,7 @@ def check(facts: Facts) -> None:
         _check_limits(facts, kind)
 
 
-def _check_limits(facts: Facts, kind: str) -> None:
+def _check_limits(facts: PipelineFacts, kind: str) -> None:
     """A client that takes less than a topic: the cluster may allow even more (`provisioning.sizes`)."""
     largest = max(facts.topics.values(), key=record_limit, default=None)
     if largest is None:
@@ -46,7 +46,7 @@ def _is_server(text: str) -> bool:
     return match is not None and 0 < int(match["port"] or 9092) < 65536
 
 
-def _check_property(facts: Facts, kind: str, name: str, value: str) -> None:
+def _check_property(facts: PipelineFacts, kind: str, name: str, value: str) -> None:
     path = ("kafka", kind, name)
     owned, guarded = owned_reason(name), _guarded(facts, name, value)
     if owned is not None:
@@ -59,7 +59,7 @@ def _check_property(facts: Facts, kind: str, name: str, value: str) -> None:
         facts.doc.find("unit", path, message, _milliseconds(value) if value == facts.doc.shown(value) else "")
 
 
-def _guarded(facts: Facts, name: str, value: str) -> str | None:
+def _guarded(facts: PipelineFacts, name: str, value: str) -> str | None:
     """Why the property is refused. A tree without its nodes comes from the process that read the files and asked."""
     if facts.doc.root is None or canonical(name) in facts.doc.allowed:
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.config.checks.facts import Facts
+from orchestrator.config.checks.facts import PipelineFacts
 from orchestrator.config.handlers import kind_of
 from orchestrator.config.model import Kind
 
@@ -14,7 +14,7 @@ ONLY: dict[str, tuple[Kind, str]] = {
 }
 
 
-def check(facts: Facts) -> None:
+def check(facts: PipelineFacts) -> None:
     """Every option that a handler of this kind has no use for."""
     for name, own in facts.handlers.items():
         for option, (kind, why) in ONLY.items():

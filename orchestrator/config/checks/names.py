@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from orchestrator.config.checks.facts import Facts
+from orchestrator.config.checks.facts import PipelineFacts
 from orchestrator.config.model import NO_DLQ, REDRIVE, Topic
 from orchestrator.config.syntax.nodes import Path
 
@@ -14,7 +14,7 @@ _LEGAL = re.compile(r"[a-zA-Z0-9._-]+", re.ASCII)
 _INTERNAL = frozenset(("__consumer_offsets", "__transaction_state", "__share_group_state", "__cluster_metadata"))
 
 
-def check(facts: Facts) -> None:
+def check(facts: PipelineFacts) -> None:
     """Every topic's name, the derived ones included, alone and against each other."""
     taken: dict[str, Topic] = {}
     for topic in facts.topics.values():
@@ -29,7 +29,7 @@ def check(facts: Facts) -> None:
     _check_redrives(facts, taken)
 
 
-def _check_redrives(facts: Facts, taken: Mapping[str, Topic]) -> None:
+def _check_redrives(facts: PipelineFacts, taken: Mapping[str, Topic]) -> None:
     """The topics of redriven letters, `<pipeline>.<handler>.redrive`, are made at need: nobody else's may be there."""
     prefix = f"{facts.doc.tree['namespace']}." if facts.doc.tree.get("namespace") else ""
     for handler, _ in facts.streams:
@@ -44,14 +44,14 @@ def _check_redrives(facts: Facts, taken: Mapping[str, Topic]) -> None:
             facts.doc.find("topic-name", ("handlers", handler), message, f"Kafka takes {MAX_LENGTH} at most", key=True)
 
 
-def _place(facts: Facts, topic: Topic) -> tuple[Path, bool]:
+def _place(facts: PipelineFacts, topic: Topic) -> tuple[Path, bool]:
     """Where the topic gets its name: its declaration, or the first place that names the DLQ."""
     if topic.derived:
         return facts.dlq_named[topic.name], False
     return ("topics", topic.name), True
 
 
-def _problems(facts: Facts, topic: Topic) -> Iterator[tuple[str, str]]:
+def _problems(facts: PipelineFacts, topic: Topic) -> Iterator[tuple[str, str]]:
     shown = facts.shown(topic.name)
     if not _LEGAL.fullmatch(topic.name) or topic.name in (".", ".."):
         yield f"{shown} is no name for a topic", "letters, digits, `.`, `_` and `-` only, and neither `.` nor `..`"

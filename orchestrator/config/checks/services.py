@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from orchestrator.config.checks.facts import Facts
+from orchestrator.config.checks.facts import PipelineFacts
 from orchestrator.config.handlers import layered
 from orchestrator.config.syntax.document import dotted
 from orchestrator.config.syntax.nodes import Path
@@ -32,7 +32,7 @@ RESERVED = frozenset(
 MAX_COMMAND = 100_000
 
 
-def check(facts: Facts) -> None:
+def check(facts: PipelineFacts) -> None:
     """All rules about child processes."""
     ports: dict[int, str] = {}
     for name, own in facts.handlers.items():
@@ -45,7 +45,7 @@ def check(facts: Facts) -> None:
         _check_env(facts, "handlers", name)
 
 
-def _check_command(facts: Facts, name: str) -> None:
+def _check_command(facts: PipelineFacts, name: str) -> None:
     command = facts.doc.get("handlers", name, "service")
     if command is None:
         return
@@ -64,7 +64,7 @@ def _check_command(facts: Facts, name: str) -> None:
             facts.doc.find("command", path, f"handlers.{name}.service: the command has no program")
 
 
-def _check_words(facts: Facts, name: str) -> None:
+def _check_words(facts: PipelineFacts, name: str) -> None:
     """Everybody on this machine can list processes with their arguments; their environment only their user can read."""
     words: list[Path] = [
         ("handlers", name, "exec", index) for index in range(len(facts.doc.get("handlers", name, "exec") or ()))
@@ -77,7 +77,7 @@ def _check_words(facts: Facts, name: str) -> None:
             facts.doc.warn("process-list", path, f"{dotted(path)}: {message}", hint)
 
 
-def _check_port(facts: Facts, name: str, ports: dict[int, str]) -> None:
+def _check_port(facts: PipelineFacts, name: str, ports: dict[int, str]) -> None:
     port = facts.doc.get("handlers", name, "port")
     path = ("handlers", name, "port")
     other = ports.setdefault(port, name)
@@ -89,7 +89,7 @@ def _check_port(facts: Facts, name: str, ports: dict[int, str]) -> None:
         facts.doc.find("port", path, message, "a service with a port has one replica")
 
 
-def _check_env(facts: Facts, section: str, name: str) -> None:
+def _check_env(facts: PipelineFacts, section: str, name: str) -> None:
     for variable in facts.doc.section(section, name, "env"):
         if variable in RESERVED:
             path = (section, name, "env", variable)

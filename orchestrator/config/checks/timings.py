@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.config import units
-from orchestrator.config.checks.facts import Facts
+from orchestrator.config.checks.facts import PipelineFacts
 from orchestrator.config.handlers import dedup_of, layered, retry_of
 from orchestrator.config.model import RetryPolicy, Topic
 from orchestrator.config.syntax.nodes import Path
@@ -19,7 +19,7 @@ MAX_POLL_INTERVAL_MS = 300_000
 SESSION_TIMEOUT_MS = 10_000
 
 
-def check(facts: Facts) -> None:
+def check(facts: PipelineFacts) -> None:
     """All rules about time."""
     _check_session(facts)
     for name, own in facts.streams:
@@ -42,7 +42,7 @@ def longest(timeout: float, retry: RetryPolicy) -> float:
     return retry.attempts * timeout + waits * (1 + JITTER)
 
 
-def _check_attempts(facts: Facts, name: str, options: Mapping[str, Any], topic: Topic) -> None:
+def _check_attempts(facts: PipelineFacts, name: str, options: Mapping[str, Any], topic: Topic) -> None:
     """A record may not expire while it is still being tried: after a restart it could not be read again."""
     took = longest(units.seconds(options["timeout"]), retry_of(options))
     if math.isinf(took) or took < retention(topic):
@@ -57,7 +57,7 @@ def _check_attempts(facts: Facts, name: str, options: Mapping[str, Any], topic: 
     )
 
 
-def _check_dedup(facts: Facts, name: str, options: Mapping[str, Any], topic: Topic) -> None:
+def _check_dedup(facts: PipelineFacts, name: str, options: Mapping[str, Any], topic: Topic) -> None:
     """The ids of the window are read again from the topic itself, after every restart."""
     dedup = dedup_of(options)
     if dedup is None or topic.is_dlq or dedup.window <= retention(topic):
@@ -78,14 +78,14 @@ def retention(topic: Topic) -> float:
     return math.inf if kept < 0 or "delete" not in topic.configs["cleanup.policy"] else kept / 1000
 
 
-def _check_backoff(facts: Facts, name: str, options: Mapping[str, Any]) -> None:
+def _check_backoff(facts: PipelineFacts, name: str, options: Mapping[str, Any]) -> None:
     retry = retry_of(options)
     if retry.max_backoff < retry.backoff:
         message = f"`{name}`: `max-backoff` is shorter than `backoff`"
         facts.doc.find("timing", _place(facts, name, "retry"), message, "`max-backoff` is 30s unless it is set")
 
 
-def _check_drain(facts: Facts, name: str, options: Mapping[str, Any]) -> None:
+def _check_drain(facts: PipelineFacts, name: str, options: Mapping[str, Any]) -> None:
     """On a rebalance the worker drains inside of poll(), for half of the interval past which its group drops it."""
     interval = _property(facts, "max.poll.interval.ms", MAX_POLL_INTERVAL_MS)
     if units.seconds(options["timeout"]) * 1000 <= interval / 2:
@@ -96,7 +96,7 @@ def _check_drain(facts: Facts, name: str, options: Mapping[str, Any]) -> None:
     facts.doc.warn("timing", _place(facts, name, "timeout"), message, hint)
 
 
-def _check_session(facts: Facts) -> None:
+def _check_session(facts: PipelineFacts) -> None:
     session = _property(facts, "session.timeout.ms", SESSION_TIMEOUT_MS)
     interval = _property(facts, "max.poll.interval.ms", MAX_POLL_INTERVAL_MS)
     if session > interval:
@@ -105,7 +105,7 @@ def _check_session(facts: Facts) -> None:
         facts.doc.find("timing", ("kafka", kind, "max.poll.interval.ms"), message)
 
 
-def _property(facts: Facts, name: str, default: int) -> int:
+def _property(facts: PipelineFacts, name: str, default: int) -> int:
     """A property of the consumer, in milliseconds; what is not a number is librdkafka's to refuse."""
     for kind in ("consumer", "client"):
         text = str(facts.doc.section("kafka", kind).get(name, ""))
@@ -114,7 +114,7 @@ def _property(facts: Facts, name: str, default: int) -> int:
     return default
 
 
-def _place(facts: Facts, name: str, *option: str) -> Path:
+def _place(facts: PipelineFacts, name: str, *option: str) -> Path:
     """Where the option is set: at the handler, else in its defaults, else nowhere but the handler itself."""
     for holder in (("handlers", name), ("defaults", "handler")):
         for length in range(len(option), 0, -1):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from orchestrator.config.checks.facts import Facts
+from orchestrator.config.checks.facts import PipelineFacts
 from orchestrator.config.model import Topic
 from orchestrator.config.syntax.nodes import Path
 from orchestrator.config.topics import LETTER_HEADROOM, config_value, record_limit
@@ -19,7 +19,7 @@ SAME = {
 MAX_RECORD = 2**31 - 1
 
 
-def check(facts: Facts) -> None:
+def check(facts: PipelineFacts) -> None:
     """The configs of topics, DLQs and defaults."""
     for path, holder in _holders(facts):
         _check_configs(facts, path, holder)
@@ -28,14 +28,14 @@ def check(facts: Facts) -> None:
         _check_limit(facts, topic)
 
 
-def _holders(facts: Facts) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+def _holders(facts: PipelineFacts) -> Iterator[tuple[Path, Mapping[str, Any]]]:
     for kind in ("topic", "dlq"):
         yield ("defaults", kind), facts.doc.section("defaults", kind)
     for name, topic in facts.doc.section("topics").items():
         yield ("topics", name), topic
 
 
-def _check_configs(facts: Facts, path: Path, holder: Mapping[str, Any]) -> None:
+def _check_configs(facts: PipelineFacts, path: Path, holder: Mapping[str, Any]) -> None:
     for key, value in holder.get("configs", {}).items():
         place = (*path, "configs", key)
         try:
@@ -50,7 +50,7 @@ def _check_configs(facts: Facts, path: Path, holder: Mapping[str, Any]) -> None:
             facts.doc.find("conflict", place, message, "keep one of the two", key=True)
 
 
-def _check_replicas(facts: Facts, topic: Topic) -> None:
+def _check_replicas(facts: PipelineFacts, topic: Topic) -> None:
     """The broker takes such a topic and then refuses every write with acks=all (NOT_ENOUGH_REPLICAS)."""
     needed = topic.configs.get("min.insync.replicas", "1")
     if needed.isascii() and needed.isdigit() and len(needed) < 10 and int(needed) > topic.replication:
@@ -62,7 +62,7 @@ def _check_replicas(facts: Facts, topic: Topic) -> None:
         facts.doc.find("replication", _config_path(facts, topic, "min.insync.replicas"), message, hint)
 
 
-def _check_limit(facts: Facts, topic: Topic) -> None:
+def _check_limit(facts: PipelineFacts, topic: Topic) -> None:
     path = _config_path(facts, topic, "max.message.bytes")
     if record_limit(topic) > MAX_RECORD:
         message = f"records of {facts.shown(topic.name)} cannot be that large"
@@ -78,7 +78,7 @@ def _check_limit(facts: Facts, topic: Topic) -> None:
         facts.doc.warn("dlq-size", path, message, hint)
 
 
-def _config_path(facts: Facts, topic: Topic, key: str) -> Path:
+def _config_path(facts: PipelineFacts, topic: Topic, key: str) -> Path:
     """Where the config that holds for `topic` is written, as far as the file says it."""
     own: Path = ("topics", topic.name)
     defaults: Path = ("defaults", "dlq" if topic.is_dlq else "topic")

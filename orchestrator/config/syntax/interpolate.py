@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from orchestrator.config.reading import Reach, Refused
+from orchestrator.config.reading import Reach, ReadRefused
 from orchestrator.config.syntax.document import MAX_FINDINGS
 from orchestrator.config.syntax.nodes import Entry, ListNode, MapNode, Mark, Node, Scalar
 from orchestrator.records import Finding
@@ -133,7 +133,7 @@ class _Interpolation:
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "not a path"
             begins = "the path begins at the folder of the file that names it"
-            hint = error.hint if isinstance(error, Refused) else begins
+            hint = error.hint if isinstance(error, ReadRefused) else begins
             raise _Refused(f"cannot read `{name}`: {reason}", hint) from None
         return _usable(text.removesuffix("\n").removesuffix("\r"), f"`{name}`")
 

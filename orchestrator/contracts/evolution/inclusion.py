@@ -28,7 +28,7 @@ import jsonschema_rs
 from orchestrator.config.budget import Budget, TooMuch, size
 from orchestrator.config.drafts import OFFLINE
 from orchestrator.contracts.evolution import schema_facts
-from orchestrator.contracts.evolution.schema_facts import Conjunction, Reading
+from orchestrator.contracts.evolution.schema_facts import Conjunction, SchemaReader
 from orchestrator.contracts.paths import Step, json_path
 from orchestrator.contracts.unusable import body, impossible, matching, work
 
@@ -65,7 +65,7 @@ def misfits(old: Any, new: Any, budget: Budget | None = None) -> tuple[Misfit, .
     """All that keeps values of `old` from being values of `new`, () when nothing does."""
     if covered(old, new):
         return ()
-    comparison = _Inclusion(Reading(old), Reading(new), steps() if budget is None else budget)
+    comparison = _Inclusion(SchemaReader(old), SchemaReader(new), steps() if budget is None else budget)
     try:
         return tuple(dict.fromkeys(comparison.check((body(old),), body(new), ())))
     except TooMuch as problem:
@@ -89,7 +89,7 @@ def covered(old: Any, new: Any) -> bool:
 class _Inclusion:
     """One comparison. `check` returns what is wrong with every value of the conjunction `olds` that `new` refuses."""
 
-    def __init__(self, old: Reading, new: Reading, budget: Budget) -> None:
+    def __init__(self, old: SchemaReader, new: SchemaReader, budget: Budget) -> None:
         self._old = old
         self._new = new
         self._budget = budget

@@ -34,7 +34,7 @@ class Bound(NamedTuple):
     open: bool
 
 
-class Reading:
+class SchemaReader:
     """Schemas of one resolved document: follows the references into its `$defs`."""
 
     def __init__(self, document: Any) -> None:
@@ -131,7 +131,7 @@ def _whole(value: Any) -> Any:
     return value
 
 
-def few_values(flat: Conjunction, reading: Reading) -> list[Any] | None:
+def few_values(flat: Conjunction, reading: SchemaReader) -> list[Any] | None:
     """All values of the conjunction where they can be counted: by `enum`, `const`, or the type alone."""
     listed = listed_values(flat)
     left = types(flat)

@@ -32,7 +32,7 @@ _PARENT = re.compile(
 )
 
 
-class Source(NamedTuple):
+class CausingEvent(NamedTuple):
     """The event that caused another: who handled it, where it is, and which attempt it was (from 1)."""
 
     group: str
@@ -126,12 +126,12 @@ def derived_trace(record: Record) -> str:
     return f"{half}{(record.timestamp << 20 ^ record.offset) & _64_BITS:016x}"
 
 
-def source_of(headers: Headers) -> Source | None:
+def source_of(headers: Headers) -> CausingEvent | None:
     """What `kpipe-source` tells; None when there is none. Never raises: headers can be anybody's."""
     for name, value in headers:
         if name == SOURCE and value is not None:
             # Topics have no slash in their names; a group might.
             parts = value.decode("utf-8", "replace").rsplit("/", 4)
             if len(parts) == 5 and all(re.fullmatch(r"[0-9]{1,18}", part, re.ASCII) for part in parts[2:]):
-                return Source(parts[0], TopicPartition(parts[1], int(parts[2])), int(parts[3]), int(parts[4]))
+                return CausingEvent(parts[0], TopicPartition(parts[1], int(parts[2])), int(parts[3]), int(parts[4]))
     return None

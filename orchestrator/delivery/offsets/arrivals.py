@@ -6,8 +6,8 @@ those of the former topic, then those of the new one. `part` finds where the new
 with the new log.
 
 Rules:
-- Every poll adds one `Run`: its offsets, its timestamps, and marks of its first and its last record. This is on the
-  path of every event, so nothing more is kept of the others.
+- Every poll adds one `PolledRun`: its offsets, its timestamps, and marks of its first and its last record. This is on
+  the path of every event, so nothing more is kept of the others.
 - `verify` is called when a question about the topic's id was asked, and again when it had the expected answer: what
   arrived before the last but one such question is of the former topic, and forgotten.
 - In doubt a record counts as one of the former topic: then the new one's event runs, even if it may have run before.
@@ -34,7 +34,7 @@ _MOST_RUNS = 10_000
 _MOST_RECORDS = 1_000_000
 
 
-class Run(NamedTuple):
+class PolledRun(NamedTuple):
     """What one poll brought of a partition, in order."""
 
     offsets: Sequence[int]
@@ -53,7 +53,7 @@ class Arrivals:
     """The newest runs of one partition. For the thread that polls."""
 
     def __init__(self) -> None:
-        self._runs: list[Run] = []
+        self._runs: list[PolledRun] = []
         self._records = 0
         #: How many runs had arrived when the last question was asked, and when the last answered one was.
         self._asked = 0
@@ -66,7 +66,7 @@ class Arrivals:
         offsets = range(first.offset, last.offset + 1) if contiguous else array("q", map(_OFFSET, records))
         begins = mark_of(first)
         ends = begins if last is first else mark_of(last)
-        self._runs.append(Run(offsets, array("q", map(_TIMESTAMP, records)), begins, ends))
+        self._runs.append(PolledRun(offsets, array("q", map(_TIMESTAMP, records)), begins, ends))
         self._records += len(records)
         if len(self._runs) > _MOST_RUNS or self._records > _MOST_RECORDS:
             self._forget((len(self._runs) + 1) // 2)
@@ -108,7 +108,7 @@ class Arrivals:
         return found
 
 
-def _same_from(run: Run, log: Mapping[int, Mark]) -> int:
+def _same_from(run: PolledRun, log: Mapping[int, Mark]) -> int:
     """The index from which on every record of `run` has the timestamp that `log` has at its offset."""
     index = len(run.offsets)
     while index > 0:

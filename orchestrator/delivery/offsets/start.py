@@ -24,7 +24,7 @@ from orchestrator.records import TopicPartition
 BIRTH_SECONDS = 300
 
 
-class Cause(StrEnum):
+class StartReason(StrEnum):
     """Why an epoch does not start at the committed offset."""
 
     REMADE = "remade"
@@ -37,7 +37,7 @@ class Cause(StrEnum):
 class Jump(NamedTuple):
     """An epoch starts at `at` instead of `wanted` (None: nothing was committed); the log has `low` to `high`."""
 
-    cause: Cause
+    cause: StartReason
     wanted: int | None
     at: int
     low: int
@@ -104,13 +104,13 @@ def start_without_commit(log: Log, *, latest: Group | None = None, now: float = 
     """
     first = Checkpoint(log.low, topic_id=log.topic_id)
     if is_remade(log.topic_id, log.former_id):
-        return Start(first, Jump(Cause.REMADE, None, log.low, log.low, log.high))
+        return Start(first, Jump(StartReason.REMADE, None, log.low, log.low, log.high))
     if latest is None:
         return Start(first)
     new = latest.is_new_to(log.tp, now)
     if new:
         return Start(replace(first, offset=log.high))
-    return Start(first, Jump(Cause.EXPIRED, None, log.low, log.low, log.high) if new is None else None)
+    return Start(first, Jump(StartReason.EXPIRED, None, log.low, log.low, log.high) if new is None else None)
 
 
 def start_from(committed: Checkpoint, log: Log, parting: int | None = None) -> Start:
@@ -119,13 +119,13 @@ def start_from(committed: Checkpoint, log: Log, parting: int | None = None) -> S
     same = replace(committed, topic_id=log.topic_id or committed.topic_id)
     if is_remade(log.topic_id, committed.topic_id):
         fresh = remade(committed, log.tp.topic, log.topic_id, log.low)
-        return Start(fresh, Jump(Cause.REMADE, offset, log.low, log.low, log.high))
+        return Start(fresh, Jump(StartReason.REMADE, offset, log.low, log.low, log.high))
     if offset < log.low:
-        return Start(replace(same, offset=log.low), Jump(Cause.REMOVED, offset, log.low, log.low, log.high))
+        return Start(replace(same, offset=log.low), Jump(StartReason.REMOVED, offset, log.low, log.low, log.high))
     at = max(log.low, min(offset, log.high, offset if parting is None else parting))
     if at < offset:
         # Without an id no kpipe that knows of ids has committed: it may have been anybody, for any log.
-        cause = Cause.TRUNCATED if committed.topic_id or parting is not None else Cause.BEYOND
+        cause = StartReason.TRUNCATED if committed.topic_id or parting is not None else StartReason.BEYOND
         return Start(cut(same, at), Jump(cause, offset, at, log.low, log.high))
     return Start(same)
 

@@ -18,10 +18,10 @@ def may_transact(properties: Mapping[str, Any], transactional_id: str) -> bool:
     Kafka answers no question about it, so one is opened, which ends what a former life of its owner left open.
     `properties` come from `client_properties(settings, "producer", …)`.
     """
-    from orchestrator.kafka.exclusive_writer import TransactionalProducer
+    from orchestrator.kafka.exclusive_writer import ExclusiveWriter
 
     try:
-        TransactionalProducer(properties, transactional_id).start()
+        ExclusiveWriter(properties, transactional_id).start()
     except ForbiddenError:
         return False
     return True

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 from orchestrator.errors import KpipeError
 from orchestrator.operations.dead_letters.reader import Letterbox, find_dlqs
-from orchestrator.operations.dead_letters.routing import Chosen, Routes, Totals
+from orchestrator.operations.dead_letters.routing import Chosen, RedriveTotals, Routes
 from orchestrator.operations.send.deliver import Pace
 from orchestrator.records import TopicPartition
 
 if TYPE_CHECKING:
     from orchestrator.config.model import Pipeline
     from orchestrator.event import Letter
-    from orchestrator.kafka.exclusive_writer import TransactionalProducer
+    from orchestrator.kafka.exclusive_writer import ExclusiveWriter
     from orchestrator.kafka.reader import Reader
     from orchestrator.operations.loading import Project
     from orchestrator.operations.records.where import Where
@@ -147,7 +147,7 @@ class Redrive:
     def _routes(self) -> Routes:
         return Routes(self._project.pipeline, self._chosen, sent_before(self._project.pipeline, self._reader))
 
-    def _result(self, totals: Totals, sent: int | None) -> Redriven:
+    def _result(self, totals: RedriveTotals, sent: int | None) -> Redriven:
         return Redriven(
             totals.letters,
             dict(sorted(totals.deliveries.items())),
@@ -196,7 +196,7 @@ def counted(letters: int) -> str:
     return f"{letters:,} letter{'' if letters == 1 else 's'}"
 
 
-def _producer_for(project: Project, limits: Mapping[str, int]) -> TransactionalProducer:
+def _producer_for(project: Project, limits: Mapping[str, int]) -> ExclusiveWriter:
     """The one writer of this pipeline's topics of redriven letters; it has not begun yet."""
     from orchestrator.provisioning.ownership import owner_of
 
@@ -209,7 +209,7 @@ class Sending:
 
     def __init__(
         self,
-        producer: TransactionalProducer,
+        producer: ExclusiveWriter,
         pipeline: Pipeline,
         reader: Reader,
         pace: Pace,

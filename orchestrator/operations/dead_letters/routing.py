@@ -28,7 +28,7 @@ class Chosen:
 
 
 @dataclass(slots=True)
-class Totals:
+class RedriveTotals:
     """`letters` go back, as `deliveries` (by handler and topic, the file's names). The others are letters that stay."""
 
     letters: int = 0
@@ -46,7 +46,7 @@ class Routes:
         self._chosen = chosen
         self._before = before
         self._topics = {topic.kafka_name: name for name, topic in pipeline.topics.items()}
-        self.totals = Totals()
+        self.totals = RedriveTotals()
 
     @property
     def full(self) -> bool:

@@ -69,9 +69,9 @@ def _example(pipeline: Pipeline, template: EventTemplate) -> Any:
 def _made_up(topic: Topic, contract: Contract, pipeline: Pipeline) -> Any:
     """The same at every call; None for a schema that none can be made up from."""
     from orchestrator.operations.send.drafts import Draft
-    from orchestrator.operations.send.fake import Made
+    from orchestrator.operations.send.fake import FakeEvents
 
     try:
-        return Made(topic, contract, pipeline.base, seed=0).value(Draft(None, {}, (), ()), validate=True)
+        return FakeEvents(topic, contract, pipeline.base, seed=0).value(Draft(None, {}, (), ()), validate=True)
     except (ContractError, UsageError):
         return None

@@ -31,7 +31,7 @@ def version_of(word: str, base: Path) -> Version:
 
     Raises UsageError where it is neither.
     """
-    return Folder(base, Path(word)) if Path(word).is_dir() else Revision(base, word)
+    return FolderVersion(base, Path(word)) if Path(word).is_dir() else Revision(base, word)
 
 
 def default_version(base: Path) -> Version | None:
@@ -100,7 +100,7 @@ def _entry(listed: bytes) -> tuple[str, str, str]:
     return kind, oid, size
 
 
-class Folder:
+class FolderVersion:
     """A copy of the project, or just of its schemas: files by their place in the project, else by their name."""
 
     def __init__(self, base: Path, folder: Path) -> None:

@@ -26,7 +26,7 @@ _CATCH_UP = 0.1
 _NAMED = 20
 
 
-class Receipts:
+class DeliveryReports:
     """Shows every record once it is acknowledged, in the order of sending, and counts what was not.
 
     `show` gets all that can be shown by then.
@@ -115,7 +115,7 @@ def deliver(
     Raises KpipeError when some were refused (BrokerError when all were), and BrokerError when nothing was acknowledged
     for `PATIENCE` seconds: those still on their way then may have been written or not.
     """
-    receipts = Receipts(show)
+    receipts = DeliveryReports(show)
     pace = Pace(rate)
     for out in outs:
         while (ahead := pace.ahead()) > 0:
@@ -154,14 +154,14 @@ class Pace:
         return 0.0
 
 
-def _wait(producer: Producer, receipts: Receipts, most: int) -> None:
+def _wait(producer: Producer, receipts: DeliveryReports, most: int) -> None:
     """Until at most this many records are still on their way, or nothing moves any more."""
     _serve(producer, receipts, 0)
     while receipts.missing > most and not receipts.stalled():
         _serve(producer, receipts, _TICK)
 
 
-def _serve(producer: Producer, receipts: Receipts, seconds: float) -> None:
+def _serve(producer: Producer, receipts: DeliveryReports, seconds: float) -> None:
     from orchestrator.kafka.interrupt import uninterrupted
     from orchestrator.kafka.producer import failure_of
 
@@ -172,7 +172,7 @@ def _serve(producer: Producer, receipts: Receipts, seconds: float) -> None:
     receipts.show()
 
 
-def _judge(receipts: Receipts, place: Callable[[int], str]) -> None:
+def _judge(receipts: DeliveryReports, place: Callable[[int], str]) -> None:
     if receipts.missing:
         raise BrokerError(
             f"Kafka did not acknowledge {receipts.missing} of {receipts.sent} events within {PATIENCE:g} s",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from orchestrator.config.model import EventTemplate
     from orchestrator.contracts.examples import Assignment
-    from orchestrator.operations.send.fake import Made
+    from orchestrator.operations.send.fake import FakeEvents
     from orchestrator.operations.send.recorded import Recorded
 
 
@@ -36,7 +36,7 @@ class Draft:
     assignments: tuple[Assignment, ...]
     line: int = 0
     recorded: Recorded | None = None
-    made: Made | None = None
+    made: FakeEvents | None = None
     validate: bool = True
 
     def value(self) -> Any:
@@ -71,7 +71,7 @@ def drafts(
     *,
     allow_raw: bool,
     records: bool = False,
-    made: Made | None = None,
+    made: FakeEvents | None = None,
 ) -> Drafts:
     """One draft for every document in `body`, or the one of the template's example alone. Raises UsageError.
 
@@ -105,7 +105,7 @@ def _over(
 
 
 def _made_up(
-    made: Made,
+    made: FakeEvents,
     generate: Mapping[str, str],
     assignments: tuple[Assignment, ...],
     validate: bool,

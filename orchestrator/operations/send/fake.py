@@ -23,7 +23,7 @@ _ATTEMPTS = 200
 _DAY_OF_A_SEED = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-class Made:
+class FakeEvents:
     """Makes up the values of one call of `send`."""
 
     def __init__(self, topic: Topic, contract: Contract, base: Path, seed: int | None) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from orchestrator.kafka.reader import Reader
     from orchestrator.operations.loading import Project
     from orchestrator.operations.send.drafts import Draft
-    from orchestrator.operations.send.fake import Made
+    from orchestrator.operations.send.fake import FakeEvents
     from orchestrator.records import Headers, Outgoing, Record
 
 #: How many events that break their contract are told with all that is wrong.
@@ -144,12 +144,12 @@ def _topic(project: Project, name: str, template: EventTemplate | None) -> Topic
     )
 
 
-def _made(project: Project, topic: Topic, seed: int | None) -> Made:
+def _made(project: Project, topic: Topic, seed: int | None) -> FakeEvents:
     from orchestrator.contracts import Contract
-    from orchestrator.operations.send.fake import Made
+    from orchestrator.operations.send.fake import FakeEvents
 
     contract = project.contracts.get(topic.name, Contract(topic.name))
-    return Made(topic, contract, project.pipeline.base, seed)
+    return FakeEvents(topic, contract, project.pipeline.base, seed)
 
 
 def _encoder(project: Project, topic: Topic, *, validate: bool) -> Callable[[Any, bytes | None], Outgoing]:

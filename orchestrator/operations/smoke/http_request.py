@@ -14,14 +14,16 @@ _MOST_BYTES = 10_000_000
 _LONGEST = 10.0
 
 
-class Answer(StrEnum):
+class HttpResponse(StrEnum):
     """Why there is no response."""
 
     REFUSED = "the connection was refused"
     SILENT = "no response came"
 
 
-def request(port: int, method: str, spec: Mapping[str, Any], parent: str, seconds: float) -> dict[str, Any] | Answer:
+def request(
+    port: int, method: str, spec: Mapping[str, Any], parent: str, seconds: float
+) -> dict[str, Any] | HttpResponse:
     """The response as `capture` and `where` see it: `status`, `headers` (names in lower case), `json`, `text`."""
     headers = {"traceparent": parent, **{name: str(value) for name, value in spec.get("headers", {}).items()}}
     body = spec["body"].encode() if "body" in spec else None
@@ -35,9 +37,9 @@ def request(port: int, method: str, spec: Mapping[str, Any], parent: str, second
             response = connection.getresponse()
             raw = response.read(_MOST_BYTES)
         except ConnectionRefusedError:
-            return Answer.REFUSED
+            return HttpResponse.REFUSED
         except (OSError, http.client.HTTPException):
-            return Answer.SILENT
+            return HttpResponse.SILENT
     return {
         "status": response.status,
         "headers": {name.lower(): value for name, value in response.getheaders()},

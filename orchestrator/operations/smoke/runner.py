@@ -17,7 +17,7 @@ from random import getrandbits
 from typing import Any, NoReturn, Protocol
 
 from orchestrator.config.model import Pipeline, Topic
-from orchestrator.config.scenarios import Scenario, Step
+from orchestrator.config.scenarios import Scenario, ScenarioStep
 from orchestrator.contracts import Contract, encode_json, load_contracts, outgoing
 from orchestrator.contracts.examples import build_example, load_example
 from orchestrator.delivery.headers.lineage import TRACEPARENT, new_traceparent, trace_of
@@ -26,12 +26,12 @@ from orchestrator.errors import BrokerError, ContractError, HandlerError, WaitTi
 from orchestrator.kafka.admin.committed import commits
 from orchestrator.kafka.clients import Clients
 from orchestrator.kafka.producer import SendFailure
-from orchestrator.operations.idle import Cluster, until_idle
+from orchestrator.operations.idle import ClusterOffsets, until_idle
 from orchestrator.operations.readiness import Deadline
 from orchestrator.operations.records.where import document
-from orchestrator.operations.smoke.http_request import Answer, request
+from orchestrator.operations.smoke.http_request import HttpResponse, request
 from orchestrator.operations.smoke.matching import ask, difference, filled, judge_record, judge_response, shown
-from orchestrator.operations.trace.causality import Node, Outcome, Place, Reading, connect, place_of
+from orchestrator.operations.trace.causality import HandlerOutcome, Node, RecordPlace, RecordReader, connect, place_of
 from orchestrator.records import Outgoing, Record, TopicPartition
 
 #: Between two looks of which both find nothing to do: a worker's outputs are acknowledged before it commits, so what is
@@ -46,7 +46,7 @@ _AFTERMATH = 3.0
 _CLOSE = 3
 
 
-class Ground(Protocol):
+class PipelineUnderTest(Protocol):
     """The pipeline that is tried."""
 
     pipeline: Pipeline
@@ -70,11 +70,11 @@ class Verdict:
     scenario: Scenario
     seconds: float = 0.0
     steps: int = 0
-    failed: Step | None = None
+    failed: ScenarioStep | None = None
     why: str = ""
     close: tuple[str, ...] = ()
     roots: list[Node] = field(default_factory=list)
-    outcomes: dict[Place, list[Outcome]] = field(default_factory=dict)
+    outcomes: dict[RecordPlace, list[HandlerOutcome]] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -84,7 +84,7 @@ class Verdict:
 class Prover:
     """Runs scenarios, one after the other. A context manager."""
 
-    def __init__(self, ground: Ground, environ: Mapping[str, str]) -> None:
+    def __init__(self, ground: PipelineUnderTest, environ: Mapping[str, str]) -> None:
         self.ground = ground
         self.pipeline = ground.pipeline
         self._environ = environ
@@ -93,8 +93,8 @@ class Prover:
         self._consumer = clients.consumer_properties()
         self._producer = clients.producer()
         self._reader = clients.reader()
-        self._cluster = Cluster(self.pipeline, ground.bootstrap)
-        self._reading = Reading(self.pipeline)
+        self._cluster = ClusterOffsets(self.pipeline, ground.bootstrap)
+        self._reading = RecordReader(self.pipeline)
         self._names = {topic.kafka_name: topic.name for topic in self.pipeline.topics.values()}
         #: The traces of earlier scenarios.
         self._others: set[str] = set()
@@ -113,7 +113,7 @@ class Prover:
         """Raises `HandlerError` when a handler fails for good meanwhile, and `BrokerError`."""
         began = time.monotonic()
         verdict = Verdict(scenario)
-        run = Run(self, scenario)
+        run = ScenarioRun(self, scenario)
         for step in scenario.steps:
             try:
                 run.step(step)
@@ -210,14 +210,14 @@ class Prover:
     def name_of(self, record: Record) -> str:
         return self._names.get(record.topic, record.topic)
 
-    def story(self, records: Sequence[Record]) -> tuple[list[Node], dict[Place, list[Outcome]]]:
+    def story(self, records: Sequence[Record]) -> tuple[list[Node], dict[RecordPlace, list[HandlerOutcome]]]:
         from orchestrator.operations.trace.outcomes import outcomes_of
 
         roots = connect({place_of(r): self._reading.node(r) for r in records})
         return roots, outcomes_of(self.pipeline, self.ground.bootstrap, self._reading, roots)
 
 
-class Run:
+class ScenarioRun:
     """One scenario while it runs: what it has captured, sent, and seen."""
 
     def __init__(self, prover: Prover, scenario: Scenario) -> None:
@@ -235,7 +235,7 @@ class Run:
             prover.idle(Deadline(scenario.steps[0].within))
             self._tallies = prover.tallies()
 
-    def step(self, step: Step) -> None:
+    def step(self, step: ScenarioStep) -> None:
         """Raises `Unmet`."""
         spec = filled(step.spec, self._scope, self._prover._environ)
         do = {
@@ -249,7 +249,7 @@ class Run:
                 raise Unmet(f"capture: {name}: {expression} finds nothing", [shown(about, 600)])
             self._scope[name] = found
 
-    def story(self) -> tuple[list[Node], dict[Place, list[Outcome]]]:
+    def story(self) -> tuple[list[Node], dict[RecordPlace, list[HandlerOutcome]]]:
         # Told a moment later it says more: handlers commit once a second.
         with contextlib.suppress(WaitTimeout, HandlerError):
             self._prover.idle(Deadline(_AFTERMATH))
@@ -291,7 +291,7 @@ class Run:
             if not why:
                 assert isinstance(answer, dict)
                 return answer
-            if deadline.left <= 0 or not (patient or answer is Answer.REFUSED):
+            if deadline.left <= 0 or not (patient or answer is HttpResponse.REFUSED):
                 close = (
                     [f"{method} {spec.get('path', '/')} answered {shown(answer, 600)}"]
                     if isinstance(answer, dict)

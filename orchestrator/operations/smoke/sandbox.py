@@ -45,7 +45,7 @@ _DYING_SECONDS = 3.0
 _LAST_LINES = 12
 
 
-class Running:
+class RunningPipeline:
     """The pipeline that `kpipe up` already runs here."""
 
     def __init__(self, pipeline: Pipeline, bootstrap: str) -> None:

@@ -19,7 +19,7 @@ from orchestrator.records import Record, TopicPartition
 SKEW = 10_000
 
 
-class Place(NamedTuple):
+class RecordPlace(NamedTuple):
     """One record on the cluster."""
 
     topic: str
@@ -42,7 +42,7 @@ class Node:
     topic: str
     kind: str
     letter: Letter | None
-    cause: Place | None
+    cause: RecordPlace | None
     via: str
     attempt: int
     event_id: str | None
@@ -52,7 +52,7 @@ class Node:
     effects: list[Node] = field(default_factory=list, repr=False)
 
     @property
-    def place(self) -> Place:
+    def place(self) -> RecordPlace:
         return place_of(self.record)
 
     def since(self, other: Node | None) -> int | None:
@@ -69,11 +69,11 @@ class Node:
             waiting += reversed(node.effects)
 
 
-def place_of(record: Record) -> Place:
-    return Place(record.topic, record.partition, record.offset)
+def place_of(record: Record) -> RecordPlace:
+    return RecordPlace(record.topic, record.partition, record.offset)
 
 
-class Reading:
+class RecordReader:
     """What records mean in one pipeline."""
 
     def __init__(self, pipeline: Pipeline) -> None:
@@ -124,16 +124,16 @@ class Reading:
         return list(pipeline.handlers_of(node.topic))
 
 
-def cause_of(record: Record, kind: str, letter: Letter | None) -> Place | None:
+def cause_of(record: Record, kind: str, letter: Letter | None) -> RecordPlace | None:
     """The place of the event that this one came of, by its headers; for a redriven one that of the event itself."""
     if letter is not None:
-        found = Place(letter.topic, letter.partition, letter.offset)
+        found = RecordPlace(letter.topic, letter.partition, letter.offset)
         return None if found == place_of(record) or found.offset < 0 else found
     source = source_of(record.headers) if kind == "event" else None
-    return None if source is None else Place(source.place.topic, source.place.partition, source.offset)
+    return None if source is None else RecordPlace(source.place.topic, source.place.partition, source.offset)
 
 
-def connect(nodes: Mapping[Place, Node]) -> list[Node]:
+def connect(nodes: Mapping[RecordPlace, Node]) -> list[Node]:
     """Put every node below its cause; those without one, oldest first."""
     letters = _letters(nodes.values())
     for node in nodes.values():
@@ -148,7 +148,7 @@ def connect(nodes: Mapping[Place, Node]) -> list[Node]:
     return sorted((node for node in nodes.values() if node.parent is None), key=_when)
 
 
-def _parent(node: Node, nodes: Mapping[Place, Node], letters: Mapping[Place, list[Node]]) -> Node | None:
+def _parent(node: Node, nodes: Mapping[RecordPlace, Node], letters: Mapping[RecordPlace, list[Node]]) -> Node | None:
     """A redriven record comes of its letter, and a letter of a redriven event of what was redriven to that handler."""
     if node.cause is None:
         return None
@@ -180,9 +180,9 @@ def _may_cause(cause: Node, effect: Node) -> bool:
     return effect.trace == cause.trace or since is None or since > -SKEW
 
 
-def _letters(nodes: Iterable[Node]) -> dict[Place, list[Node]]:
+def _letters(nodes: Iterable[Node]) -> dict[RecordPlace, list[Node]]:
     """Letters and redriven records, by the place that their event had at first."""
-    found: dict[Place, list[Node]] = {}
+    found: dict[RecordPlace, list[Node]] = {}
     for node in nodes:
         if node.letter is not None and node.cause is not None:
             found.setdefault(node.cause, []).append(node)
@@ -201,7 +201,7 @@ def _when(node: Node) -> tuple[int, str, int, int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class HandlerOutcome:
     """What one handler made of one record; `effects` are what it wrote because of it.
 
     `outcome` is `done` (settled, and no letter), `dead-lettered`, `skipped` or `pending`.
@@ -214,25 +214,25 @@ class Outcome:
     effects: tuple[Node, ...]
 
 
-def outcome_of(handler: Handler, node: Node, settled: bool, earlier: Iterable[Node]) -> Outcome:
+def outcome_of(handler: Handler, node: Node, settled: bool, earlier: Iterable[Node]) -> HandlerOutcome:
     """`settled`: its group has committed past the record. `earlier` are the other records of the story."""
     own = tuple(effect for effect in node.effects if effect.via == handler.group and effect.kind != "redriven")
     letters = [effect for effect in own if effect.kind == "letter"]
     if letters:
         letter = letters[-1].letter
         assert letter is not None
-        return Outcome(handler.name, "dead-lettered", letter.attempts or None, letter.reason, own)
+        return HandlerOutcome(handler.name, "dead-lettered", letter.attempts or None, letter.reason, own)
     attempts = max((effect.attempt for effect in own), default=None)
     if not settled:
-        return Outcome(handler.name, "pending", attempts, "", own)
+        return HandlerOutcome(handler.name, "pending", attempts, "", own)
     if attempts is None:
         broken = next((e.letter for e in node.effects if e.letter and e.letter.reason in ("decode", "schema")), None)
         if broken is not None:
-            return Outcome(handler.name, "skipped", None, "breaks the contract", own)
+            return HandlerOutcome(handler.name, "skipped", None, "breaks the contract", own)
         copied = _copied(handler, node, earlier)
         if copied is not None:
-            return Outcome(handler.name, "skipped", None, f"a copy of offset {copied.record.offset}", own)
-    return Outcome(handler.name, "done", attempts, "", own)
+            return HandlerOutcome(handler.name, "skipped", None, f"a copy of offset {copied.record.offset}", own)
+    return HandlerOutcome(handler.name, "done", attempts, "", own)
 
 
 def _copied(handler: Handler, node: Node, earlier: Iterable[Node]) -> Node | None:

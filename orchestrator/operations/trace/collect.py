@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from orchestrator.config.units import show_duration
 from orchestrator.errors import KpipeError
 from orchestrator.operations.records.progress import Scan, Watcher
-from orchestrator.operations.trace.causality import Node, Outcome, Place, Reading
+from orchestrator.operations.trace.causality import HandlerOutcome, Node, RecordPlace, RecordReader
 from orchestrator.operations.trace.outcomes import outcomes_of
-from orchestrator.operations.trace.search import Scout, Window, find, window
+from orchestrator.operations.trace.search import Scout, SearchWindow, find, window
 
 if TYPE_CHECKING:
     from orchestrator.operations.loading import Project
@@ -29,7 +29,7 @@ class Trace:
     """
 
     roots: tuple[Node, ...]
-    outcomes: Mapping[Place, list[Outcome]]
+    outcomes: Mapping[RecordPlace, list[HandlerOutcome]]
     older: int
     truncated: bool
     records: int
@@ -45,7 +45,7 @@ def trace_event(
     Raises KpipeError when there is none, BrokerError.
     """
     pipeline = project.pipeline
-    reading = Reading(pipeline)
+    reading = RecordReader(pipeline)
     with project.reader() as reader:
         looked = window(reader, reading.topics, since)
         scan = Scan(reader, watcher or Watcher())
@@ -60,7 +60,7 @@ def trace_event(
     return Trace(tuple(roots), outcomes, count - len(records), scout.cut, scan.scanned, looked.topics, took)
 
 
-def _nothing(event: str, since: float, looked: Window, scan: Scan) -> KpipeError:
+def _nothing(event: str, since: float, looked: SearchWindow, scan: Scan) -> KpipeError:
     span = "" if math.isinf(since) else f" of the last {show_duration(int(since * 1000))}"
     return KpipeError(
         f"no event{span} has the id, key or trace id {event}: "

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from orchestrator.config.model import Pipeline
 from orchestrator.operations.group_positions import Standings, settled_by
-from orchestrator.operations.trace.causality import Node, Outcome, Place, Reading, outcome_of
+from orchestrator.operations.trace.causality import HandlerOutcome, Node, RecordPlace, RecordReader, outcome_of
 
 
 def outcomes_of(
-    pipeline: Pipeline, bootstrap: str, reading: Reading, roots: Sequence[Node]
-) -> dict[Place, list[Outcome]]:
+    pipeline: Pipeline, bootstrap: str, reading: RecordReader, roots: Sequence[Node]
+) -> dict[RecordPlace, list[HandlerOutcome]]:
     """The outcomes of each record below `roots`, one for each handler that gets it. Raises BrokerError."""
     nodes = [node for root in roots for node in root.walk()]
     settled = _settled(pipeline, bootstrap, reading, nodes)
@@ -24,9 +24,11 @@ def outcomes_of(
     }
 
 
-def _settled(pipeline: Pipeline, bootstrap: str, reading: Reading, nodes: Sequence[Node]) -> set[tuple[str, Place]]:
+def _settled(
+    pipeline: Pipeline, bootstrap: str, reading: RecordReader, nodes: Sequence[Node]
+) -> set[tuple[str, RecordPlace]]:
     """The records that handlers have settled, as far as they have committed that for the topics as they are now."""
-    places: dict[str, list[Place]] = {}
+    places: dict[str, list[RecordPlace]] = {}
     for node in nodes:
         for handler in reading.consumers(pipeline, node):
             places.setdefault(handler.name, []).append(node.place)

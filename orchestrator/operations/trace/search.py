@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.delivery.headers.dead_letters import read_letter
 from orchestrator.delivery.headers.lineage import TRACEPARENT, trace_of
-from orchestrator.operations.trace.causality import SKEW, Node, Place, Reading, connect, place_of
+from orchestrator.operations.trace.causality import SKEW, Node, RecordPlace, RecordReader, connect, place_of
 from orchestrator.records import Record, TopicPartition
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _PLACE = re.compile(r"(?:(?P<group>.+)/)?(?P<topic>[^/]+)/(?P<partition>[0-9]{1,
 
 
 @dataclass
-class Window:
+class SearchWindow:
     """The part of the topics that is looked at."""
 
     starts: dict[TopicPartition, int]
@@ -44,12 +44,12 @@ class Window:
         return len({tp.topic for tp in self.ends})
 
 
-def window(reader: Reader, topics: Iterable[str], since: float) -> Window:
+def window(reader: Reader, topics: Iterable[str], since: float) -> SearchWindow:
     """All partitions of those topics that exist; from `since` seconds ago on."""
     partitions = [TopicPartition(t, n) for t, count in reader.there(topics).items() for n in range(count)]
     begins, ends = reader.beginnings(partitions), reader.ends(partitions)
     starts = begins if since == float("inf") else reader.at_time(partitions, int((time.time() - since) * 1000))
-    return Window({tp: min(starts[tp], ends[tp]) for tp in partitions}, begins, ends)
+    return SearchWindow({tp: min(starts[tp], ends[tp]) for tp in partitions}, begins, ends)
 
 
 @dataclass
@@ -58,9 +58,9 @@ class Scout:
 
     read: Callable[[Offsets, Offsets], Iterator[list[Record]]]
     at_time: Callable[[Iterable[TopicPartition], int], Offsets]
-    reading: Reading
-    window: Window
-    nodes: dict[Place, Node] = field(default_factory=dict)
+    reading: RecordReader
+    window: SearchWindow
+    nodes: dict[RecordPlace, Node] = field(default_factory=dict)
     #: There is more than `MOST`.
     cut: bool = False
 
@@ -77,7 +77,7 @@ class Scout:
                 kept = _newest(kept, most)
         return _newest(kept, most), count
 
-    def at(self, places: Iterable[Place]) -> Iterator[Record]:
+    def at(self, places: Iterable[RecordPlace]) -> Iterator[Record]:
         """The records at those places that still exist."""
         waiting = {
             p for p in places if self.window.begins.get(p.tp, 1 << 62) <= p.offset < self.window.ends.get(p.tp, 0)
@@ -110,7 +110,7 @@ class Scout:
 
     def _climb(self) -> None:
         """Read the causes of all that is known, and theirs."""
-        tried: set[Place] = set()
+        tried: set[RecordPlace] = set()
         while missing := {n.cause for n in self.nodes.values() if n.cause} - set(self.nodes) - tried:
             tried |= missing
             for record in self.at(missing):
@@ -120,7 +120,7 @@ class Scout:
         """One pass for what the known records caused: what says so, and what shares a trace and leads to them."""
         marks = {trace.encode() for trace in traces}
         family = self._family()
-        candidates: dict[Place, Node] = {}
+        candidates: dict[RecordPlace, Node] = {}
         for batch in self.read(self._later(), self.window.ends):
             for record in batch:
                 if not record.headers or place_of(record) in self.nodes or not self._may_belong(record, marks, family):
@@ -132,11 +132,11 @@ class Scout:
         while joined := {p: n for p, n in candidates.items() if p not in self.nodes and n.cause in self._family()}:
             self.nodes.update(joined)
 
-    def _family(self) -> set[Place | None]:
+    def _family(self) -> set[RecordPlace | None]:
         """The places that a cause of what belongs to the story may have, one that retention removed included."""
         return {*self.nodes, *(node.cause for node in self.nodes.values() if node.cause)}
 
-    def _may_belong(self, record: Record, marks: set[bytes], family: set[Place | None]) -> bool:
+    def _may_belong(self, record: Record, marks: set[bytes], family: set[RecordPlace | None]) -> bool:
         for name, value in record.headers:
             if name == TRACEPARENT and value is not None and value[3:35] in marks:
                 return True
@@ -173,17 +173,17 @@ def find(scout: Scout, pipeline: Pipeline, event: str, most: int) -> tuple[list[
     return scout.matching(_matcher(scout.reading, event), most)
 
 
-def _place(pipeline: Pipeline, event: str, partitions: Mapping[TopicPartition, int]) -> Place | None:
+def _place(pipeline: Pipeline, event: str, partitions: Mapping[TopicPartition, int]) -> RecordPlace | None:
     """`orders.created/1/42`, also with a group before it; None for what names no partition that there is."""
     parts = _PLACE.fullmatch(event)
     if parts is None:
         return None
     topic = pipeline.topics[parts["topic"]].kafka_name if parts["topic"] in pipeline.topics else parts["topic"]
-    place = Place(topic, int(parts["partition"]), int(parts["offset"]))
+    place = RecordPlace(topic, int(parts["partition"]), int(parts["offset"]))
     return place if place.tp in partitions else None
 
 
-def _matcher(reading: Reading, event: str) -> Callable[[Record], bool]:
+def _matcher(reading: RecordReader, event: str) -> Callable[[Record], bool]:
     """Whether a record's key, event id or trace id is `event`."""
     raw = event.encode("utf-8", "surrogateescape")
     trace = event.lower() if re.fullmatch(r"[0-9a-fA-F]{32}", event, re.ASCII) else None

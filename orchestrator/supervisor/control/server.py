@@ -12,7 +12,7 @@ from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import parse_qs
 
-from orchestrator.serving import Answer, Hosts, Limits, Page, Refused, Request, Server, Site
+from orchestrator.serving import Hosts, ListenerLimits, Page, Request, RequestRefused, Response, Server, Site
 from orchestrator.serving.limits import connections
 
 _BACKLOG = 100
@@ -20,7 +20,7 @@ _CONNECTIONS = 64
 
 #: The parameters of a request, each with its values in their order.
 Query = Mapping[str, list[str]]
-Routes = Mapping[tuple[str, str], Callable[[Query], Answer | Page | Awaitable[Answer]]]
+Routes = Mapping[tuple[str, str], Callable[[Query], Response | Page | Awaitable[Response]]]
 
 
 def serve(path: Path, routes: Routes, say: Callable[[str], None]) -> Server:
@@ -38,19 +38,19 @@ def serve_port(port: int, routes: Routes, hosts: Hosts, say: Callable[[str], Non
 
 
 def _site(routes: Routes, hosts: Hosts | None) -> Site:
-    async def answer(request: Request) -> Answer | Page:
+    async def answer(request: Request) -> Response | Page:
         if (request.method, request.path) in routes:
             answer = routes[request.method, request.path](parse_qs(request.query, keep_blank_values=True))
             return await answer if isinstance(answer, Awaitable) else answer
         allowed = [method for method, path in routes if path == request.path]
         if allowed:
-            raise Refused(
+            raise RequestRefused(
                 HTTPStatus.METHOD_NOT_ALLOWED, f"{request.method} is not for {request.path}",
                 headers={"Allow": ", ".join(allowed)},
             )  # fmt: skip
-        raise Refused(HTTPStatus.NOT_FOUND, f"there is no {request.path}")
+        raise RequestRefused(HTTPStatus.NOT_FOUND, f"there is no {request.path}")
 
-    return Site(answer, hosts, Limits(connections=connections(_CONNECTIONS)))
+    return Site(answer, hosts, ListenerLimits(connections=connections(_CONNECTIONS)))
 
 
 def _listening(path: Path) -> socket.socket:

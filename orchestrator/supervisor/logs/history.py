@@ -28,7 +28,7 @@ _LONGEST = 1_048_576
 OWN = "_up"
 
 
-class Entry(NamedTuple):
+class LogEntry(NamedTuple):
     """One line. `at` is UTC in a form that sorts by time."""
 
     at: str
@@ -38,7 +38,7 @@ class Entry(NamedTuple):
     text: str
 
 
-Wanted = Callable[[Entry], bool]
+Wanted = Callable[[LogEntry], bool]
 
 
 def names(folder: Path) -> list[str]:
@@ -57,7 +57,9 @@ def stamp(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def last(folder: Path, children: Iterable[str], count: int | None, wanted: Wanted) -> list[Entry] | Iterator[Entry]:
+def last(
+    folder: Path, children: Iterable[str], count: int | None, wanted: Wanted
+) -> list[LogEntry] | Iterator[LogEntry]:
     """The last `count` entries that are wanted, oldest first; all of them, one by one, when it is None."""
     if count is None:
         return merge(*(_all(folder, name, wanted) for name in children), key=attrgetter("at"))
@@ -65,13 +67,13 @@ def last(folder: Path, children: Iterable[str], count: int | None, wanted: Wante
     return list(deque(merge(*each, key=attrgetter("at")), maxlen=count)) if count else []
 
 
-def _all(folder: Path, name: str, wanted: Wanted) -> Iterator[Entry]:
+def _all(folder: Path, name: str, wanted: Wanted) -> Iterator[LogEntry]:
     for file in reversed(_files(folder, name)):
         yield from filter(wanted, _read(folder, file, name))
 
 
-def _last_of(folder: Path, name: str, count: int, wanted: Wanted) -> list[Entry]:
-    found: list[Entry] = []
+def _last_of(folder: Path, name: str, count: int, wanted: Wanted) -> list[LogEntry]:
+    found: list[LogEntry] = []
     for file in _files(folder, name):
         newest = deque(filter(wanted, _read(folder, file, name)), maxlen=count - len(found))
         found = [*newest, *found]
@@ -87,7 +89,7 @@ def _files(folder: Path, name: str) -> list[str]:
         return [file for file in names if logs and logs.stat(file) is not None]
 
 
-def _read(folder: Path, file: str, name: str) -> Iterator[Entry]:
+def _read(folder: Path, file: str, name: str) -> Iterator[LogEntry]:
     opened = _opened(folder, file)
     if opened is None:
         return
@@ -98,10 +100,10 @@ def _read(folder: Path, file: str, name: str) -> Iterator[Entry]:
                 yield entry
 
 
-def parse(line: str, name: str) -> Entry | None:
+def parse(line: str, name: str) -> LogEntry | None:
     """One line of a file; None for what is no (whole) line of ours."""
     found = _LINE.fullmatch(line.removesuffix("\n")) if line.endswith("\n") else None
-    return None if found is None else Entry(found[1], name, found[2], found[3] == "P", found[4])
+    return None if found is None else LogEntry(found[1], name, found[2], found[3] == "P", found[4])
 
 
 @dataclass
@@ -125,9 +127,9 @@ class Followed:
                 opened.file.seek(0, 2)
                 self._open[name] = opened
 
-    def new(self) -> list[Entry]:
+    def new(self) -> list[LogEntry]:
         """What has been written since the last call, in the order of time."""
-        found: list[Entry] = []
+        found: list[LogEntry] = []
         for name in filter(self._admit, names(self._folder)):
             found += self._new_of(name)
         return sorted(found, key=attrgetter("at"))
@@ -136,7 +138,7 @@ class Followed:
         for one in self._open.values():
             one.file.close()
 
-    def _new_of(self, name: str) -> Iterator[Entry]:
+    def _new_of(self, name: str) -> Iterator[LogEntry]:
         # One that is new may have filled several files since the last call.
         if name not in self._open and (fresh := self._after(name, -1)) is not None:
             self._open[name] = fresh

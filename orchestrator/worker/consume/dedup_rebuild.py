@@ -22,7 +22,7 @@ from orchestrator.errors import BrokerError
 from orchestrator.kafka.reader import Reader
 from orchestrator.records import Record, TopicPartition
 from orchestrator.worker.consume.assignments import Ledger
-from orchestrator.worker.consume.inputs import Source
+from orchestrator.worker.consume.inputs import Input
 from orchestrator.worker.engine.attempts import identify, judge
 
 log = logging.getLogger("kpipe.worker")
@@ -39,7 +39,7 @@ class Rebuild(threading.Thread):
     def __init__(
         self,
         parts: Sequence[Partition],
-        sources: Mapping[str, Source],
+        sources: Mapping[str, Input],
         policy: DedupPolicy,
         ledger: Ledger,
         connect: Callable[[], Reader],
@@ -101,7 +101,7 @@ class Rebuild(threading.Thread):
         return starts
 
 
-def register(part: Partition, source: Source, policy: DedupPolicy, records: Iterable[Record]) -> None:
+def register(part: Partition, source: Input, policy: DedupPolicy, records: Iterable[Record]) -> None:
     """Take the ids of settled records; one that breaks its contract has none, one that is not settled is left alone."""
     dedup = part.dedup
     if dedup is None:

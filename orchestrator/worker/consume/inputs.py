@@ -21,7 +21,7 @@ class Dlq:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class Input:
     """One consumed topic.
 
     `contract_dlq` takes events that break the contract, if this worker is the one who writes those letters
@@ -36,7 +36,7 @@ class Source:
     writes_contract_letters: bool
     dlq: Dlq | None
     #: Of the topic of redriven letters: where its events come from, by the cluster's names. None for all others.
-    origins: Mapping[str, Source] | None = None
+    origins: Mapping[str, Input] | None = None
 
     def dlq_for(self, reason: Reason) -> Dlq | None:
         """Where the letter of an event of this topic goes; None: nowhere."""
@@ -47,7 +47,7 @@ class Source:
         """Neither a DLQ nor redriven letters: what its events are stands in their values alone."""
         return not self.is_dlq and self.origins is None
 
-    def at_origin(self, record: Record) -> tuple[Source, Record]:
+    def at_origin(self, record: Record) -> tuple[Input, Record]:
         """Where the event belongs and what it was there: itself, unless it is a redriven one.
 
         A record in the topic of redriven letters that tells of no origin, or of one that the handler does not
@@ -60,14 +60,14 @@ class Source:
         return (self, record) if origin is None or event is None else (origin, event)
 
 
-def sources_of(pipeline: Pipeline, handler: Handler, contracts: Mapping[str, Contract]) -> dict[str, Source]:
+def sources_of(pipeline: Pipeline, handler: Handler, contracts: Mapping[str, Contract]) -> dict[str, Input]:
     """The handler's topics, by the cluster's name; the one of its redriven letters comes last."""
     found = {}
     for name in handler.consumes:
         topic = pipeline.topics[name]
         own = pipeline.dlq_of(handler, name)
         first = pipeline.handlers_of(name)[0].name == handler.name
-        found[topic.kafka_name] = Source(
+        found[topic.kafka_name] = Input(
             topic=name,
             kafka_name=topic.kafka_name,
             contract=None if topic.is_dlq else contracts.get(name),
@@ -80,12 +80,12 @@ def sources_of(pipeline: Pipeline, handler: Handler, contracts: Mapping[str, Con
     return found if redriven is None else {**found, redriven: _redriven(redriven, found)}
 
 
-def _redriven(name: str, found: Mapping[str, Source]) -> Source:
+def _redriven(name: str, found: Mapping[str, Input]) -> Input:
     """The topic of redriven letters. Of what breaks its contract there, each handler writes a letter of its own: a
     letter may have been sent back to one of them only."""
     origins = {kafka_name: source for kafka_name, source in found.items() if not source.is_dlq}
     dlq = next((source.dlq for source in origins.values() if source.dlq is not None), None)
-    return Source(name, name, None, False, dlq, True, dlq, origins)
+    return Input(name, name, None, False, dlq, True, dlq, origins)
 
 
 def _dlq(pipeline: Pipeline, name: str | None) -> Dlq | None:

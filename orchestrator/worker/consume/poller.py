@@ -15,19 +15,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from orchestrator.config.model import Handler
-from orchestrator.delivery.admission import Limits, paused_partitions
+from orchestrator.delivery.admission import AdmissionLimits, paused_partitions
 from orchestrator.delivery.dedup import Dedup
 from orchestrator.delivery.offsets.checkpoint import Checkpoint, read_checkpoint
-from orchestrator.delivery.offsets.start import Cause, Jump, cut, is_remade
+from orchestrator.delivery.offsets.start import Jump, StartReason, cut, is_remade
 from orchestrator.delivery.partition import Partition
 from orchestrator.errors import BrokerError
 from orchestrator.kafka.consumer import CommitRequest, Committed, GroupConsumer, Membership, OffsetLost
 from orchestrator.records import TopicPartition
 from orchestrator.worker.consume.assignments import Ledger
-from orchestrator.worker.consume.inputs import Source
+from orchestrator.worker.consume.inputs import Input
 from orchestrator.worker.consume.start_offsets import Starts
 from orchestrator.worker.consume.topic_identity import Topics
-from orchestrator.worker.events import Facts
+from orchestrator.worker.events import WorkerEvents
 from orchestrator.worker.produce.transactional_barrier import Transactions
 
 log = logging.getLogger("kpipe.worker")
@@ -53,9 +53,9 @@ class Intake:
     def __init__(
         self,
         handler: Handler,
-        sources: Mapping[str, Source],
+        sources: Mapping[str, Input],
         ledger: Ledger,
-        facts: Facts,
+        facts: WorkerEvents,
         connect: Callable[[Intake], GroupConsumer],
         *,
         drain_budget: float,
@@ -67,7 +67,7 @@ class Intake:
         on_drained: Callable[[], None] = lambda: None,
         transactions: Transactions | None = None,
         topics: Topics | None = None,
-        limits: Limits = Limits(),  # noqa: B008 - a frozen value
+        limits: AdmissionLimits = AdmissionLimits(),  # noqa: B008 - a frozen value
     ) -> None:
         """`connect` makes the consumer, given this object as its `Assignments`. `rebuild` gets the partitions of each
         assignment that have to learn which event ids are taken; until it says so to the ledger, none of them runs.
@@ -323,7 +323,7 @@ class Intake:
             return
         low, high = self._consumer.ends_of(lost.tp)
         if part.received < low:
-            self._facts.jumped(lost.tp, Jump(Cause.REMOVED, part.received, low, low, high))
+            self._facts.jumped(lost.tp, Jump(StartReason.REMOVED, part.received, low, low, high))
             self._consumer.go_on_at(lost.tp, low)
         elif part.received > high or lost.parted:
             self._go_on_after_cut(part, low, high)
@@ -336,7 +336,7 @@ class Intake:
         self._note_epochs()
         parting = self._topics.parted(part.tp, low, min(wanted, high), part.epoch)
         at = max(low, min(wanted, high if parting is None else parting))
-        self._facts.jumped(part.tp, Jump(Cause.TRUNCATED, wanted, at, low, high))
+        self._facts.jumped(part.tp, Jump(StartReason.TRUNCATED, wanted, at, low, high))
         self._close([part.tp])
         start = cut(self._ledger.checkpoint(part), at)
         self._rebuild([p for p in [self._open(part.tp, start, None, rebuild=True)] if p.rebuilding])

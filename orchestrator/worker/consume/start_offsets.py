@@ -24,7 +24,7 @@ from orchestrator.delivery.offsets.start import (
 )
 from orchestrator.kafka.consumer import Committed
 from orchestrator.records import TopicPartition
-from orchestrator.worker.consume.inputs import Source
+from orchestrator.worker.consume.inputs import Input
 from orchestrator.worker.consume.topic_identity import Topics
 
 
@@ -50,7 +50,7 @@ class _Latest(NamedTuple):
 class Starts:
     """For the thread that polls. Raises BrokerError when the cluster does not answer."""
 
-    def __init__(self, handler: Handler, sources: Mapping[str, Source], topics: Topics, member: Member) -> None:
+    def __init__(self, handler: Handler, sources: Mapping[str, Input], topics: Topics, member: Member) -> None:
         self._from_latest = handler.start_from == "latest"
         self._sources = sources
         self._topics = topics

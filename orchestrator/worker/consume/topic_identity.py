@@ -29,7 +29,7 @@ ASK_SECONDS = 1.0
 RECOUNT_SECONDS = 10.0
 
 
-class Ids(Protocol):
+class TopicIdSource(Protocol):
     """Questions to the cluster about topic ids (`kafka.topic_ids.TopicIds`)."""
 
     def of(self, names: Sequence[str], /) -> dict[str, TopicIdentity]: ...
@@ -48,7 +48,7 @@ class Topics:
     def __init__(
         self,
         names: Sequence[str] = (),
-        ids: Ids | None = None,
+        ids: TopicIdSource | None = None,
         reader: Callable[[], Reader] | None = None,
         parting: Callable[[TopicPartition, int, int, int], int] | None = None,
         clock: Callable[[], float] = time.monotonic,

@@ -22,10 +22,10 @@ from orchestrator.kafka.producer import SendFailure
 from orchestrator.observe.journal import Journal
 from orchestrator.records import Record
 from orchestrator.worker.consume.assignments import Ledger
-from orchestrator.worker.consume.inputs import Source
+from orchestrator.worker.consume.inputs import Input
 from orchestrator.worker.engine.fast_path import HappyPath
 from orchestrator.worker.engine.flow_control import Guard
-from orchestrator.worker.events import Facts
+from orchestrator.worker.events import WorkerEvents
 from orchestrator.worker.isolation.memory import release
 from orchestrator.worker.isolation.quarantine import Quarantine
 from orchestrator.worker.produce.barrier import Barrier, Post
@@ -37,7 +37,7 @@ from orchestrator.worker.runners.base import Runner
 HeadersOf = Callable[[int, int], dict[str, bytes]]
 
 
-def judge(source: Source, record: Record) -> Any:
+def judge(source: Input, record: Record) -> Any:
     """The event's value, or a `Failed` that says how it breaks its topic's contract.
 
     Tombstones and letters have no contract; a letter's value is None when it is not JSON. A redriven event keeps the
@@ -62,7 +62,7 @@ def judge(source: Source, record: Record) -> Any:
     return Failed("schema", what, "ContractError", violations=violations)
 
 
-def identify(source: Source, policy: DedupPolicy | None, record: Record, value: Any) -> EventId | None:
+def identify(source: Input, policy: DedupPolicy | None, record: Record, value: Any) -> EventId | None:
     """What dedup knows the event by; a letter is known by its own id, since its event's may be in several letters.
 
     A redriven event is known by nothing: its id is taken since it became a letter.
@@ -88,7 +88,7 @@ class Attempts:
         outputs: Outputs,
         receipts: Barrier,
         sender: Sender,
-        facts: Facts,
+        facts: WorkerEvents,
         guard: Guard,
         quarantine: Quarantine,
         journal: Journal,
@@ -119,7 +119,7 @@ class Attempts:
         return not self._quarantine.wary and not self._guard.troubled
 
     def run(
-        self, source: Source, record: Record, event_id: EventId | None, value: Any, attempt: int, batch: Batch
+        self, source: Input, record: Record, event_id: EventId | None, value: Any, attempt: int, batch: Batch
     ) -> Failed | None:
         """Run the handler here and now, and send what it caused; None when all went well so far."""
         event = self.event_of(source, record, event_id, value, attempt)
@@ -165,7 +165,7 @@ class Attempts:
     def note_end(self, slot: int) -> None:
         self._journal.end_one(slot)
 
-    def event_of(self, source: Source, record: Record, event_id: EventId | None, value: Any, attempt: int) -> Event:
+    def event_of(self, source: Input, record: Record, event_id: EventId | None, value: Any, attempt: int) -> Event:
         """What the handler is given; of a redriven event, what it would have been given at its origin."""
         timeout = self._handler.timeout
         if source.origins is not None:
@@ -224,7 +224,7 @@ class Attempts:
             self.starved = record
             threading.Event().wait()
 
-    def fail(self, source: Source, pending: Pending, failed: Failed, batch: Batch) -> Park | None:
+    def fail(self, source: Input, pending: Pending, failed: Failed, batch: Batch) -> Park | None:
         """A run failed: the wait before the next one, or None when the event was given up."""
         pending.note_failure(failed, time.time())
         self._meter.failed[failed.verdict] += 1
@@ -261,7 +261,7 @@ class Attempts:
         self.send_letter(source, pending, batch)
         return None
 
-    def _strike(self, source: Source, pending: Pending, failed: Failed, batch: Batch) -> Park | Bury:
+    def _strike(self, source: Input, pending: Pending, failed: Failed, batch: Batch) -> Park | Bury:
         """Its process died of it, or hung: count that, and say what follows."""
         part, offset = batch.part, pending.record.offset
         held, decision = after_solo(
@@ -279,7 +279,7 @@ class Attempts:
         self._facts.struck(pending, held)
         return decision
 
-    def bury_broken(self, source: Source, pending: Pending, failed: Failed, batch: Batch) -> None:
+    def bury_broken(self, source: Input, pending: Pending, failed: Failed, batch: Batch) -> None:
         """The event breaks its topic's contract: one handler of the pipeline writes the letter, the others skip."""
         if not source.writes_contract_letters:
             batch.mark_skipped()
@@ -289,7 +289,7 @@ class Attempts:
         self._give_up(source, pending, "decode" if failed.verdict == "decode" else "schema")
         self.send_letter(source, pending, batch)
 
-    def send_letter(self, source: Source, pending: Pending, batch: Batch) -> None:
+    def send_letter(self, source: Input, pending: Pending, batch: Batch) -> None:
         """Send the letter of the record that `batch` added last; where none can be written, that record is skipped."""
         reason, failed = pending.buried, pending.failed
         if reason is None or failed is None:
@@ -321,12 +321,12 @@ class Attempts:
 
         self._receipts.send(letter, batch, told)
 
-    def _event_id(self, source: Source, origin: Source, pending: Pending) -> EventId | None:
+    def _event_id(self, source: Input, origin: Input, pending: Pending) -> EventId | None:
         if source.origins is None:
             return pending.event_id
         return identify(origin, self._handler.dedup, pending.record, judge(source, pending.record))
 
-    def note_send_failure(self, source: Source, pending: Pending, failure: SendFailure, batch: Batch) -> float:
+    def note_send_failure(self, source: Input, pending: Pending, failure: SendFailure, batch: Batch) -> float:
         """An output or a letter was refused; returns the seconds until the event may run again.
 
         Only a record that can never be written is its event's own fault, and that is known only of an event that
@@ -357,13 +357,13 @@ class Attempts:
         retry = self._handler.retry
         return delay_of(pending.waits, retry.backoff, retry.max_backoff, random.random())
 
-    def _give_up(self, source: Source, pending: Pending, reason: Reason) -> None:
+    def _give_up(self, source: Input, pending: Pending, reason: Reason) -> None:
         """The event has failed for good: what is missing is its letter."""
         pending.buried = reason
         dlq = source.at_origin(pending.record)[0].dlq_for(reason)
         self._facts.gave_up(pending, None if dlq is None else dlq.name)
 
-    def _cut(self, source: Source, pending: Pending, failure: SendFailure) -> None:
+    def _cut(self, source: Input, pending: Pending, failure: SendFailure) -> None:
         """The letter, sent alone, is larger than its DLQ takes: the next one is shorter. The record is kept whole."""
         origin, record = source.at_origin(pending.record)
         dlq = None if pending.buried is None else origin.dlq_for(pending.buried)

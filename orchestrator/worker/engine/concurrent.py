@@ -27,32 +27,34 @@ from orchestrator.delivery.partition import Partition
 from orchestrator.delivery.pending import Pending, known_as
 from orchestrator.event import Emit, Event
 from orchestrator.records import Record
-from orchestrator.worker.consume.inputs import Source
+from orchestrator.worker.consume.inputs import Input
 from orchestrator.worker.engine.attempts import identify, judge
-from orchestrator.worker.engine.in_flight import Apart, Ended, Running, Unrun
+from orchestrator.worker.engine.in_flight import Apart, Ended, EventsInFlight, Unrun
 from orchestrator.worker.engine.lookahead import Ahead
 from orchestrator.worker.engine.pool import Pool
 from orchestrator.worker.engine.serial import COPY_WAIT_SECONDS, SUSPECT_SECONDS, Loop, release
-from orchestrator.worker.produce.barrier import Plan, Waiting
+from orchestrator.worker.produce.barrier import SettlementPlan, Waiting
 from orchestrator.worker.produce.batch import Batch
 
 
-def _offset(answered: tuple[Running, Any]) -> int:
+def _offset(answered: tuple[EventsInFlight, Any]) -> int:
     return answered[0].pending.record.offset
 
 
 class ConcurrentLoop(Loop):
     """A `Loop` whose events run in a pool."""
 
-    def __init__(self, *parts: Any, pool: Callable[[], Pool[Running]], apart: type[Apart] = Apart, **more: Any) -> None:
+    def __init__(
+        self, *parts: Any, pool: Callable[[], Pool[EventsInFlight]], apart: type[Apart] = Apart, **more: Any
+    ) -> None:
         """`pool` and `apart` are called once, when they are first needed."""
         super().__init__(*parts, **more)
         self._make_pool = pool
-        self._pool: Pool[Running] | None = None
-        self._running: set[Running] = set()
+        self._pool: Pool[EventsInFlight] | None = None
+        self._running: set[EventsInFlight] = set()
         self._make_apart = apart
         self._apart: Apart | None = None
-        self._unrun: list[tuple[Running, Unrun | Failed]] = []
+        self._unrun: list[tuple[EventsInFlight, Unrun | Failed]] = []
         self._turns = 0
         self._ahead = Ahead(None if self._handler.dedup is None else self._handler.dedup.by)
 
@@ -81,7 +83,7 @@ class ConcurrentLoop(Loop):
 
     # -- starting -------------------------------------------------------------------------------------------------
 
-    def _dispatch(self, pool: Pool[Running]) -> int:
+    def _dispatch(self, pool: Pool[EventsInFlight]) -> int:
         """Start events until as many run as may; how many were started or put into lanes."""
         admitted = self._guard.admits()
         most = {"all": pool.size, "one": 1, "none": 0}[admitted]
@@ -108,7 +110,7 @@ class ConcurrentLoop(Loop):
                 self._ledger.idle(part)
         return moved
 
-    def _start_plain(self, part: Partition, pool: Pool[Running], most: int) -> int:
+    def _start_plain(self, part: Partition, pool: Pool[EventsInFlight], most: int) -> int:
         """Start the next fresh events, if each is plainly good and nobody else of its lane or id is there; how many.
 
         The same as `_start_fresh`, without a look at what cannot be. It may be fewer than could start.
@@ -133,7 +135,7 @@ class ConcurrentLoop(Loop):
         begun = lanes.begin(keys[:count], pendings)
         for record, value, pending, lane in zip(records, values, pendings, begun, strict=False):
             fresh.popleft()
-            running = Running(part, source, lane, pending, math.inf)
+            running = EventsInFlight(part, source, lane, pending, math.inf)
             running.began = began
             self._running.add(running)
             if not pool.outside:
@@ -143,7 +145,7 @@ class ConcurrentLoop(Loop):
         return count
 
     def _start_next(
-        self, part: Partition, pool: Pool[Running], room: int, *, fresh_first: bool
+        self, part: Partition, pool: Pool[EventsInFlight], room: int, *, fresh_first: bool
     ) -> Literal["due", "fresh"] | None:
         """Start a lane's head or a fresh event; which of them it was. Only fresh ones need `room` in the metadata: a
         head that settles adds no range to it, and where there is none left nothing but heads can make some."""
@@ -153,7 +155,7 @@ class ConcurrentLoop(Loop):
             return "due"
         return "fresh" if not fresh_first and room > 0 and self._start_fresh(part, pool) else None
 
-    def _start_due(self, part: Partition, pool: Pool[Running]) -> bool:
+    def _start_due(self, part: Partition, pool: Pool[EventsInFlight]) -> bool:
         """Start the head of a lane that is due."""
         lane = part.lanes.pop_due(self._clock())
         if lane is None:
@@ -169,7 +171,7 @@ class ConcurrentLoop(Loop):
         self._start(part, source, lane, pending, judge(source, pending.record), pool)
         return True
 
-    def _start_fresh(self, part: Partition, pool: Pool[Running]) -> bool:
+    def _start_fresh(self, part: Partition, pool: Pool[EventsInFlight]) -> bool:
         """Start the next fresh event, or queue it if its lane is taken."""
         if not part.fresh:
             return False
@@ -198,13 +200,13 @@ class ConcurrentLoop(Loop):
         return taken or self._original_runs_elsewhere(part, pending)
 
     def _start(
-        self, part: Partition, source: Source, lane: Lane, pending: Pending, value: Any, pool: Pool[Running]
+        self, part: Partition, source: Input, lane: Lane, pending: Pending, value: Any, pool: Pool[EventsInFlight]
     ) -> None:
         """Run the head of `lane`, or note why it needs no run. Its partition counts it as running either way."""
         part.lanes.set_due(lane, math.inf)
         record = pending.record
         deadline = math.inf if pool.outside else self._clock() + self._handler.timeout
-        running = Running(part, source, lane, pending, deadline)
+        running = EventsInFlight(part, source, lane, pending, deadline)
         if pending.buried is not None:
             self._unrun.append((running, "letter"))
         elif isinstance(value, Failed):
@@ -222,7 +224,7 @@ class ConcurrentLoop(Loop):
                 running.slot = 0 if pool.outside else self._attempts.note_start(part, record, running.deadline)
                 pool.start(event, running)
 
-    def _start_apart(self, running: Running, event: Event, pool: Pool[Running]) -> None:
+    def _start_apart(self, running: EventsInFlight, event: Event, pool: Pool[EventsInFlight]) -> None:
         running.apart = True
         running.deadline = math.inf  # whoever runs it ends it
         self._apart = self._apart or self._make_apart(self._attempts, pool, self._ledger.work.set)
@@ -230,11 +232,11 @@ class ConcurrentLoop(Loop):
 
     # -- settling -------------------------------------------------------------------------------------------------
 
-    def _answers(self, pool: Pool[Running]) -> list[tuple[Running, Any]]:
+    def _answers(self, pool: Pool[EventsInFlight]) -> list[tuple[EventsInFlight, Any]]:
         """Everything that has come back by now."""
         if pool.error is not None:
             raise pool.error
-        answered: list[tuple[Running, Any]] = list(self._unrun)
+        answered: list[tuple[EventsInFlight, Any]] = list(self._unrun)
         self._unrun.clear()
         now = self._clock()
         while True:
@@ -252,12 +254,12 @@ class ConcurrentLoop(Loop):
             self._facts.meter.took(now - running.began)
             answered.append((running, answer))
 
-    def _conclude(self, answered: list[tuple[Running, Any]]) -> None:
+    def _conclude(self, answered: list[tuple[EventsInFlight, Any]]) -> None:
         """Send what the answers ask for, wait for the receipts and settle; a batch per partition, and one barrier.
 
         An event that has to run alone (its output was refused together with others') gets a barrier to itself.
         """
-        groups: dict[Partition, list[tuple[Running, Any]]] = {}
+        groups: dict[Partition, list[tuple[EventsInFlight, Any]]] = {}
         for one in answered:
             if not one[0].pending.alone:
                 groups.setdefault(one[0].part, []).append(one)
@@ -268,7 +270,7 @@ class ConcurrentLoop(Loop):
             if one[0].pending.alone:
                 self._settle_answers([[one]])
 
-    def _settle_answers(self, groups: list[list[tuple[Running, Any]]]) -> None:
+    def _settle_answers(self, groups: list[list[tuple[EventsInFlight, Any]]]) -> None:
         """Each of `groups` is of one epoch of a partition."""
         ended = [batch for group in groups if (batch := self._end_all(group[0][0].part, group)) is not None]
         if not ended:
@@ -280,13 +282,13 @@ class ConcurrentLoop(Loop):
             else:
                 self._abandon(one.batch.part, one.runs)
 
-    def _end_all(self, part: Partition, group: list[tuple[Running, Any]]) -> Ended | None:
+    def _end_all(self, part: Partition, group: list[tuple[EventsInFlight, Any]]) -> Ended | None:
         """What follows from these answers is sent; None when their epoch is over."""
         if part.ended:
             self._ledger.abandon(part, len(group))
             return None
         batch = Batch(part)
-        sent: list[Running] = []
+        sent: list[EventsInFlight] = []
         post = self._receipts.poster(batch, len(group))
         headers_of = stamper(self._handler.group, part.tp.topic, part.tp.partition, random.getrandbits(64))
         for running, answer in group:
@@ -304,7 +306,7 @@ class ConcurrentLoop(Loop):
                 part.lanes.set_due(running.lane, self._clock() + delay)
         return Ended(batch, sent, len(group))
 
-    def _end(self, running: Running, answer: list[Emit] | Failed | Unrun, batch: Batch) -> float | None:
+    def _end(self, running: EventsInFlight, answer: list[Emit] | Failed | Unrun, batch: Batch) -> float | None:
         """Send what follows from an answer; the seconds until the event runs again, None when it comes to its end."""
         source, pending = running.source, running.pending
         # A copy takes no id: the window is that of the first one.
@@ -329,12 +331,12 @@ class ConcurrentLoop(Loop):
                 return parked.delay
         return None
 
-    def _plan(self, part: Partition, batch: Batch) -> Plan:
+    def _plan(self, part: Partition, batch: Batch) -> SettlementPlan:
         """Where the barrier leads, by what has failed so far."""
         settled, ended_as = batch.settled(but={batch.records[i].offset for i in batch.failures})
-        return Plan(batch.failures, self._ledger.preview(part, settled, ended_as, partial(release, settled)))
+        return SettlementPlan(batch.failures, self._ledger.preview(part, settled, ended_as, partial(release, settled)))
 
-    def _settle(self, part: Partition, batch: Batch, sent: list[Running], runs: int) -> None:
+    def _settle(self, part: Partition, batch: Batch, sent: list[EventsInFlight], runs: int) -> None:
         """Settle what has its receipts; a lane whose event has not stays where it is, and tries again."""
         failed = {batch.records[i].offset for i in batch.failures}
         settled, ended_as = batch.settled(but=failed)

@@ -28,7 +28,7 @@ from orchestrator.observe.journal import Journal
 from orchestrator.observe.meter import Meter
 from orchestrator.observe.metrics import BOUNDS
 from orchestrator.records import Record
-from orchestrator.worker.consume.inputs import Source
+from orchestrator.worker.consume.inputs import Input
 from orchestrator.worker.engine.lookahead import Ahead
 from orchestrator.worker.produce.barrier import Barrier
 from orchestrator.worker.produce.batch import Batch
@@ -71,7 +71,7 @@ class HappyPath:
         self._meter = meter
         self._hurry_until = 0.0
 
-    def run(self, source: Source, batch: Batch, most: int, seconds: float) -> tuple[Pending, Failed] | None:
+    def run(self, source: Input, batch: Batch, most: int, seconds: float) -> tuple[Pending, Failed] | None:
         """Run up to `most` events from the head of the batch's partition, and start none after `seconds`.
 
         Those that end well leave `fresh` and are in `batch`. The one that is returned ran and failed: it is still at

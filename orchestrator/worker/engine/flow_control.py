@@ -10,13 +10,13 @@ from typing import Literal, Protocol
 from orchestrator.config.model import Handler
 from orchestrator.delivery.breaker import Breaker, Fuse
 from orchestrator.delivery.outcome import Failed
-from orchestrator.worker.events import Facts
+from orchestrator.worker.events import WorkerEvents
 
 #: How soon an open breaker is looked at again while a probe is under way (seconds).
 PROBE_PAUSE = 0.05
 
 
-class Probe(Protocol):
+class DependencyProbe(Protocol):
     """Finds out whether what the handler depends on is back."""
 
     def look(self) -> str | None:
@@ -30,9 +30,9 @@ class Guard:
     def __init__(
         self,
         handler: Handler,
-        facts: Facts,
+        facts: WorkerEvents,
         clock: Callable[[], float] = time.monotonic,
-        probe: Probe | None = None,
+        probe: DependencyProbe | None = None,
     ) -> None:
         """With a `probe` no event is risked before that has found all well."""
         self._breaker = Breaker(handler.breaker)

@@ -11,7 +11,7 @@ from orchestrator.delivery.lanes import Lane
 from orchestrator.delivery.partition import Partition
 from orchestrator.delivery.pending import Pending
 from orchestrator.event import Event
-from orchestrator.worker.consume.inputs import Source
+from orchestrator.worker.consume.inputs import Input
 from orchestrator.worker.engine.attempts import Attempts
 from orchestrator.worker.engine.pool import Pool
 from orchestrator.worker.produce.batch import Batch
@@ -20,7 +20,7 @@ from orchestrator.worker.produce.batch import Batch
 Unrun = Literal["copy", "letter"]
 
 
-class Running:
+class EventsInFlight:
     """One event on its way: its lane's head. `began` and `deadline` are on the loop's clock; `slot` is the journal's.
 
     `apart`: it runs in quarantine.
@@ -28,7 +28,7 @@ class Running:
 
     __slots__ = ("apart", "began", "deadline", "lane", "part", "pending", "slot", "source")
 
-    def __init__(self, part: Partition, source: Source, lane: Lane, pending: Pending, deadline: float) -> None:
+    def __init__(self, part: Partition, source: Input, lane: Lane, pending: Pending, deadline: float) -> None:
         self.part = part
         self.source = source
         self.lane = lane
@@ -43,21 +43,21 @@ class Ended(NamedTuple):
     """The answers of one partition: `sent` are those in the batch, `runs` is how many there were."""
 
     batch: Batch
-    sent: list[Running]
+    sent: list[EventsInFlight]
     runs: int
 
 
 class Apart:
     """The thread that runs events in quarantine, one at a time; they answer where all others do."""
 
-    def __init__(self, attempts: Attempts, pool: Pool[Running], on_answer: Callable[[], None]) -> None:
-        self._work: SimpleQueue[tuple[Event, Running] | None] = SimpleQueue()
+    def __init__(self, attempts: Attempts, pool: Pool[EventsInFlight], on_answer: Callable[[], None]) -> None:
+        self._work: SimpleQueue[tuple[Event, EventsInFlight] | None] = SimpleQueue()
         self._attempts = attempts
         self._pool = pool
         self._on_answer = on_answer
         threading.Thread(target=self._run, name="quarantine", daemon=True).start()
 
-    def start(self, event: Event, running: Running) -> None:
+    def start(self, event: Event, running: EventsInFlight) -> None:
         self._work.put((event, running))
 
     def close(self) -> None:

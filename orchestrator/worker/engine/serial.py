@@ -27,11 +27,11 @@ from orchestrator.delivery.partition import Partition
 from orchestrator.delivery.pending import EventId, Pending
 from orchestrator.records import Record
 from orchestrator.worker.consume.assignments import Ledger
-from orchestrator.worker.consume.inputs import Source
+from orchestrator.worker.consume.inputs import Input
 from orchestrator.worker.engine.attempts import Attempts, identify, judge
 from orchestrator.worker.engine.flow_control import Guard
-from orchestrator.worker.events import Facts
-from orchestrator.worker.produce.barrier import Barrier, Plan, Waiting
+from orchestrator.worker.events import WorkerEvents
+from orchestrator.worker.produce.barrier import Barrier, SettlementPlan, Waiting
 from orchestrator.worker.produce.batch import Batch
 
 #: A partition's turn ends after so many events, and all partitions' after so many seconds, so that settling never waits
@@ -52,7 +52,7 @@ class Ran(NamedTuple):
     """A batch of fresh events that have run; `position` is behind the last one that was looked at."""
 
     batch: Batch
-    source: Source
+    source: Input
     position: int
 
 
@@ -62,11 +62,11 @@ class Loop(threading.Thread):
     def __init__(
         self,
         handler: Handler,
-        sources: Mapping[str, Source],
+        sources: Mapping[str, Input],
         ledger: Ledger,
         attempts: Attempts,
         receipts: Barrier,
-        facts: Facts,
+        facts: WorkerEvents,
         guard: Guard,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -192,7 +192,7 @@ class Loop(threading.Thread):
                 break
         return [Ran(batch, source, position)]
 
-    def _run_happily(self, part: Partition, source: Source, batch: Batch, most: int, seconds: float) -> tuple[int, int]:
+    def _run_happily(self, part: Partition, source: Input, batch: Batch, most: int, seconds: float) -> tuple[int, int]:
         """Run fresh events as long as each is plainly good; how many, and the last one's offset."""
         calm = not (batch.given_up or part.suspects or len(part.lanes))
         if not (calm and source.plain and self._attempts.untroubled):
@@ -206,7 +206,7 @@ class Loop(threading.Thread):
             part.fresh.popleft()
         return ran, last
 
-    def _take(self, part: Partition, source: Source, record: Record, batch: Batch) -> bool:
+    def _take(self, part: Partition, source: Input, record: Record, batch: Batch) -> bool:
         """Run, hold, skip or bury one fresh event. False: it has to wait until the batch so far is settled."""
         value = judge(source, record)
         if isinstance(value, Failed):
@@ -235,7 +235,7 @@ class Loop(threading.Thread):
             self._fail_fresh(part, source, Pending(record, event_id), failed, batch)
         return True
 
-    def _fail_fresh(self, part: Partition, source: Source, pending: Pending, failed: Failed, batch: Batch) -> None:
+    def _fail_fresh(self, part: Partition, source: Input, pending: Pending, failed: Failed, batch: Batch) -> None:
         parked = self._attempts.fail(source, pending, failed, batch)
         if parked is None:
             batch.given_up.add(self._lane_key(pending.record))
@@ -266,14 +266,14 @@ class Loop(threading.Thread):
             self._take_ids(part, batch, again)
             self._guard.passed(ended_as.done)
 
-    def _plan_fresh(self, ran: Ran) -> Plan:
+    def _plan_fresh(self, ran: Ran) -> SettlementPlan:
         """Where the barrier leads, by what has failed so far."""
         batch, _, position = ran
         left_out = self._left_out(batch) if batch.failures else ()
         again = [batch.records[i].offset for i in left_out]
         settled, ended_as = batch.settled(but=again)
         move = partial(_pass, [*batch.held, *again], position)
-        return Plan(left_out, self._ledger.preview(batch.part, settled, ended_as, move))
+        return SettlementPlan(left_out, self._ledger.preview(batch.part, settled, ended_as, move))
 
     def _left_out(self, batch: Batch) -> list[int]:
         """The indices of events whose receipts failed and of the later ones of their lanes."""
@@ -287,7 +287,7 @@ class Loop(threading.Thread):
                 found.append(index)
         return found
 
-    def _again(self, part: Partition, source: Source, batch: Batch) -> dict[int, Pending]:
+    def _again(self, part: Partition, source: Input, batch: Batch) -> dict[int, Pending]:
         """Events whose receipts failed and the later ones of their lanes, back in lanes; by offset."""
         lanes: dict[Hashable, list[Pending]] = {}
         delays: dict[Hashable, float] = {}
@@ -304,7 +304,7 @@ class Loop(threading.Thread):
             part.lanes.block(key, pendings, self._clock() + delays[key])
         return {p.record.offset: p for pendings in lanes.values() for p in pendings}
 
-    def _pending_of(self, source: Source, record: Record) -> Pending:
+    def _pending_of(self, source: Input, record: Record) -> Pending:
         value = judge(source, record)
         if isinstance(value, Failed):
             return Pending(record, None)
@@ -339,7 +339,7 @@ class Loop(threading.Thread):
             self._abandon(part)
         return True
 
-    def _resume(self, part: Partition, source: Source, pending: Pending, batch: Batch) -> Park | None:
+    def _resume(self, part: Partition, source: Input, pending: Pending, batch: Batch) -> Park | None:
         """Run one event of a lane; the wait that follows if it is still not settled."""
         record = pending.record
         # Decoded anew for each run: what the handler was given before, it may have changed.
@@ -360,7 +360,7 @@ class Loop(threading.Thread):
             return self._retry(source, pending, value, batch)
         return None
 
-    def _retry(self, source: Source, pending: Pending, value: Any, batch: Batch) -> Park | None:
+    def _retry(self, source: Input, pending: Pending, value: Any, batch: Batch) -> Park | None:
         batch.add(pending.record, pending.event_id)
         failed = self._attempts.run(source, pending.record, pending.event_id, value, pending.attempts + 1, batch)
         parked = None if failed is None else self._attempts.fail(source, pending, failed, batch)
@@ -370,13 +370,13 @@ class Loop(threading.Thread):
             batch.given_up.add(self._lane_key(pending.record))
         return parked
 
-    def _plan_lane(self, part: Partition, batch: Batch) -> Plan:
+    def _plan_lane(self, part: Partition, batch: Batch) -> SettlementPlan:
         first = min(batch.failures, default=len(batch.records))
         settled, ended_as = batch.settled(until=first)
         left_out = range(first, len(batch.records))
-        return Plan(left_out, self._ledger.preview(part, settled, ended_as, partial(release, settled)))
+        return SettlementPlan(left_out, self._ledger.preview(part, settled, ended_as, partial(release, settled)))
 
-    def _settle_lane(self, part: Partition, source: Source, lane: Lane, batch: Batch, due: float) -> None:
+    def _settle_lane(self, part: Partition, source: Input, lane: Lane, batch: Batch, due: float) -> None:
         """Settle the events of the lane up to the first failed receipt; from there on they run again."""
         first = min(batch.failures, default=len(batch.records))
         settled, ended_as = batch.settled(until=first)

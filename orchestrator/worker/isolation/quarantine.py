@@ -31,7 +31,7 @@ from orchestrator.targets import Target
 from orchestrator.worker.isolation.memory import resident
 from orchestrator.worker.isolation.quarantine_main import answer_of, beginning, question_of
 from orchestrator.worker.runners.base import Answer, Runner
-from orchestrator.worker.runners.child_program import Exit, Program
+from orchestrator.worker.runners.child_program import Program, ProgramExit
 
 log = logging.getLogger("kpipe.worker")
 
@@ -195,7 +195,7 @@ class PythonChild:
             thirds=thirds_of(name),
         )  # fmt: skip
 
-    def _end(self, program: Program) -> Exit:
+    def _end(self, program: Program) -> ProgramExit:
         self._program = None
         if not program.closed:
             program.kill()

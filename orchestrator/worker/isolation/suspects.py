@@ -15,7 +15,7 @@ from orchestrator.delivery.partition import Partition
 from orchestrator.delivery.strikes import WHOLE, Strikes
 from orchestrator.observe.journal import Journal, claim, dead_journals
 from orchestrator.worker.consume.assignments import Ledger
-from orchestrator.worker.events import Facts
+from orchestrator.worker.events import WorkerEvents
 
 log = logging.getLogger("kpipe.worker")
 
@@ -28,7 +28,7 @@ ANNOUNCE_SECONDS = 5.0
 class Suspicion:
     """A worker's journal, and what it makes of those that it finds."""
 
-    def __init__(self, handler: Handler, folder: Path, slot: int, ledger: Ledger, facts: Facts) -> None:
+    def __init__(self, handler: Handler, folder: Path, slot: int, ledger: Ledger, facts: WorkerEvents) -> None:
         """`folder` is where the journals of this machine are."""
         self._handler = handler
         self._folder = folder

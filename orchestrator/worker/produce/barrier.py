@@ -21,7 +21,7 @@ from orchestrator.kafka.producer import (
     outgoing_of,
 )
 from orchestrator.records import Outgoing
-from orchestrator.worker.events import Facts
+from orchestrator.worker.events import WorkerEvents
 from orchestrator.worker.produce.batch import Batch, Told
 
 log = logging.getLogger("kpipe.worker")
@@ -30,7 +30,7 @@ log = logging.getLogger("kpipe.worker")
 ALARM_SECONDS = 10.0
 
 
-class Plan(NamedTuple):
+class SettlementPlan(NamedTuple):
     """What settles at a barrier as far as is known: all of the batch but these indices, and where that leads."""
 
     left_out: Container[int]
@@ -45,7 +45,7 @@ class Waiting(NamedTuple):
     """A batch whose events have run, and its plan: asked again whenever something more has failed."""
 
     batch: Batch
-    plan: Callable[[], Plan]
+    plan: Callable[[], SettlementPlan]
 
 
 class Barrier(Protocol):
@@ -84,7 +84,7 @@ class Barrier(Protocol):
         ...
 
 
-class Receipts:
+class ProducerBarrier:
     """The worker's producer and its receipts. Nobody else shares the producer, and every batch waits at the barrier.
 
     What was written is not reported, one record at a time; that all of a batch was, the barrier proves: `flush`
@@ -94,7 +94,7 @@ class Receipts:
     def __init__(
         self,
         properties: Mapping[str, Any],
-        facts: Facts,
+        facts: WorkerEvents,
         connect: Callable[[Mapping[str, Any]], Producer] = Producer,
         denser: Mapping[str, Any] = {},
     ) -> None:

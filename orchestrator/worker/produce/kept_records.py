@@ -20,7 +20,7 @@ log = logging.getLogger("kpipe.worker")
 PIECE = 48_000
 
 
-class Kept:
+class KeptRecords:
     """The records of one handler that are kept in `folder`; None: in the log."""
 
     def __init__(self, folder: Path | None = None) -> None:

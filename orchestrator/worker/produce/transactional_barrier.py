@@ -28,13 +28,13 @@ from orchestrator.delivery.offsets.checkpoint import Checkpoint
 from orchestrator.errors import BrokerError
 from orchestrator.kafka.consumer import CommitRequest, Membership
 from orchestrator.kafka.producer import Parts, PostHeaders, SendFailure, failure_of
-from orchestrator.kafka.transactional_producer import GaveUp, TransactionalProducer, TransactionError
+from orchestrator.kafka.transactional_producer import TransactionalProducer, TransactionError, WaitCancelled
 from orchestrator.records import Outgoing, TopicPartition
 from orchestrator.worker.consume.assignments import Ledger
-from orchestrator.worker.events import Facts
+from orchestrator.worker.events import WorkerEvents
 from orchestrator.worker.produce.barrier import ALARM_SECONDS, Post, Waiting
 from orchestrator.worker.produce.batch import Batch, Told
-from orchestrator.worker.produce.transactor import GoOn, Refused, Transactor
+from orchestrator.worker.produce.transactor import GoOn, RecordRefused, Transactor
 
 #: What settled without sending anything is committed so often (seconds).
 COMMIT_SECONDS = 1.0
@@ -68,14 +68,14 @@ class Share(NamedTuple):
 
 
 class Transactions:
-    """Sends what events caused, a transaction at each barrier. Used like `Receipts`."""
+    """Sends what events caused, a transaction at each barrier. Used like `ProducerBarrier`."""
 
     def __init__(
         self,
         connect: Callable[[], TransactionalProducer],
         member: Callable[[], Membership | None],
         ledger: Ledger,
-        facts: Facts,
+        facts: WorkerEvents,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         last_seconds: float = LAST_SECONDS,
@@ -101,7 +101,7 @@ class Transactions:
         """End what a former life left open, before its offsets are asked for. Raises BrokerError."""
         try:
             self._transactor.open(self._patience(stopping))
-        except GaveUp:
+        except WaitCancelled:
             return
 
     def send(self, out: Outgoing, batch: Batch, told: Told | None = None) -> None:
@@ -137,7 +137,7 @@ class Transactions:
             return set(), 0
         try:
             entered, failed = self._commit(shares, go_on)
-        except GaveUp:
+        except WaitCancelled:
             return set(), 0
         if failed is None:
             return {share.batch for share in entered}, 0
@@ -158,7 +158,7 @@ class Transactions:
                 return True
             try:
                 _, failed = self._commit([share], go_on)
-            except GaveUp:
+            except WaitCancelled:
                 return False
             if failed is None:
                 return True
@@ -208,7 +208,7 @@ class Transactions:
 
             fill = partial(_offsets_only, _requests(ended), member, in_time)
             failed = self._transactor.run(fill, in_time, self._last_seconds)
-        except GaveUp as e:
+        except WaitCancelled as e:
             raise BrokerError(f"the commit was not acknowledged within {self._last_seconds:g} s") from e
         if failed is not None:
             raise BrokerError(f"the commit was refused: {failed}")
@@ -230,7 +230,7 @@ class Transactions:
         try:
             requests = _requests({part.tp: checkpoint for part, checkpoint in changed.items()})
             ok = self._transactor.run(partial(_offsets_only, requests, member, go_on), go_on, patience) is None
-        except GaveUp:
+        except WaitCancelled:
             return False
         finally:
             self._ledger.leave_changed(changed, ok=ok)
@@ -238,13 +238,13 @@ class Transactions:
 
     def _commit(
         self, shares: Sequence[Share], go_on: GoOn
-    ) -> tuple[Sequence[Share], TransactionError | Refused | None]:
+    ) -> tuple[Sequence[Share], TransactionError | RecordRefused | None]:
         """One transaction of all `shares` but those whose epoch is over; which ones they were, and why it failed."""
         # In this order: an epoch that still runs afterwards was not over when the group was asked.
         member = self._member()
         entered = [] if member is None else [share for share in shares if self._ledger.enter(share.batch.part)]
         if member is None or not entered:
-            raise GaveUp
+            raise WaitCancelled
         requests = _requests({share.batch.part.tp: share.checkpoint for share in entered})
 
         def fill(producer: TransactionalProducer) -> None:
@@ -259,10 +259,10 @@ class Transactions:
                     post: Any = producer.post if type(out) is Outgoing else producer.post_parts
                     post(out, partial(_note, share.refused, index), give_up)
             if not go_on():
-                raise GaveUp  # an output may have been dropped for want of room
+                raise WaitCancelled  # an output may have been dropped for want of room
             producer.deliver(go_on, refused)
             if refused():
-                raise Refused
+                raise RecordRefused
             producer.send_offsets(requests, member, go_on)
 
         failed = self._transactor.run(fill, go_on)
@@ -274,7 +274,7 @@ class Transactions:
                 self._ledger.leave(share.batch.part)
         return entered, failed
 
-    def _tell_aborted(self, failed: TransactionError | Refused, shares: Sequence[Share]) -> None:
+    def _tell_aborted(self, failed: TransactionError | RecordRefused, shares: Sequence[Share]) -> None:
         why = next((f"{one.code}: {one.message}" for share in shares for one in share.refused.values()), str(failed))
         self._facts.trouble(f"a transaction was aborted and is sent again: {why}")
 
@@ -298,7 +298,7 @@ def _tell(outs: Iterable[Sent]) -> None:
             told(None)
 
 
-def _counts(failed: TransactionError | Refused, shares: Iterable[Share]) -> int:
+def _counts(failed: TransactionError | RecordRefused, shares: Iterable[Share]) -> int:
     """Whether the abort may be an event's doing: not where the group moved on, the producer was finished, or a broker
     was away. To run each event alone would not help then, and take long."""
     if isinstance(failed, TransactionError):
@@ -332,7 +332,7 @@ def _blame(share: Share) -> bool:
     return bool(guilty)
 
 
-def _suspect_all(batch: Batch, failed: TransactionError | Refused) -> None:
+def _suspect_all(batch: Batch, failed: TransactionError | RecordRefused) -> None:
     """Every event of the batch runs again, alone."""
     why = SendFailure("ABORTED", f"its transaction was aborted: {failed}", suspect=True)
     for index in range(len(batch.records)):

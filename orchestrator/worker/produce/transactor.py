@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 
 from orchestrator.errors import BrokerError, ForbiddenError
-from orchestrator.kafka.transactional_producer import GaveUp, TransactionalProducer, TransactionError
+from orchestrator.kafka.transactional_producer import TransactionalProducer, TransactionError, WaitCancelled
 
 log = logging.getLogger("kpipe.worker")
 
@@ -27,7 +27,7 @@ FENCED_SECONDS = 60.0
 GoOn = Callable[[], bool]
 
 
-class Refused(Exception):
+class RecordRefused(Exception):
     """A record of the transaction was not taken."""
 
 
@@ -54,7 +54,7 @@ class Transactor:
 
     def run(
         self, fill: Callable[[TransactionalProducer], None], go_on: GoOn, patience: float = -1.0
-    ) -> TransactionError | Refused | None:
+    ) -> TransactionError | RecordRefused | None:
         """One transaction of what `fill` puts into it; None when it is committed, else why it was aborted.
 
         Raises BrokerError when this worker must not go on, and GaveUp when `go_on` says no: then nobody knows how it
@@ -62,11 +62,11 @@ class Transactor:
         (seconds; -1: for ever); then nothing was begun.
         """
         if not self._lock.acquire(timeout=patience):
-            raise GaveUp
+            raise WaitCancelled
         try:
             producer = self._connected(go_on)
             return self._run(producer, fill, go_on)
-        except GaveUp:
+        except WaitCancelled:
             self._drop()
             raise
         finally:
@@ -86,7 +86,7 @@ class Transactor:
 
     def _run(
         self, producer: TransactionalProducer, fill: Callable[[TransactionalProducer], None], go_on: GoOn
-    ) -> TransactionError | Refused | None:
+    ) -> TransactionError | RecordRefused | None:
         committing = False
         try:
             producer.begin()
@@ -94,12 +94,12 @@ class Transactor:
             committing = True
             producer.commit(go_on)
             return None
-        except (TransactionError, Refused) as failed:
+        except (TransactionError, RecordRefused) as failed:
             self._undo(producer, failed, committing, go_on)
             return failed
 
     def _undo(
-        self, producer: TransactionalProducer, failed: TransactionError | Refused, committing: bool, go_on: GoOn
+        self, producer: TransactionalProducer, failed: TransactionError | RecordRefused, committing: bool, go_on: GoOn
     ) -> None:
         final = failed if isinstance(failed, TransactionError) and failed.fatal else None
         if final is None:
@@ -139,7 +139,7 @@ class Transactor:
                 raise BrokerError(
                     f"Kafka gives us no transactions: {e}", "`guarantee: at-least-once` needs none"
                 ) from e
-            except (GaveUp, ForbiddenError):
+            except (WaitCancelled, ForbiddenError):
                 producer.close(0)
                 raise
             self._producer = producer

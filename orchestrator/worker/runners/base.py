@@ -8,7 +8,7 @@ from typing import Protocol
 from orchestrator.config.model import Handler, Pipeline
 from orchestrator.delivery.outcome import Failed
 from orchestrator.event import Emit, Event
-from orchestrator.worker.engine.flow_control import Probe
+from orchestrator.worker.engine.flow_control import DependencyProbe
 
 Answer = list[Emit] | Failed
 
@@ -55,7 +55,7 @@ def load_runner(handler: Handler, pipeline: Pipeline) -> Runner:
     return load_python(handler, pipeline.base)
 
 
-def probe_of(handler: Handler, done: Callable[[], None]) -> Probe | None:
+def probe_of(handler: Handler, done: Callable[[], None]) -> DependencyProbe | None:
     """What finds out whether the handler's endpoint is back; None: an event has to try. `done` as in `HealthProbe`."""
     if handler.health is None:
         return None

@@ -40,7 +40,7 @@ _TAIL_BYTES = 4_096
 _KILL_SECONDS = 5.0
 
 
-class Exit(NamedTuple):
+class ProgramExit(NamedTuple):
     """How a program ended: by its own `code` or by a `signal` (both None: nobody saw it), with its last words."""
 
     code: int | None
@@ -70,7 +70,7 @@ class Program:
         self.closed = False
         #: What was wrong with what it said, in a sentence.
         self.garbage = ""
-        self._exit: Exit | None = None
+        self._exit: ProgramExit | None = None
         self._written = self._taken = 0
         self._start(list(argv), cwd, env)
 
@@ -246,7 +246,7 @@ class Program:
         except (BrokenPipeError, OSError):
             pass
 
-    def wait(self, timeout: float = _KILL_SECONDS) -> Exit:
+    def wait(self, timeout: float = _KILL_SECONDS) -> ProgramExit:
         """How it ended, once it has: after `kill`, or when it is `closed`. Killed after `timeout` seconds.
 
         To be called once the program is no longer needed: its pipes are closed.
@@ -255,7 +255,7 @@ class Program:
             self._exit = self._reap(timeout)
         return self._exit
 
-    def _reap(self, timeout: float) -> Exit:
+    def _reap(self, timeout: float) -> ProgramExit:
         self.close_input()
         try:
             self._shim.wait(timeout)
@@ -271,7 +271,7 @@ class Program:
             number = int(value) if word == b"signal" else number
         for fd in (self._control, self._report, self._out, self._wake_read, self._wake_write):
             os.close(fd)
-        return Exit(code, number, self._tail.text())
+        return ProgramExit(code, number, self._tail.text())
 
 
 class _Tail:

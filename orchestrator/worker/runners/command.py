@@ -15,7 +15,7 @@ import orjson
 
 from orchestrator.delivery.outcome import Failed
 from orchestrator.worker.isolation.memory import resident
-from orchestrator.worker.runners.child_program import Exit, Program
+from orchestrator.worker.runners.child_program import Program, ProgramExit
 
 #: How long a program that closed its end of the pipe may take to end (seconds).
 END_SECONDS = 1.0
@@ -91,7 +91,7 @@ class Memory:
         return f"it used more than {(self._limit or 0) // 1_000_000} MB of memory"
 
 
-def could_not_start(end: Exit, garbage: str = "") -> Failed:
+def could_not_start(end: ProgramExit, garbage: str = "") -> Failed:
     """A program that has read nothing: no event had a part in its end."""
     why = f"the program ended before it read an event: {garbage or end.text}"
     last = end.stderr.strip().splitlines()[-1:] or [""]

@@ -40,7 +40,7 @@ class Doubt(Exception):
     """What will work, but should be otherwise."""
 
 
-class Finding(NamedTuple):
+class ConformanceFinding(NamedTuple):
     """What came of one check. `title` says what a good program does."""
 
     name: str
@@ -150,16 +150,16 @@ class Kit:
         self._timeout = timeout
         self._offsets = count()
 
-    def run(self) -> Iterator[Finding]:
+    def run(self) -> Iterator[ConformanceFinding]:
         """All checks, one after the other. Raises HandlerError when the program cannot be started."""
         broken = False
         for name, title, check, vital in self._checks():
             if broken:
-                yield Finding(name, title, "skipped")
+                yield ConformanceFinding(name, title, "skipped")
                 continue
             result, message = self._one(check)
             broken = vital and result == "failed"
-            yield Finding(name, title, result, message)
+            yield ConformanceFinding(name, title, result, message)
 
     def _checks(self) -> list[tuple[str, str, Callable[[Talk], None], bool]]:
         return [

@@ -14,7 +14,7 @@ from orchestrator.delivery.strikes import WHOLE, thirds_of
 from orchestrator.errors import HandlerError
 from orchestrator.event import Event
 from orchestrator.worker.runners.base import Answer
-from orchestrator.worker.runners.child_program import Exit, Program
+from orchestrator.worker.runners.child_program import Program, ProgramExit
 from orchestrator.worker.runners.command import (
     CANNOT_START,
     END_SECONDS,
@@ -114,7 +114,7 @@ class ExecChild:
             thirds=thirds_of(name),
         )  # fmt: skip
 
-    def _end(self, program: Program, *, kill: bool) -> Exit:
+    def _end(self, program: Program, *, kill: bool) -> ProgramExit:
         self._program = None
         if kill:
             program.kill()

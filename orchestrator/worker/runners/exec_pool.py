@@ -31,7 +31,7 @@ from orchestrator.delivery.outcome import Failed
 from orchestrator.errors import HandlerError
 from orchestrator.event import Event
 from orchestrator.worker.runners.base import Answer
-from orchestrator.worker.runners.child_program import Exit, Program
+from orchestrator.worker.runners.child_program import Program, ProgramExit
 from orchestrator.worker.runners.command import (
     CANNOT_START,
     END_SECONDS,
@@ -42,7 +42,7 @@ from orchestrator.worker.runners.command import (
     read_reply,
 )
 from orchestrator.worker.runners.messages import outcome_of, request_line
-from orchestrator.worker.runners.window import Window
+from orchestrator.worker.runners.window import SendWindow
 
 log = logging.getLogger("kpipe.worker")
 
@@ -82,7 +82,7 @@ class ExecPool(Generic[T]):
         self._timeout = handler.timeout
         self._memory = Memory(handler.memory)
         self._at_once = handler.concurrency
-        self._window = Window(None if handler.concurrency == 1 else handler.concurrency)
+        self._window = SendWindow(None if handler.concurrency == 1 else handler.concurrency)
         self._on_answer = on_answer
         self._work: SimpleQueue[_Asked[T] | None] = SimpleQueue()
         self._ready: deque[_Asked[T]] = deque()
@@ -270,7 +270,7 @@ class ExecPool(Generic[T]):
             self.answers.put((asked.token, answer))
         self._on_answer()
 
-    def _end(self, program: Program, *, kill: bool) -> Exit:
+    def _end(self, program: Program, *, kill: bool) -> ProgramExit:
         with self._lock:
             self._program = None
         if kill:

@@ -29,7 +29,7 @@ from orchestrator.config.model import Handler
 from orchestrator.delivery.outcome import Failed, Verdict
 from orchestrator.event import Emit, Event, Letter
 from orchestrator.outside import Outside, masked, shown
-from orchestrator.worker.runners.http_connections import Connection, Connections, is_loopback
+from orchestrator.worker.runners.http_connections import Connections, HandlerConnection, is_loopback
 from orchestrator.worker.runners.messages import emits_of, outcome_of, wrong
 
 AWAY = frozenset({401, 403, 404, 405, 429, 502, 503, 504})
@@ -102,7 +102,7 @@ class HttpHandler:
     def _name(self) -> str:
         return f"POST {display(self._target)}"
 
-    async def _posted(self, connection: Connection, event: Event) -> list[Emit] | Failed:
+    async def _posted(self, connection: HandlerConnection, event: Event) -> list[Emit] | Failed:
         try:
             return await self._post(connection, event)
         except httpx.TransportError:
@@ -110,7 +110,7 @@ class HttpHandler:
                 raise
         return await self._post(connection, event)  # over a fresh one: httpcore keeps none that broke
 
-    async def _post(self, connection: Connection, event: Event) -> list[Emit] | Failed:
+    async def _post(self, connection: HandlerConnection, event: Event) -> list[Emit] | Failed:
         connection.begin()
         headers = [*self._headers.items(), *request_headers(event, self._source)]
         async with connection.client.stream("POST", self._url, content=event.raw or b"", headers=headers) as response:

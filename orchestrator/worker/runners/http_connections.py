@@ -25,7 +25,7 @@ CONNECT_SECONDS = 5.0
 IDLE_SECONDS, CLOSE_SECONDS = 30.0, 1.0
 
 
-class Connection:
+class HandlerConnection:
     """A client with at most one connection, and what is seen of its current request."""
 
     def __init__(self, client: httpx.AsyncClient) -> None:
@@ -74,16 +74,16 @@ class Connections:
 
     def __init__(self, url: httpx.URL) -> None:
         #: And since when nobody uses them, those first who have been free for longest.
-        self._free: deque[tuple[float, Connection]] = deque()
+        self._free: deque[tuple[float, HandlerConnection]] = deque()
         # A proxy from the environment knows no way back to this machine.
         self._trusts_env = not is_loopback(url)
         self._ssl: ssl.SSLContext | None = None
 
-    def take(self) -> Connection:
+    def take(self) -> HandlerConnection:
         """One that nobody uses: the last that was given back, so that those that are not needed can go."""
         return self._free.pop()[1] if self._free else self._made()
 
-    async def give_back(self, connection: Connection, *, whole: bool) -> None:
+    async def give_back(self, connection: HandlerConnection, *, whole: bool) -> None:
         """`whole`: its answer came to its end. Any other is closed: an exchange that is cancelled at the wrong moment
         takes its connection's place for ever (httpcore 1.0)."""
         now = time.monotonic()
@@ -98,16 +98,16 @@ class Connections:
         for _, connection in self._free:
             await _close(connection)
 
-    def _made(self) -> Connection:
+    def _made(self) -> HandlerConnection:
         # Reading the certificates that are trusted takes 15 ms.
         self._ssl = self._ssl or httpx.create_ssl_context(trust_env=self._trusts_env)
         limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=IDLE_SECONDS)
         timeout = httpx.Timeout(None, connect=CONNECT_SECONDS)
         client = httpx.AsyncClient(verify=self._ssl, timeout=timeout, limits=limits, trust_env=self._trusts_env)
-        return Connection(client)
+        return HandlerConnection(client)
 
 
-async def _close(connection: Connection) -> None:
+async def _close(connection: HandlerConnection) -> None:
     """What cannot be closed in time is forgotten."""
     with suppress(Exception):
         async with asyncio.timeout(CLOSE_SECONDS):

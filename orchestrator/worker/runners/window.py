@@ -13,7 +13,7 @@ SLOW_SECONDS = 0.1
 FIRST, MOST = 16, 512
 
 
-class Window:
+class SendWindow:
     """`size` is how many events may be unanswered. Time is an argument, in seconds."""
 
     def __init__(self, fixed: int | None = None) -> None:

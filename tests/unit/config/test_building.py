@@ -15,7 +15,7 @@ from orchestrator.config.model import (
     Handler,
     KafkaSettings,
     Pipeline,
-    Ready,
+    ReadyCheck,
     RetryPolicy,
     Topic,
 )
@@ -42,7 +42,7 @@ def test_a_whole_document() -> None:
     assert list(pipeline.topics) == ["orders", "paid", "paid.dlq", "orders.dlq"]
     assert pipeline.events == {"order": EventTemplate("order", "orders", None, {"eventId": "uuid"})}
     assert pipeline.handlers["api"] == Handler(
-        "api", "service", "python -m api", "shop.api", produces=("orders",), port=3001, ready=Ready("/")
+        "api", "service", "python -m api", "shop.api", produces=("orders",), port=3001, ready=ReadyCheck("/")
     )
     assert pipeline.handlers["pay"] == Handler(
         "pay", "python", "shop:pay", "shop.pay", ("orders",), ("paid",), dlq="paid.dlq"

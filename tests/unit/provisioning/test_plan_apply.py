@@ -12,7 +12,7 @@ from orchestrator.config.model import KafkaSettings, Pipeline, Topic
 from orchestrator.errors import BrokerError, UsageError, WaitTimeout
 from orchestrator.provisioning.apply import (
     RECORDS_PER_REQUEST,
-    Outcome,
+    ApplyResult,
     apply,
     chunks,
     look,
@@ -31,11 +31,11 @@ def spec(name: str, partitions: int = 3, **configs: str) -> TopicSpec:
     return TopicSpec(name, partitions, 1, {k.replace("_", "."): v for k, v in configs.items()})
 
 
-def run(declared: list[TopicSpec], cluster: FakeCluster) -> Outcome:
+def run(declared: list[TopicSpec], cluster: FakeCluster) -> ApplyResult:
     return apply(look(declared, cluster), declared, cluster, sleep=lambda _: None)
 
 
-def failures(outcome: Outcome) -> list[tuple[str, str, str]]:
+def failures(outcome: ApplyResult) -> list[tuple[str, str, str]]:
     return [(f.action, f.topic, f.refusal.code) for f in outcome.failed]
 
 
@@ -63,7 +63,7 @@ def test_creates_grows_and_alters_in_one_request_each() -> None:
 
 def test_an_empty_plan_writes_nothing() -> None:
     cluster = FakeCluster([state(spec("t"))])
-    assert run([spec("t")], cluster) == Outcome()
+    assert run([spec("t")], cluster) == ApplyResult()
     assert cluster.writes == []
 
 

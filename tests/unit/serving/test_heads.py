@@ -5,7 +5,7 @@ from __future__ import annotations
 import h11
 import pytest
 
-from orchestrator.serving import Hosts, Limits, Refused
+from orchestrator.serving import Hosts, ListenerLimits, RequestRefused
 from orchestrator.serving.heads import read_head
 from orchestrator.serving.hosts import names_in
 from orchestrator.serving.limits import connections
@@ -27,7 +27,7 @@ def request(target: str = "/", version: str = "1.1", **headers: str) -> h11.Requ
     ],
 )
 def test_targets(target: str, path: str, query: str) -> None:
-    head = read_head(request(target), Hosts(), Limits())
+    head = read_head(request(target), Hosts(), ListenerLimits())
     assert (head.path, head.query, head.length) == (path, query, 0)
 
 
@@ -49,14 +49,14 @@ def test_targets(target: str, path: str, query: str) -> None:
     ],
 )
 def test_what_is_refused(head: h11.Request, status: int) -> None:
-    with pytest.raises(Refused) as refused:
-        read_head(head, Hosts(), Limits())
+    with pytest.raises(RequestRefused) as refused:
+        read_head(head, Hosts(), ListenerLimits())
     assert refused.value.answer.status == status and refused.value.answer.body["error"]
 
 
 def test_the_length_of_a_body() -> None:
-    assert read_head(request(content_length="0012"), None, Limits()).length == 12
-    assert read_head(request(transfer_encoding="chunked"), None, Limits()).length is None
+    assert read_head(request(content_length="0012"), None, ListenerLimits()).length == 12
+    assert read_head(request(transfer_encoding="chunked"), None, ListenerLimits()).length is None
 
 
 @pytest.mark.parametrize("name", ["localhost", "LOCALHOST:80", "localhost.", "127.0.0.1:9464", "[::1]", "[::1]:1"])

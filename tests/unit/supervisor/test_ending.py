@@ -7,7 +7,7 @@ import pytest
 
 from orchestrator.supervisor.ending import Ending, ending, failure
 from orchestrator.supervisor.policy import Life, State
-from orchestrator.supervisor.spec import ChildSpec, Exit
+from orchestrator.supervisor.spec import ChildExit, ChildSpec
 
 S = State
 
@@ -41,21 +41,21 @@ def test_ending(children: list[tuple[ChildSpec, Life]], code: int | None) -> Non
 @pytest.mark.parametrize(
     ("state", "terminated", "exit", "fails"),
     [
-        (S.STOPPED, True, Exit(code=0), False),
-        (S.STOPPED, True, Exit(code=143), False),
-        (S.STOPPED, True, Exit(signal=15), False),
-        (S.STOPPED, True, Exit(signal=9), True),
-        (S.STOPPED, True, Exit(code=1), True),
-        (S.STOPPED, True, Exit(), True),
-        (S.STOPPED, False, Exit(code=0), False),
+        (S.STOPPED, True, ChildExit(code=0), False),
+        (S.STOPPED, True, ChildExit(code=143), False),
+        (S.STOPPED, True, ChildExit(signal=15), False),
+        (S.STOPPED, True, ChildExit(signal=9), True),
+        (S.STOPPED, True, ChildExit(code=1), True),
+        (S.STOPPED, True, ChildExit(), True),
+        (S.STOPPED, False, ChildExit(code=0), False),
         (S.STOPPED, False, None, False),
         (S.READY, False, None, False),
-        (S.BACKING_OFF, False, Exit(code=1), False),
-        (S.CRASH_LOOP, False, Exit(code=1), True),
-        (S.FAILED, False, Exit(code=1), True),
+        (S.BACKING_OFF, False, ChildExit(code=1), False),
+        (S.CRASH_LOOP, False, ChildExit(code=1), True),
+        (S.FAILED, False, ChildExit(code=1), True),
     ],
 )
-def test_what_counts_as_a_failure(state: State, terminated: bool, exit: Exit | None, fails: bool) -> None:
+def test_what_counts_as_a_failure(state: State, terminated: bool, exit: ChildExit | None, fails: bool) -> None:
     spec, life = child("a", state)
     found = failure(spec, replace(life, terminated=terminated, exit=exit))
     assert (found is not None) == fails

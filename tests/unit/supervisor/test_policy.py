@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from orchestrator.supervisor import policy
 from orchestrator.supervisor.policy import MOVES, OVER, Action, Life, Move, Rules, State
-from orchestrator.supervisor.spec import Exit, Refusal
+from orchestrator.supervisor.spec import ChildExit, StartRefusal
 
-CRASH = Exit(code=1)
-DONE = Exit(code=0)
-SEGV = Exit(signal=11)
+CRASH = ChildExit(code=1)
+DONE = ChildExit(code=0)
+SEGV = ChildExit(signal=11)
 
 
 @dataclass
@@ -55,14 +55,14 @@ class History:
                 return policy.restart(self.life, self.now, self.rules)
             case "hurry":
                 return policy.hurry(self.life, self.now, 1.0)
-            case Exit():
+            case ChildExit():
                 return policy.ended(self.life, what, self.now, self.chance, self.rules)
-            case Refusal():
+            case StartRefusal():
                 return policy.refused(self.life, what, self.now, self.rules)
         raise AssertionError(what)
 
 
-NO_MODULE = Refusal("no module named x")
+NO_MODULE = StartRefusal("no module named x")
 LAUNCH, TERM, KILL, ABANDON = Action.LAUNCH, Action.TERMINATE, Action.KILL, Action.ABANDON
 
 # name, rules, [(time, what happens, state afterwards, actions asked for)]
@@ -113,29 +113,37 @@ HISTORIES = [
         [
             (0, "launch", "starting", [LAUNCH]),
             (1, "ready", "ready", []),
-            (2, Exit(code=77), "backing-off", []),
+            (2, ChildExit(code=77), "backing-off", []),
             (2, "tick", "starting", [LAUNCH]),
             (2.4, "ready", "ready", []),
-            (2.5, Exit(code=77), "backing-off", []),
+            (2.5, ChildExit(code=77), "backing-off", []),
             (2.5, "tick", "starting", [LAUNCH]),
             (2.8, "ready", "ready", []),
-            (3, Exit(code=77), "backing-off", []),
+            (3, ChildExit(code=77), "backing-off", []),
             (3.4, "tick", "backing-off", []),
             (3.5, "tick", "starting", [LAUNCH]),
             (3.8, "ready", "ready", []),
             (4, "stop", "stopping", [TERM]),
-            (5, Exit(code=77), "stopped", []),
+            (5, ChildExit(code=77), "stopped", []),
         ],
     ),
     (
         "a worker that ends with 77 before it was ready is none of them",
         Rules(renews=True),
-        [(0, "launch", "starting", [LAUNCH]), (2, Exit(code=77), "backing-off", []), (2, "tick", "backing-off", [])],
+        [
+            (0, "launch", "starting", [LAUNCH]),
+            (2, ChildExit(code=77), "backing-off", []),
+            (2, "tick", "backing-off", []),
+        ],
     ),
     (
         "of anything else, 77 is a code like others",
         Rules(),
-        [(0, "launch", "starting", [LAUNCH]), (2, Exit(code=77), "backing-off", []), (2, "tick", "backing-off", [])],
+        [
+            (0, "launch", "starting", [LAUNCH]),
+            (2, ChildExit(code=77), "backing-off", []),
+            (2, "tick", "backing-off", []),
+        ],
     ),
     (
         "without restart an end with 0 is fine",
@@ -157,7 +165,7 @@ HISTORIES = [
         Rules(),
         [
             (0, "launch", "starting", [LAUNCH]),
-            (1, Exit(code=78), "failed-to-start", []),
+            (1, ChildExit(code=78), "failed-to-start", []),
             (99, "tick", "failed-to-start", []),
         ],
     ),
@@ -174,13 +182,13 @@ HISTORIES = [
             (1, NO_MODULE, "starting", []),
             (5.9, "tick", "starting", []),
             (6, "tick", "starting", [KILL]),
-            (6.1, Exit(signal=9), "failed-to-start", []),
+            (6.1, ChildExit(signal=9), "failed-to-start", []),
         ],
     ),
     (
         "exit code 78 of one that was ready is a crash",
         Rules(),
-        [(0, "launch", "starting", [LAUNCH]), (1, "ready", "ready", []), (2, Exit(code=78), "backing-off", [])],
+        [(0, "launch", "starting", [LAUNCH]), (1, "ready", "ready", []), (2, ChildExit(code=78), "backing-off", [])],
     ),
     (
         "one that must start, and did not",
@@ -230,7 +238,7 @@ HISTORIES = [
             (41.9, "tick", "stopping", []),
             (42, "tick", "stopping", [ABANDON]),
             (43, "tick", "stopping", []),
-            (44, Exit(), "stopped", []),
+            (44, ChildExit(), "stopped", []),
         ],
     ),
     (
@@ -241,13 +249,13 @@ HISTORIES = [
             (1, "stop", "stopping", [TERM]),
             (2, "kill", "stopping", [KILL]),
             (2.1, "kill", "stopping", []),
-            (3, Exit(signal=9), "stopped", []),
+            (3, ChildExit(signal=9), "stopped", []),
         ],
     ),
     (
         "killed without having been asked to stop",
         Rules(),
-        [(0, "launch", "starting", [LAUNCH]), (1, "kill", "stopping", [KILL]), (2, Exit(signal=9), "stopped", [])],
+        [(0, "launch", "starting", [LAUNCH]), (1, "kill", "stopping", [KILL]), (2, ChildExit(signal=9), "stopped", [])],
     ),
     (
         "a stop ends a backoff",
@@ -391,7 +399,7 @@ def test_why_it_could_not_start_is_kept() -> None:
     history = History()
     history.happens("launch")
     history.happens(NO_MODULE)
-    history.happens(Exit(code=78))
+    history.happens(ChildExit(code=78))
     assert history.life.refusal == NO_MODULE
 
 
@@ -409,8 +417,8 @@ def test_a_handler_that_ends_its_process_with_77_is_no_renewal() -> None:
     """A worker that renews itself has no event any more: `os._exit(77)` in a handler would run again without end."""
     rules = Rules(renews=True)
     life = policy.ready(policy.launch(Life(), 0).life, 1).life
-    assert policy.ended(life, Exit(code=77), 2, 0.5, rules).life.due == 2
-    blamed = policy.ended(life, Exit(code=77), 2, 0.5, rules, blamed=True).life
+    assert policy.ended(life, ChildExit(code=77), 2, 0.5, rules).life.due == 2
+    blamed = policy.ended(life, ChildExit(code=77), 2, 0.5, rules, blamed=True).life
     assert blamed.due == 2.5
     assert blamed.streak == 1
 
@@ -428,9 +436,9 @@ EVENTS = st.sampled_from(
         CRASH,
         DONE,
         SEGV,
-        Exit(code=77),
-        Exit(code=78),
-        Exit(),
+        ChildExit(code=77),
+        ChildExit(code=78),
+        ChildExit(),
         NO_MODULE,
     ]
 )
@@ -447,16 +455,16 @@ def test_any_history_keeps_the_promises(rules: Rules, events: list[tuple[float, 
     per_life: list[Action] = []
     for wait, what in events:
         runs = history.life.state in policy.RUNNING
-        if (isinstance(what, Exit) or what in ("ready", "not ready")) and not runs:
+        if (isinstance(what, ChildExit) or what in ("ready", "not ready")) and not runs:
             continue
         if what == "launch" and history.life.state is not State.WAITING:
             continue
-        if isinstance(what, Refusal) and not runs and history.life.state not in (State.WAITING, State.BACKING_OFF):
+        if isinstance(what, StartRefusal) and not runs and history.life.state not in (State.WAITING, State.BACKING_OFF):
             continue
         was_over = history.life.state in OVER
         history.actions = []
         history.at(history.now + wait).happens(what)
-        if isinstance(what, Exit):
+        if isinstance(what, ChildExit):
             alive = False
         for action in history.actions:
             if action is LAUNCH:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from orchestrator.supervisor.reports import Status, parse
-from orchestrator.supervisor.spec import Refusal
+from orchestrator.supervisor.spec import StartRefusal
 
 COUNTS = {"in": 5, "done": 1, "dead_lettered": 1, "skipped": 1, "in_flight": 2}
 
@@ -17,7 +17,7 @@ def test_each_type() -> None:
     assert parse(json.dumps(status).encode()).status == Status(COUNTS, 4, 1, "x")
     assert parse(b'{"type": "status"}').status == Status()
     failed = parse(b'{"type": "failed-to-start", "message": "no module", "hint": "look"}')
-    assert failed.refusal == Refusal("no module", "look")
+    assert failed.refusal == StartRefusal("no module", "look")
 
 
 def test_an_error_quotes_events_and_must_not_reach_a_terminal_raw() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from orchestrator.observe.measured import Place
+from orchestrator.observe.measured import OwnedPartition
 from orchestrator.observe.totals import Totals
 from orchestrator.supervisor import view
 from orchestrator.supervisor.metering import Metering
@@ -44,8 +44,8 @@ def test_replicas_are_one_handler() -> None:
     for one in kept[:2]:
         one.rates.saw(11, counts(3))
         one.rates.saw(12, counts(6))
-    kept[0].metering.places = (Place("t", 0, 3, 2, 1.5), Place("t", 1, 3, None, None))
-    kept[1].metering.places = (Place("t", 2, 3, 5, 4.5),)
+    kept[0].metering.places = (OwnedPartition("t", 0, 3, 2, 1.5), OwnedPartition("t", 1, 3, None, None))
+    kept[1].metering.places = (OwnedPartition("t", 2, 3, 5, 4.5),)
     payments, api = view.handlers(kept, now=12.5)
     assert payments == {
         "name": "payments",

@@ -15,15 +15,15 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from orchestrator.errors import EXIT_HUNG
 from orchestrator.observe.exposition import Processes, exposition
-from orchestrator.observe.measured import Measured, Place
+from orchestrator.observe.measured import Measured, OwnedPartition
 from orchestrator.observe.meter import Meter
 from orchestrator.observe.metrics import BOUNDS, METRICS
 from orchestrator.observe.totals import Totals
 from orchestrator.supervisor.metering import Metering, cause_of
 from orchestrator.supervisor.reports import parse
-from orchestrator.supervisor.spec import Exit
+from orchestrator.supervisor.spec import ChildExit
 from orchestrator.worker.metrics import Measures
-from orchestrator.worker.status import Report
+from orchestrator.worker.status import StatusPipe
 from tests.support.simulation import Life, World
 
 ROOT = Path(__file__).parents[3]
@@ -88,8 +88,8 @@ def test_partitions_count_when_all_parts_of_a_report_are_there() -> None:
 
 def test_any_number_of_partitions_fits_through_the_pipe() -> None:
     read, write = os.pipe()
-    places = [Place("t" * 249, n, 2**60, 2**60, 123456.789, 2**60, 123456.789) for n in range(100)]
-    Report(write).measured(measured(3), places)
+    places = [OwnedPartition("t" * 249, n, 2**60, 2**60, 123456.789, 2**60, 123456.789) for n in range(100)]
+    StatusPipe(write).measured(measured(3), places)
     lines = os.read(read, 1_000_000).splitlines(keepends=True)
     assert all(len(each) <= 4_096 for each in lines)
     metering = Metering(Totals())
@@ -124,8 +124,8 @@ def test_every_metric_is_on_the_page_and_a_parser_reads_it() -> None:
     totals.add(Measured(), measures.measured(2))
     totals.counts["kpipe_dlq_total"]["schema"] += 1
     totals.restarts["crashed"] += 1
-    totals.add_places({}, [Place("o", 0, 7)])
-    page = Processes("h", totals, 2, 1, [measures.measured(2)], [Place("o", 0, 7, 4, 1.5, 3, 0.25)])
+    totals.add_places({}, [OwnedPartition("o", 0, 7)])
+    page = Processes("h", totals, 2, 1, [measures.measured(2)], [OwnedPartition("o", 0, 7, 4, 1.5, 3, 0.25)])
     found = samples(page, Processes("other", Totals(), 1, 0, [], []))
     for metric in METRICS:
         name = f"{metric.name}_count" if metric.kind == "histogram" else metric.name
@@ -186,7 +186,11 @@ def test_what_a_worker_measures() -> None:
 
 
 def test_why_it_was_started_again() -> None:
-    assert [cause_of(Exit(1)), cause_of(Exit(signal=9)), cause_of(Exit(EXIT_HUNG))] == ["crashed", "killed", "hung"]
+    assert [cause_of(ChildExit(1)), cause_of(ChildExit(signal=9)), cause_of(ChildExit(EXIT_HUNG))] == [
+        "crashed",
+        "killed",
+        "hung",
+    ]
 
 
 def test_the_page_about_metrics_has_each_of_them() -> None:

@@ -17,11 +17,11 @@ from orchestrator.errors import BrokerError, ForbiddenError
 from orchestrator.kafka.consumer import GroupConsumer, OffsetLost, Polled, _sort_error
 from orchestrator.kafka.producer import SendFailure
 from orchestrator.records import Outgoing, Record, TopicPartition
-from orchestrator.worker.events import Facts
+from orchestrator.worker.events import WorkerEvents
 from orchestrator.worker.isolation.memory import collect_seldom
-from orchestrator.worker.produce.barrier import Plan, Receipts, Waiting
+from orchestrator.worker.produce.barrier import ProducerBarrier, SettlementPlan, Waiting
 from orchestrator.worker.produce.batch import Batch
-from orchestrator.worker.status import Report
+from orchestrator.worker.status import StatusPipe
 from tests.support.simulation import Life, World
 
 TP = TopicPartition("in", 0)
@@ -33,7 +33,7 @@ def record(offset: int, **more: Any) -> Record:
 
 def test_a_status_pipe_that_was_full_is_used_again() -> None:
     read, write = os.pipe()
-    report = Report(write)
+    report = StatusPipe(write)
     while True:
         try:
             os.write(write, b"x" * 512)
@@ -48,7 +48,7 @@ def test_a_status_pipe_that_was_full_is_used_again() -> None:
 
 def test_a_line_of_status_fits_into_the_pipe_whole() -> None:
     read, write = os.pipe()
-    report = Report(write)
+    report = StatusPipe(write)
     report.status({"in": 1}, 0, 0, "closed", "\N{PILE OF POO}" * 500)
     report.failed_to_start("\N{PILE OF POO}" * 5_000, "\N{PILE OF POO}" * 5_000)
     lines = os.read(read, 65_536).splitlines(keepends=True)
@@ -56,7 +56,7 @@ def test_a_line_of_status_fits_into_the_pipe_whole() -> None:
 
 
 def test_what_a_handler_answers_after_its_epoch_is_not_sent() -> None:
-    receipts = Receipts({"bootstrap.servers": "127.0.0.1:1", "log_level": "0"}, Facts())
+    receipts = ProducerBarrier({"bootstrap.servers": "127.0.0.1:1", "log_level": "0"}, WorkerEvents())
     part = Partition(TP, "in", Checkpoint(0), None)
     batch = Batch(part)
     batch.add(record(0))
@@ -66,14 +66,14 @@ def test_what_a_handler_answers_after_its_epoch_is_not_sent() -> None:
 
 
 def test_at_a_barrier_that_one_epoch_does_not_outlive_the_other_batch_runs_again() -> None:
-    receipts = Receipts({"bootstrap.servers": "127.0.0.1:1", "log_level": "0"}, Facts())
+    receipts = ProducerBarrier({"bootstrap.servers": "127.0.0.1:1", "log_level": "0"}, WorkerEvents())
     gone, kept, quiet = (Batch(Partition(TP._replace(partition=n), "in", Checkpoint(0), None)) for n in range(3))
     for batch in (gone, kept, quiet):
         batch.add(record(0))
     for batch in (gone, kept):
         receipts.send(Outgoing("out", None, b"queued"), batch)
     gone.part.ended = True
-    plan = Plan((), Checkpoint(0))
+    plan = SettlementPlan((), Checkpoint(0))
     waiting = [Waiting(batch, lambda: plan) for batch in (gone, kept, quiet)]
     assert receipts.wait(waiting, lambda: False) == [False, True, True]
     assert kept.failures[0].purged and not quiet.failures
@@ -87,7 +87,7 @@ def waiting(batch: Batch) -> list[Waiting]:
 
 def test_a_record_that_is_not_written_is_the_failure_of_its_own_event() -> None:
     unreachable = {"bootstrap.servers": "127.0.0.1:1", "log_level": "0", "message.timeout.ms": 50}
-    receipts = Receipts(unreachable, Facts())
+    receipts = ProducerBarrier(unreachable, WorkerEvents())
     for failing in (0, 2):  # one turn after the other, two batches in each
         batches = [Batch(Partition(TP, "in", Checkpoint(0), None)) for _ in range(2)]
         for of, batch in enumerate(batches):
@@ -103,7 +103,7 @@ def test_a_record_that_is_not_written_is_the_failure_of_its_own_event() -> None:
 
 
 def test_what_is_reported_late_is_not_about_the_next_batch() -> None:
-    receipts = Receipts({"bootstrap.servers": "127.0.0.1:1", "log_level": "0"}, Facts())
+    receipts = ProducerBarrier({"bootstrap.servers": "127.0.0.1:1", "log_level": "0"}, WorkerEvents())
     first, second = (Batch(Partition(TP, "in", Checkpoint(0), None)) for _ in range(2))
     first.add(record(0))
     receipts.poster(first, 1)("out", None, b"v", [], 0)

@@ -9,7 +9,7 @@ import pytest
 from orchestrator.contracts.evolution.compatibility import compare
 from orchestrator.contracts.evolution.dialect import modern
 from orchestrator.contracts.evolution.inclusion import Misfit, misfits
-from orchestrator.contracts.evolution.schema_facts import Reading
+from orchestrator.contracts.evolution.schema_facts import SchemaReader
 from orchestrator.contracts.unusable import impossible
 
 TEXT, WHOLE = {"type": "string"}, {"type": "integer"}
@@ -122,5 +122,5 @@ def test_the_words_of_earlier_drafts() -> None:
     ],
 )
 def test_a_schema_that_no_value_can_keep(schema: Any, is_so: bool) -> None:
-    reading = Reading(schema)
+    reading = SchemaReader(schema)
     assert impossible(reading.flat((schema,)), reading) is is_so

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from orchestrator.delivery.offsets.checkpoint import LIMIT, MOST_BIRTH_TOPICS, Birth, Checkpoint, read_checkpoint
 from orchestrator.delivery.offsets.start import (
     BIRTH_SECONDS,
-    Cause,
     Group,
     Log,
+    StartReason,
     birth_of,
     cut,
     name_hash,
@@ -45,28 +45,28 @@ def test_an_id_that_is_not_known_now_stays() -> None:
 def test_of_a_topic_made_anew_only_the_accounting_holds() -> None:
     start = start_from(replace(SOME, topic_id="old"), LOG)
     assert start.checkpoint == Checkpoint(10, (), Tally(12, 3, 1), (), "new")
-    assert start.jump == (Cause.REMADE, 20, 10, 10, 50)
+    assert start.jump == (StartReason.REMADE, 20, 10, 10, 50)
 
 
 def test_what_retention_removed_is_passed_over_and_the_settled_ranges_stay() -> None:
     start = start_from(SOME, replace(LOG, low=27))
     assert start.checkpoint.offset == 27 and start.checkpoint.settled == SOME.settled
-    assert start.jump == (Cause.REMOVED, 20, 27, 27, 50)
+    assert start.jump == (StartReason.REMOVED, 20, 27, 27, 50)
 
 
 def test_beyond_the_end_it_goes_on_where_the_log_parted() -> None:
     start = start_from(replace(SOME, offset=60), LOG, 33)
-    assert (start.checkpoint.offset, start.jump) == (33, (Cause.TRUNCATED, 60, 33, 10, 50))
+    assert (start.checkpoint.offset, start.jump) == (33, (StartReason.TRUNCATED, 60, 33, 10, 50))
 
 
 def test_beyond_the_end_it_goes_on_at_the_end_where_that_is_not_known() -> None:
     start = start_from(replace(SOME, offset=60), LOG)
-    assert (start.checkpoint.offset, start.jump) == (50, (Cause.TRUNCATED, 60, 50, 10, 50))
+    assert (start.checkpoint.offset, start.jump) == (50, (StartReason.TRUNCATED, 60, 50, 10, 50))
 
 
 def test_somebody_elses_offset_beyond_the_end_is_called_that() -> None:
     start = start_from(Checkpoint(60), LOG)
-    assert start.jump is not None and start.jump.cause is Cause.BEYOND and start.checkpoint.offset == 50
+    assert start.jump is not None and start.jump.cause is StartReason.BEYOND and start.checkpoint.offset == 50
 
 
 def test_a_log_that_parted_and_grew_again_goes_on_where_it_parted() -> None:
@@ -94,12 +94,12 @@ def test_a_second_member_of_a_new_group_is_not_late() -> None:
 def test_a_commit_that_has_expired_is_told_and_loses_nothing() -> None:
     group = Group(5, [birth_of({"in": 2}, 1000.0)])
     start = start_without_commit(LOG, latest=group, now=1000.0 + BIRTH_SECONDS)
-    assert (start.checkpoint.offset, start.jump) == (10, (Cause.EXPIRED, None, 10, 10, 50))
+    assert (start.checkpoint.offset, start.jump) == (10, (StartReason.EXPIRED, None, 10, 10, 50))
 
 
 def test_a_topic_made_anew_starts_at_its_beginning_whatever_from_says() -> None:
     start = start_without_commit(replace(LOG, former_id="old"), latest=Group())
-    assert (start.checkpoint.offset, start.jump) == (10, (Cause.REMADE, None, 10, 10, 50))
+    assert (start.checkpoint.offset, start.jump) == (10, (StartReason.REMADE, None, 10, 10, 50))
 
 
 def test_a_topic_made_anew_is_none_of_those_that_the_group_began_with() -> None:
@@ -125,7 +125,7 @@ def test_no_start_is_outside_of_the_log_or_passes_what_is_not_settled(
     if start.jump is None:
         assert start.checkpoint == replace(committed, topic_id=topic_id or "a")
     else:
-        assert start.jump.cause is Cause.REMADE or at != offset
+        assert start.jump.cause is StartReason.REMADE or at != offset
     # It moves forward only past what does not exist any more.
     assert at <= offset or at == low
 

@@ -8,7 +8,7 @@ from xml.etree import ElementTree as XML
 import pytest
 
 from orchestrator.cli.render.smoke_report import write_junit
-from orchestrator.config.scenarios import Scenario, Step
+from orchestrator.config.scenarios import Scenario, ScenarioStep
 from orchestrator.config.syntax.nodes import Mark
 from orchestrator.operations.smoke.matching import (
     ask,
@@ -110,7 +110,7 @@ def test_expressions() -> None:
 def test_junit_says_all_even_what_xml_cannot(tmp_path: Any) -> None:
     mark = Mark("smoke.yaml", 3, 5)
     scenarios = [Scenario(f"n\x00 <{n}>", (), {}, mark) for n in range(3)]
-    step = Step("expect", {}, {}, 1.0, Mark("smoke.yaml", 9, 7))
+    step = ScenarioStep("expect", {}, {}, 1.0, Mark("smoke.yaml", 9, 7))
     verdicts = [
         Verdict(scenarios[0], 1.5),
         Verdict(scenarios[1], 2.0, failed=step, why='"\x1b]]>&\ud800', close=("c\x08",)),

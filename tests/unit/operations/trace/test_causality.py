@@ -14,7 +14,7 @@ from orchestrator.delivery.headers.dead_letters import Death, Sender, read_lette
 from orchestrator.delivery.headers.lineage import stamp
 from orchestrator.delivery.headers.redrive import restore, send_back
 from orchestrator.delivery.outcome import Failed
-from orchestrator.operations.trace.causality import Node, Place, Reading, connect, outcome_of, place_of
+from orchestrator.operations.trace.causality import Node, RecordPlace, RecordReader, connect, outcome_of, place_of
 from orchestrator.records import Headers, Record
 
 
@@ -29,7 +29,7 @@ PIPELINE = Pipeline(
     {"in": topic("in", dlq="dlq"), "out": topic("out", dlq="dlq"), "dlq": topic("dlq", is_dlq=True)},
     {}, {"pay": PAY, "see": SEE},
 )  # fmt: skip
-READING = Reading(PIPELINE)
+READING = RecordReader(PIPELINE)
 
 
 def record(name: str, offset: int, at: int, headers: Headers = (), event_id: str = "e1") -> Record:
@@ -45,7 +45,7 @@ def letter_of(event: Record, reason: str, offset: int, at: int, by: str = "pay")
     return Record("ns.dlq", 0, offset, at, out.key, out.value, out.headers)
 
 
-def story(*records: Record) -> tuple[list[Node], dict[Place, Node]]:
+def story(*records: Record) -> tuple[list[Node], dict[RecordPlace, Node]]:
     shuffled = random.Random(len(records)).sample(records, len(records))
     nodes = {place_of(r): READING.node(r) for r in shuffled}
     return connect(nodes), nodes
@@ -134,7 +134,7 @@ def test_a_contract_letter_goes_back_to_every_handler_and_each_may_fail_again() 
 def test_an_event_whose_cause_is_gone_begins_its_story() -> None:
     event = record("in", 5, 1_000)
     (root,), _ = story(record("out", 9, 1_040, stamp("ns.p.pay", event, 1, 7)))
-    assert root.cause == Place("ns.in", 0, 5)
+    assert root.cause == RecordPlace("ns.in", 0, 5)
     assert "no longer there" in trace_tree.as_text([root], {}, colored=False)
 
 

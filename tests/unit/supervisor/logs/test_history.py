@@ -19,7 +19,7 @@ from tests.support.planted import outside_of, plant
 BEGIN = datetime(2025, 1, 31, 12, tzinfo=UTC)
 
 
-def everything(_: history.Entry) -> bool:
+def everything(_: history.LogEntry) -> bool:
     return True
 
 
@@ -85,7 +85,7 @@ def test_a_line_is_shown_when_it_is_whole(tmp_path: Path) -> None:
         file.flush()
         assert followed.new() == []
         file.write("lf\n")
-    assert followed.new() == [history.Entry("2025-01-31T12:00:00.000000Z", "a", "stderr", True, "half")]
+    assert followed.new() == [history.LogEntry("2025-01-31T12:00:00.000000Z", "a", "stderr", True, "half")]
     followed.close()
 
 

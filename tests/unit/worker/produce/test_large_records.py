@@ -32,7 +32,7 @@ from orchestrator.kafka.properties import client_properties
 from orchestrator.operations.dead_letters.routing import Chosen, Routes
 from orchestrator.operations.send.recorded import recorded
 from orchestrator.records import Outgoing, Record
-from orchestrator.worker.produce.kept_records import PIECE, Kept, place_of, whole
+from orchestrator.worker.produce.kept_records import PIECE, KeptRecords, place_of, whole
 
 SENDER = Sender("p.h", "p", "h")
 DEATH = Death("rejected", Failed("reject", "no " * 500, "E", stack="s" * 9_000), 1, 0.0, 0.0, event_id="x")
@@ -109,10 +109,10 @@ def test_what_is_kept_can_be_sent_again_byte_for_byte(key: bytes | None, value: 
 
 
 def test_a_file_for_nobody_else_to_read(tmp_path: Path) -> None:
-    place = Path(Kept(tmp_path / "records" / "h").keep(record()))
+    place = Path(KeptRecords(tmp_path / "records" / "h").keep(record()))
     assert place == place_of(tmp_path / "records" / "h", record()) and place.read_text() == whole(record())
     assert place.stat().st_mode & 0o777 == 0o600 and place.parent.stat().st_mode & 0o077 == 0
-    assert Kept(tmp_path / "records" / "h").keep(record()) == str(place), "the same event once more"
+    assert KeptRecords(tmp_path / "records" / "h").keep(record()) == str(place), "the same event once more"
     assert list(place.parent.iterdir()) == [place], "no draft is left"
 
 
@@ -120,7 +120,7 @@ def test_where_no_file_can_be_written_all_of_it_is_in_the_log(tmp_path: Path, ca
     (tmp_path / "records").write_text("a file where a folder should be")
     caplog.set_level(logging.ERROR, "kpipe.worker")
     of = record(os.urandom(100_000))
-    assert Kept(tmp_path / "records").keep(of).startswith("the log")
+    assert KeptRecords(tmp_path / "records").keep(of).startswith("the log")
     lines = [r.getMessage() for r in caplog.records if "base64" in r.getMessage()]
     assert len(lines) > 2 and max(map(len, lines)) < PIECE + 200
     assert base64.b64decode("".join(line.rpartition(": ")[2] for line in lines)).decode() == whole(of)

@@ -15,12 +15,17 @@ from orchestrator.delivery.partition import Partition
 from orchestrator.errors import BrokerError, ForbiddenError, UsageError
 from orchestrator.kafka.consumer import Membership
 from orchestrator.kafka.producer import Producer
-from orchestrator.kafka.transactional_producer import GaveUp, TransactionalProducer, TransactionError, transactional
+from orchestrator.kafka.transactional_producer import (
+    TransactionalProducer,
+    TransactionError,
+    WaitCancelled,
+    transactional,
+)
 from orchestrator.records import Outgoing, Permission, Record, TopicPartition
 from orchestrator.state import MARKER
 from orchestrator.worker.consume.assignments import Ledger
-from orchestrator.worker.events import Facts
-from orchestrator.worker.produce.barrier import Plan, Waiting
+from orchestrator.worker.events import WorkerEvents
+from orchestrator.worker.produce.barrier import SettlementPlan, Waiting
 from orchestrator.worker.produce.batch import Batch
 from orchestrator.worker.produce.transactional_barrier import Transactions
 from orchestrator.worker.produce.transactional_id import instance_id
@@ -109,8 +114,8 @@ def test_a_commit_that_failed_and_was_aborted_is_known_to_be_void() -> None:
 
 
 def test_whoever_gives_up_leaves_the_transaction_to_the_next_producer() -> None:
-    one, calls = transactor({"deliver": GaveUp()})
-    with pytest.raises(GaveUp):
+    one, calls = transactor({"deliver": WaitCancelled()})
+    with pytest.raises(WaitCancelled):
         run(one)
     assert run(one) is None
     assert calls == ["init", "begin", "deliver", "close", "init", "begin", "deliver", "commit"]
@@ -185,13 +190,13 @@ def test_only_what_an_event_may_have_caused_makes_events_run_alone(code: int, al
     part = partition(ledger)
     made: Any = lambda: Refusing(calls, codes)  # noqa: E731
     transactions = Transactions(
-        made, lambda: Membership(None), ledger, Facts(), clock=lambda: 0.0, sleep=lambda _: None
+        made, lambda: Membership(None), ledger, WorkerEvents(), clock=lambda: 0.0, sleep=lambda _: None
     )
     transactions.open(lambda: False)
     batch = Batch(part)
     batch.records.append(Record("t", 0, 0, -1, None, b"{}", ()))
     transactions.send(Outgoing("out", None, b"{}"), batch)
-    plan = Plan((), Checkpoint(1))
+    plan = SettlementPlan((), Checkpoint(1))
     assert list(transactions.wait([Waiting(batch, lambda: plan)], lambda: False)) == [True]
     assert [failure.suspect for failure in batch.failures.values()] == [True] * alone
     assert calls.count("commit") == (not alone)
@@ -257,7 +262,7 @@ def test_offsets_that_are_never_answered_finish_their_producer_and_nobody_waits_
 
 def test_whoever_stops_does_not_wait_for_offsets() -> None:
     producer, client = silent()
-    with pytest.raises(GaveUp):
+    with pytest.raises(WaitCancelled):
         producer.send_offsets([], Membership(None), lambda: False)
     client.back.set()
     producer.close(0)
