@@ -22,7 +22,7 @@ from orchestrator.event import Emit, Event, Letter
 from orchestrator.records import Record
 from orchestrator.worker.consume.poller import AHEAD_EVENTS, HOLD_SECONDS
 from orchestrator.worker.engine.serial import BATCH_EVENTS, BATCH_SECONDS
-from orchestrator.worker.entry import HUNG_GRACE, LEAVING_SECONDS
+from orchestrator.worker.replica import HUNG_GRACE, LEAVING_SECONDS
 from tests.support.worker import Project
 
 ROOT = Path(__file__).parents[2]

@@ -31,7 +31,7 @@ from orchestrator.records import Outgoing, Record, TopicPartition
 from orchestrator.worker.consume.assignments import Ledger
 from orchestrator.worker.consume.dedup_rebuild import register
 from orchestrator.worker.consume.inputs import sources_of
-from orchestrator.worker.consume.poller import Intake
+from orchestrator.worker.consume.poller import Intake, PollerHooks
 from orchestrator.worker.engine.attempts import Attempts
 from orchestrator.worker.engine.concurrent import ConcurrentLoop
 from orchestrator.worker.engine.flow_control import Guard
@@ -465,6 +465,8 @@ class FakeApart:
 class FakeRunner:
     """A handler whose outcomes are drawn from the script. `begun` are the checkpoints that epochs began with."""
 
+    inline = alone = None
+
     def __init__(self, world: World, begun: Mapping[int, Checkpoint]) -> None:
         self.world = world
         self._begun = begun
@@ -487,6 +489,17 @@ class FakeRunner:
         return Failed(outcome, "scripted")  # type: ignore[arg-type]
 
     def close(self) -> None: ...
+
+
+class SimulatedHooks(PollerHooks):
+    def __init__(self, life: Life) -> None:
+        self._life = life
+
+    def opened(self, part: Partition) -> None:
+        self._life.suspect(part)
+
+    def rebuild(self, parts: Sequence[Partition]) -> None:
+        self._life.rebuild(parts)
 
 
 class Life:
@@ -531,11 +544,8 @@ class Life:
             self.ledger,
             facts,
             lambda _: self.consumer,
+            SimulatedHooks(self),
             drain_budget=0.0,
-            on_assignment=lambda tps: None,
-            on_tick=lambda: None,
-            rebuild=self.rebuild,
-            suspects=self._suspect,
             transactions=self.transactions,
         )
         #: What the thread that polls does while a transaction waits to be tried again.
@@ -553,7 +563,7 @@ class Life:
         """Killed by one of the events that run."""
         self.world.suspects |= set(self.journal.running.values())
 
-    def _suspect(self, part: Partition) -> None:
+    def suspect(self, part: Partition) -> None:
         part.journal_index = part.tp.partition + 1
         for place in [p for p in self.world.suspects if p[0] == part.tp.partition]:
             self.world.suspects.discard(place)

@@ -47,6 +47,32 @@ LAST_COMMIT_SECONDS = 3.0
 TRANSACTION_SECONDS = 10.0
 
 
+class PollerHooks:
+    """What the poller tells its worker, and asks it. Called in the thread that polls; here each does nothing."""
+
+    def assigned(self, partitions: Sequence[TopicPartition] | None) -> None:
+        """The owned partitions after each change; None while they are taken away."""
+
+    def opened(self, part: Partition) -> None:
+        """A new epoch of a partition, before it begins: its events may be put under suspicion."""
+
+    def rebuild(self, parts: Sequence[Partition]) -> None:
+        """Partitions of an assignment that have to learn which event ids are taken.
+
+        None of them runs until the ledger is told that this is done.
+        """
+
+    def tick(self) -> None:
+        """About ten times a second. May end the process."""
+
+    def halted(self) -> bool:
+        """Whether every partition is to be paused (the breaker is open)."""
+        return False
+
+    def drained(self) -> None:
+        """The worker stops, and still owns its partitions. Once."""
+
+
 class Intake:
     """Owns the consumer. `run` polls until `stop`, then drains, commits and leaves the group."""
 
@@ -57,39 +83,25 @@ class Intake:
         ledger: Ledger,
         facts: WorkerEvents,
         connect: Callable[[Intake], GroupConsumer],
+        hooks: PollerHooks,
         *,
         drain_budget: float,
-        on_assignment: Callable[[Sequence[TopicPartition] | None], None],
-        on_tick: Callable[[], None],
-        halted: Callable[[], bool] = lambda: False,
-        suspects: Callable[[Partition], None] = lambda part: None,
-        rebuild: Callable[[Sequence[Partition]], None] = lambda parts: None,
-        on_drained: Callable[[], None] = lambda: None,
         transactions: Transactions | None = None,
         topics: Topics | None = None,
         limits: AdmissionLimits = AdmissionLimits(),  # noqa: B008 - a frozen value
     ) -> None:
-        """`connect` makes the consumer, given this object as its `Assignments`. `rebuild` gets the partitions of each
-        assignment that have to learn which event ids are taken; until it says so to the ledger, none of them runs.
+        """`connect` makes the consumer, given this object as its `Assignments`.
 
-        `on_assignment` hears the owned partitions after each change, None while they are taken away;
-        `suspects` is told of each new epoch before it begins, and may put events under suspicion. `on_tick`
-        runs about ten times a second and may end the process; `on_drained` runs once, when the worker stops, while
-        it still owns its partitions. While `halted()` (the breaker is open) every partition is paused. `drain_budget`
-        is in seconds. With `transactions` offsets are committed in those, and by whom is said there. `topics` knows the
-        ids of the handler's topics; without it none is known.
+        `drain_budget` (seconds) is what running events get when partitions are taken away. With `transactions` offsets
+        are committed in those; their module says by whom. `topics` knows the ids of the handler's topics; without it
+        none is known.
         """
         self._handler = handler
         self._sources = sources
         self._ledger = ledger
         self._facts = facts
         self._drain_budget = drain_budget
-        self._on_assignment = on_assignment
-        self._on_tick = on_tick
-        self._rebuild = rebuild
-        self._halted = halted
-        self._suspects = suspects
-        self._on_drained = on_drained
+        self._hooks = hooks
         self._limits = limits
         self._transactions = transactions
         self._topics = topics or Topics()
@@ -140,7 +152,7 @@ class Intake:
         self._admit()
         self._commit_on_time()
         self._commit_wanted()
-        self._on_tick()
+        self._hooks.tick()
 
     @property
     def paused(self) -> int:
@@ -155,7 +167,7 @@ class Intake:
     # -- admission and commits ------------------------------------------------------------------------------------
 
     def _admit(self) -> None:
-        if not self._halted():
+        if not self._hooks.halted():
             self._ledger.await_progress(self._hungry, HOLD_SECONDS)
         wanted = self._to_pause()
         if wanted != self._paused:
@@ -165,7 +177,7 @@ class Intake:
 
     def _to_pause(self) -> frozenset[TopicPartition]:
         loads = self._ledger.loads()
-        return frozenset(loads) if self._halted() else paused_partitions(loads, self._paused, self._limits)
+        return frozenset(loads) if self._hooks.halted() else paused_partitions(loads, self._paused, self._limits)
 
     def _hungry(self) -> bool:
         """Whether to poll now: a partition has run dry, or soon will and none is full; or none has much to do.
@@ -266,9 +278,9 @@ class Intake:
                 begun[one.tp] = self._ledger.checkpoint(opened[-1])
         if begun:
             self._commit_start(begun)
-        self._rebuild([part for part in opened if part.rebuilding])
+        self._hooks.rebuild([part for part in opened if part.rebuilding])
         self._paused -= set(starts)
-        self._on_assignment([part.tp for part in self._ledger.partitions])
+        self._hooks.assigned([part.tp for part in self._ledger.partitions])
         return starts
 
     def _commit_start(self, begun: Mapping[TopicPartition, Checkpoint]) -> None:
@@ -287,7 +299,7 @@ class Intake:
         # A group that never committed anything has settled nothing: there is nothing to learn.
         part.rebuilding = dedup is not None and rebuild
         part.draining = self._leaving
-        self._suspects(part)
+        self._hooks.opened(part)
         self._ledger.open(part, committed)
         return part
 
@@ -298,7 +310,7 @@ class Intake:
         mine = {tp: self._last.pop(tp) for tp in partitions if tp in self._last}
         self._commit_last({**mine, **self._close(partitions)})
         self._paused -= set(partitions)
-        self._on_assignment(None)
+        self._hooks.assigned(None)
 
     def lost(self, partitions: Sequence[TopicPartition]) -> None:
         """The group went on without us: nothing of these partitions counts any more."""
@@ -307,7 +319,7 @@ class Intake:
         for tp in partitions:
             self._last.pop(tp, None)
         self._paused -= set(partitions)
-        self._on_assignment(None)
+        self._hooks.assigned(None)
 
     def _offset_lost(self, lost: OffsetLost) -> None:
         """The offset to read next is gone: find out why, say so, and go on where that leads.
@@ -339,7 +351,7 @@ class Intake:
         self._facts.jumped(part.tp, Jump(StartReason.TRUNCATED, wanted, at, low, high))
         self._close([part.tp])
         start = cut(self._ledger.checkpoint(part), at)
-        self._rebuild([p for p in [self._open(part.tp, start, None, rebuild=True)] if p.rebuilding])
+        self._hooks.rebuild([p for p in [self._open(part.tp, start, None, rebuild=True)] if p.rebuilding])
         self._consumer.go_on_at(part.tp, start.offset)
 
     # -- topics that were made anew -------------------------------------------------------------------------------
@@ -394,7 +406,7 @@ class Intake:
         self._consumer.pause([part.tp for part in self._ledger.partitions])
         if not self._drain_following(asked + self._drain_budget):
             log.warning("an event still runs past the drain budget of %.0f s; it will be run again", self._drain_budget)
-        self._on_drained()
+        self._hooks.drained()
         self._commit_following()
         self._ledger.close([part.tp for part in self._ledger.partitions])
         self.member = None

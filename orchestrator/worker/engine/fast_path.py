@@ -199,13 +199,13 @@ class HappyPath:
         self._attempts.deadline = 0.0
 
 
-def _steps(runner: Any) -> tuple[Any, Any, Any]:
+def _steps(runner: Runner) -> tuple[Any, Any, Any]:
     """How an event is run: what to call with it, what its answer says if that is no `Emit`, what an exception means.
 
     A runner that has the handler's function at hand gives that: a call less for each event.
     """
-    if hasattr(runner, "function"):
-        return runner.function, runner.read, runner.blame
+    if runner.inline is not None:
+        return runner.inline
     return runner.run, _as_it_is, _not_handled
 
 

@@ -121,7 +121,7 @@ class AsyncPool(Generic[T]):
 
 def pool_for(runner: Runner, size: int, on_answer: Callable[[], None]) -> Pool[Any]:
     """The pool that suits the handler, for at most `size` events at once."""
-    own: Callable[[Callable[[], None]], Pool[Any]] | None = getattr(runner, "pool", None)
+    own = runner.pool(on_answer)
     if own is not None:
-        return own(on_answer)
+        return own
     return AsyncPool(runner, size, on_answer) if runner.is_async else ThreadPool(runner, size, on_answer)

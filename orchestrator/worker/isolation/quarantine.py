@@ -18,7 +18,6 @@ import signal as signals
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 from orchestrator.config.model import Handler
 from orchestrator.delivery.outcome import Failed
@@ -30,7 +29,7 @@ from orchestrator.records import Record
 from orchestrator.targets import Target
 from orchestrator.worker.isolation.memory import resident
 from orchestrator.worker.isolation.quarantine_main import answer_of, beginning, question_of
-from orchestrator.worker.runners.base import Answer, Runner
+from orchestrator.worker.runners.base import Answer, Isolated, Runner
 from orchestrator.worker.runners.child_program import Program, ProgramExit
 
 log = logging.getLogger("kpipe.worker")
@@ -41,20 +40,6 @@ START_SECONDS = 60.0
 GRACE = 1.0
 #: How often the memory of the child is looked at (seconds).
 _LOOK_SECONDS = 0.05
-
-
-class Isolated(Protocol):
-    """Runs one event in a process that may die of it."""
-
-    def run(self, event: Event) -> Answer:
-        """What the handler made of it, or a `Failed` with `crash` or `hang`. Never raises."""
-        ...
-
-    def stop(self) -> None:
-        """End what runs now, from another thread."""
-        ...
-
-    def close(self) -> None: ...
 
 
 class Quarantine:
@@ -110,8 +95,7 @@ class Here:
 
 def isolated(runner: Runner) -> Isolated:
     """How a handler whose code is not in the worker's process runs one event alone."""
-    alone: Isolated | None = getattr(runner, "alone", None)
-    return Here(runner) if alone is None else alone
+    return Here(runner) if runner.alone is None else runner.alone
 
 
 class PythonChild:

@@ -3,14 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from orchestrator.config.model import Handler, Pipeline
 from orchestrator.delivery.outcome import Failed
 from orchestrator.event import Emit, Event
 from orchestrator.worker.engine.flow_control import DependencyProbe
 
+if TYPE_CHECKING:
+    from orchestrator.worker.engine.pool import Pool
+
 Answer = list[Emit] | Failed
+
+
+class Inline(NamedTuple):
+    """A handler's function itself, for a caller that runs many events and spares a call for each."""
+
+    #: The function: an event in, anything out. It may raise.
+    call: Callable[[Event], Any]
+    #: What it returned, as an outcome.
+    read: Callable[[Any], Answer]
+    #: What it raised, as an outcome.
+    blame: Callable[[BaseException], Failed]
+
+
+class Isolated(Protocol):
+    """Runs one event in a process that may die of it."""
+
+    def run(self, event: Event) -> Answer:
+        """What the handler made of it, or a `Failed` with `crash` or `hang`. Never raises."""
+        ...
+
+    def stop(self) -> None:
+        """End what runs now, from another thread."""
+        ...
+
+    def close(self) -> None: ...
 
 
 class Runner(Protocol):
@@ -19,6 +47,25 @@ class Runner(Protocol):
     @property
     def is_async(self) -> bool:
         """Whether many events are best run by `run_async`, in one event loop."""
+        ...
+
+    @property
+    def inline(self) -> Inline | None:
+        """The function behind `run`; None: there is only `run`."""
+        ...
+
+    @property
+    def alone(self) -> Isolated | None:
+        """Runs one event outside of the worker's process; None: `run` does that, or the worker has to."""
+        ...
+
+    @property
+    def has_pool(self) -> bool:
+        """Whether `pool` makes one: then events go through it, even one at a time."""
+        ...
+
+    def pool(self, on_answer: Callable[[], None]) -> Pool[Any] | None:
+        """Runs many events at once in a way of its own; None: as any runner's."""
         ...
 
     def run(self, event: Event) -> Answer:

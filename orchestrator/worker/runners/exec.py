@@ -13,7 +13,7 @@ from orchestrator.delivery.outcome import Failed
 from orchestrator.delivery.strikes import WHOLE, thirds_of
 from orchestrator.errors import HandlerError
 from orchestrator.event import Event
-from orchestrator.worker.runners.base import Answer
+from orchestrator.worker.runners.base import Answer, Inline
 from orchestrator.worker.runners.child_program import Program, ProgramExit
 from orchestrator.worker.runners.command import (
     CANNOT_START,
@@ -125,6 +125,8 @@ class ExecHandler:
     """An `exec:` handler: the program runs from now on, so that one which cannot is known before any event is taken."""
 
     is_async = False
+    inline: Inline | None = None
+    has_pool = True
 
     def __init__(self, handler: Handler, command: Command) -> None:
         """Raises HandlerError when there is no such program."""

@@ -29,6 +29,7 @@ from orchestrator.config.model import Handler
 from orchestrator.delivery.outcome import Failed, Verdict
 from orchestrator.event import Emit, Event, Letter
 from orchestrator.outside import Outside, masked, shown
+from orchestrator.worker.runners.base import Inline, Isolated
 from orchestrator.worker.runners.http_connections import Connections, HandlerConnection, is_loopback
 from orchestrator.worker.runners.messages import emits_of, outcome_of, wrong
 
@@ -53,6 +54,9 @@ class HttpHandler:
     """Posts events to one URL: by `run` in one thread, or by `run_async` in one event loop, not both."""
 
     is_async = True
+    inline: Inline | None = None
+    alone: Isolated | None = None
+    has_pool = False
 
     def __init__(self, handler: Handler, pipeline: str) -> None:
         # It would log each request; what became of an event is told by its outcome.
@@ -65,6 +69,9 @@ class HttpHandler:
         self._expects_output = bool(handler.produces)
         self._runner: asyncio.Runner | None = None
         self._connections = Connections(self._url)
+
+    def pool(self, on_answer: Callable[[], None]) -> None:
+        """One event loop, as for any runner that is async."""
 
     def run(self, event: Event) -> list[Emit] | Failed:
         if self._runner is None:

@@ -17,10 +17,14 @@ from orchestrator.delivery.outcome import Failed, classify
 from orchestrator.errors import HandlerError
 from orchestrator.event import Emit, Event
 from orchestrator.outside import shown
+from orchestrator.worker.runners.base import Inline, Isolated
 
 
 class PythonHandler:
     """One function, sync or async. Any thread may call it: an async function's event loop is the thread's own."""
+
+    alone: Isolated | None = None
+    has_pool = False
 
     def __init__(
         self,
@@ -29,22 +33,26 @@ class PythonHandler:
         unavailable: tuple[type[BaseException], ...] = (),
     ) -> None:
         """`timeout` in seconds cancels an async handler; None leaves it alone. A sync one cannot be cancelled."""
-        self.function = function
+        self._function = function
+        self.inline = Inline(function, self.read, self.blame)
         self._timeout = timeout
         self._unavailable = unavailable
         #: An event loop for each thread that needed one.
         self._local = threading.local()
 
+    def pool(self, on_answer: Callable[[], None]) -> None:
+        """Threads, or one event loop, as for any runner."""
+
     @property
     def is_async(self) -> bool:
         """Whether calling the function gives a coroutine, as far as can be told before calling it."""
-        call = getattr(self.function, "__call__", None)  # noqa: B004 - an object's own `async def __call__`
-        return inspect.iscoroutinefunction(self.function) or inspect.iscoroutinefunction(call)
+        call = getattr(self._function, "__call__", None)  # noqa: B004 - an object's own `async def __call__`
+        return inspect.iscoroutinefunction(self._function) or inspect.iscoroutinefunction(call)
 
     async def run_async(self, event: Event) -> list[Emit] | Failed:
         """The same in the caller's event loop, for an async function."""
         try:
-            answer = self.function(event)
+            answer = self._function(event)
             return _emits(await self._awaited(answer) if inspect.isawaitable(answer) else answer)
         except _DeadlineMissed:
             return self._too_late()
@@ -59,7 +67,7 @@ class PythonHandler:
     def run(self, event: Event) -> list[Emit] | Failed:
         """Handle one event. Never raises: whatever the function raises, `sys.exit()` included, is an outcome."""
         try:
-            return self.read(self.function(event))
+            return self.read(self._function(event))
         except BaseException as e:  # noqa: BLE001 - the handler's failure is data here, reported by the letter or log
             return self.blame(e)
 

@@ -48,7 +48,7 @@ class Path:
         self.sent = Sent()
         self.happy: Any = self.life.loop._attempts.happy
         runner = PythonHandler(function, None)
-        self.happy._call, self.happy._read, self.happy._blame = runner.function, runner.read, runner.blame
+        self.happy._call, self.happy._read, self.happy._blame = runner.inline
         self.happy._receipts = self.sent
         (self.part,) = self.life.ledger.partitions
         self.batch = Batch(self.part)
