@@ -16,6 +16,10 @@ from typing import Any, Literal
 UNLIMITED = math.inf
 #: What the name of a handler's topic for redriven letters ends in.
 REDRIVE = ".redrive"
+#: The topic config that limits records: each batch of them, compressed, in bytes.
+RECORD_LIMIT = "max.message.bytes"
+#: What a broker allows when `max.message.bytes` is not set (Kafka's `message.max.bytes`).
+BROKER_MAX_MESSAGE_BYTES = 1_048_588
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,11 @@ class Topic:
     dlq_for: tuple[str, ...] = ()
     derived: bool = False
     follows: bool = False
+
+    @property
+    def record_limit(self) -> int:
+        """The largest record, in bytes, that the topic takes by the file. The cluster may say otherwise."""
+        return int(self.configs.get(RECORD_LIMIT, BROKER_MAX_MESSAGE_BYTES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +158,34 @@ class Handler:
     memory: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """The topics that one handler reads.
+
+    `topics` are those that it consumes, in the file's order. `redrive` is the topic of its redriven letters by the
+    cluster's name: declared by no file, and made with the first letter. None where no letter can go back to it.
+    """
+
+    topics: tuple[Topic, ...]
+    redrive: str | None
+
+    @property
+    def kafka_names(self) -> tuple[str, ...]:
+        """All of them by the cluster's names; the one of redriven letters comes last."""
+        names = tuple(topic.kafka_name for topic in self.topics)
+        return names if self.redrive is None else (*names, self.redrive)
+
+    @property
+    def ordinary(self) -> tuple[Topic, ...]:
+        """The consumed topics that are no DLQs: redriven letters come from events of these."""
+        return tuple(topic for topic in self.topics if not topic.is_dlq)
+
+
+def redrive_name(namespace: str, pipeline: str, handler: str) -> str:
+    """The cluster's name of the topic for letters that go back to a handler."""
+    return f"{namespace}.{pipeline}.{handler}{REDRIVE}" if namespace else f"{pipeline}.{handler}{REDRIVE}"
+
+
 def state_dir_of(base: Path) -> Path:
     """`KPIPE_STATE_DIR`, which is how `kpipe smoke` keeps apart from what runs here; else `.kpipe` in that folder."""
     return Path(os.environ.get("KPIPE_STATE_DIR") or base / ".kpipe")
@@ -177,18 +214,34 @@ class Pipeline:
         """The handlers that consume `topic`, in the file's order."""
         return tuple(h for h in self.handlers.values() if topic in h.consumes)
 
+    def inputs_of(self, handler: Handler) -> Inputs:
+        """The topics that `handler` reads. A service has none."""
+        topics = tuple(self.topics[name] for name in handler.consumes)
+        redrivable = any(not topic.is_dlq for topic in topics)
+        return Inputs(topics, redrive_name(self.namespace, self.name, handler.name) if redrivable else None)
+
     def dlq_of(self, handler: Handler, topic: str) -> str | None:
         """The DLQ for what `handler` gives up on from `topic`; None when it is to be logged and skipped."""
         if handler.dlq == NO_DLQ:
             return None
         return handler.dlq or self.topics[topic].dlq
 
-    def redrive_topic(self, handler: Handler) -> str | None:
-        """Where letters go back to `handler`, by the cluster's name; None for one that no letter can come from."""
-        if all(self.topics[name].is_dlq for name in handler.consumes):
-            return None
-        prefix = f"{self.namespace}." if self.namespace else ""
-        return f"{prefix}{self.name}.{handler.name}{REDRIVE}"
+    def dlqs_of(self, handler: Handler) -> tuple[str, ...]:
+        """The DLQs that events of `handler` can end in, each once: given up on, or breaking their topic's contract."""
+        named = (dlq for name in handler.consumes for dlq in (self.dlq_of(handler, name), self.topics[name].dlq))
+        return tuple(dict.fromkeys(dlq for dlq in named if dlq is not None))
+
+    def writes_contract_letters(self, handler: Handler, topic: str) -> bool:
+        """Whether `handler` is the one that writes the letters of events that break the contract of `topic`.
+
+        Of several handlers that consume a topic it is the first in the file.
+        """
+        return self.handlers_of(topic)[0].name == handler.name
+
+    def redrive_topics(self) -> dict[str, Handler]:
+        """The topics of redriven letters by the cluster's names, each with the handler that reads it."""
+        topics = ((self.inputs_of(handler).redrive, handler) for handler in self.handlers.values())
+        return {topic: handler for topic, handler in topics if topic is not None}
 
     @property
     def state_dir(self) -> Path:

@@ -11,13 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.config import units
-from orchestrator.config.model import NO_DLQ, Topic
+from orchestrator.config.model import BROKER_MAX_MESSAGE_BYTES, NO_DLQ, RECORD_LIMIT, Topic
 from orchestrator.config.syntax import grammar
 
-#: The topic config that limits records: each batch of them, compressed, in bytes.
-RECORD_LIMIT = "max.message.bytes"
-#: What a broker allows when `max.message.bytes` is not set (Kafka's `message.max.bytes`).
-BROKER_MAX_MESSAGE_BYTES = 1_048_588
 #: Room for the headers of a dead letter: 8 KB of stack, 1 KB of message, violations, names.
 LETTER_HEADROOM = 64_000
 
@@ -105,12 +101,13 @@ def _dlq(
     served = [ordinary[source] for source in sources if source in ordinary]
     defaults = _section(tree, "defaults", "dlq")
     declared = _section(tree, "topics").get(name, {})
+    largest = max((topic.record_limit for topic in served), default=BROKER_MAX_MESSAGE_BYTES)
     derived = {
         "partitions": max((topic.partitions for topic in served), default=_default("topic", "partitions")),
         "replication": max((topic.replication for topic in served), default=_default("topic", "replication")),
         "retention": _default("dlq", "retention"),
         "cleanup": _default("dlq", "cleanup"),
-        "configs": {RECORD_LIMIT: max(map(record_limit, served), default=BROKER_MAX_MESSAGE_BYTES) + LETTER_HEADROOM},
+        "configs": {RECORD_LIMIT: largest + LETTER_HEADROOM},
     }
     own = _configs(defaults, declared)
     return Topic(
@@ -125,11 +122,6 @@ def _dlq(
         derived=name not in _section(tree, "topics"),
         follows=RECORD_LIMIT not in own,
     )
-
-
-def record_limit(topic: Topic) -> int:
-    """The largest record, in bytes, that the topic takes by the file. The cluster may say otherwise."""
-    return int(topic.configs.get(RECORD_LIMIT, BROKER_MAX_MESSAGE_BYTES))
 
 
 def _configs(*layers: Mapping[str, Any]) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from orchestrator.outside import shown
@@ -24,14 +23,10 @@ class Edge(NamedTuple):
 def edges(pipeline: Pipeline) -> list[Edge]:
     """Every arrow once, in the file's order."""
     found: list[Edge] = []
-    first: dict[str, str] = {}
-    for handler in pipeline.handlers.values():
-        for topic in handler.consumes:
-            first.setdefault(topic, handler.name)
     for handler in pipeline.handlers.values():
         found += [Edge(topic, handler.name, "consumes") for topic in handler.consumes]
         found += [Edge(handler.name, topic, "produces") for topic in handler.produces]
-        found += [Edge(handler.name, dlq, "dead-letters") for dlq in _dlqs(pipeline, handler, first)]
+        found += [Edge(handler.name, dlq, "dead-letters") for dlq in _dlqs(pipeline, handler)]
     return list(dict.fromkeys(found))
 
 
@@ -49,11 +44,11 @@ def labelled_edges(pipeline: Pipeline) -> list[Edge]:
     ]
 
 
-def _dlqs(pipeline: Pipeline, handler: Handler, first: Mapping[str, str]) -> list[str]:
-    """The DLQs that this handler writes to: for what it gives up on, and as the `first` handler of a topic in the file
+def _dlqs(pipeline: Pipeline, handler: Handler) -> list[str]:
+    """The DLQs that this handler writes to: for what it gives up on, and as the first handler of a topic in the file
     also for events that break the topic's contract."""
     found = [
-        *(pipeline.topics[topic].dlq for topic in handler.consumes if first[topic] == handler.name),
+        *(pipeline.topics[t].dlq for t in handler.consumes if pipeline.writes_contract_letters(handler, t)),
         *(pipeline.dlq_of(handler, topic) for topic in handler.consumes),
     ]
     return [dlq for dlq in dict.fromkeys(found) if dlq is not None]

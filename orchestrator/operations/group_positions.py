@@ -34,7 +34,7 @@ class Standings:
     """Asks a cluster. Raises BrokerError and ForbiddenError, as what it asks does."""
 
     def __init__(self, pipeline: Pipeline, bootstrap: str) -> None:
-        self._redriven = {pipeline.redrive_topic(handler) for handler in pipeline.handlers.values()}
+        self._redriven = frozenset(pipeline.redrive_topics())
         clients = Clients(pipeline.kafka, bootstrap)
         self._consumer = clients.consumer_properties()
         self._ids = clients.topic_ids()

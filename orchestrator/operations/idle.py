@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from orchestrator.config.model import Handler, Pipeline
+from orchestrator.config.model import Handler, Inputs, Pipeline
 from orchestrator.delivery.offsets.checkpoint import Checkpoint
 from orchestrator.delivery.offsets.start import StartReason
 from orchestrator.errors import BrokerError, ForbiddenError
@@ -92,11 +92,12 @@ def _look(cluster: ClusterOffsets, pipeline: Pipeline, running: Handlers) -> Loo
         return Look(pending, {})
     try:
         # First what is settled, then the ends: what comes in between counts as pending, never as done.
-        read = {name for _, handler in consuming for name in _read(pipeline, handler)}
-        partitions = cluster.partitions(sorted(read | {topic.kafka_name for topic in pipeline.topics.values()}))
+        reads = {handler.name: pipeline.inputs_of(handler).kafka_names for _, handler in consuming}
+        declared = (topic.kafka_name for topic in pipeline.topics.values())
+        partitions = cluster.partitions(sorted({*declared, *(topic for topics in reads.values() for topic in topics)}))
         settled = {
             handler.name: cluster.standings.commits(
-                handler, [tp for tp in partitions if tp.topic in _read(pipeline, handler)]
+                handler, [tp for tp in partitions if tp.topic in reads[handler.name]]
             )
             for _, handler in consuming
         }
@@ -105,7 +106,7 @@ def _look(cluster: ClusterOffsets, pipeline: Pipeline, running: Handlers) -> Loo
         raise
     except BrokerError as away:
         return Look([away.message], {})
-    held = [said for entry, handler in consuming for said in _unheld(entry, _read(pipeline, handler), partitions)]
+    held = [said for entry, handler in consuming for said in _unheld(entry, pipeline.inputs_of(handler), partitions)]
     behind = [
         words for _, handler in consuming for words in _behind(cluster, pipeline, handler, settled[handler.name], ends)
     ]
@@ -123,19 +124,12 @@ def _unfinished(entry: Mapping[str, Any]) -> Iterator[str]:
         yield f"{name} has {entry['paused']} partition(s) paused"
 
 
-def _unheld(entry: Mapping[str, Any], read: frozenset[str], partitions: Sequence[TopicPartition]) -> Iterator[str]:
+def _unheld(entry: Mapping[str, Any], inputs: Inputs, partitions: Sequence[TopicPartition]) -> Iterator[str]:
     """While the group hands partitions over, what `ps` accounts for is not all of it."""
-    there = sum(tp.topic in read for tp in partitions)
+    topics = inputs.kafka_names
+    there = sum(tp.topic in topics for tp in partitions)
     if entry["partitions"] is not None and entry["partitions"] < there:
         yield f"{entry['name']} holds {entry['partitions']} of {there} partitions"
-
-
-def _read(pipeline: Pipeline, handler: Handler) -> frozenset[str]:
-    """The cluster's names of the topics that the handler consumes, that of its redriven letters included."""
-    redriven = pipeline.redrive_topic(handler)
-    return frozenset(pipeline.topics[name].kafka_name for name in handler.consumes) | (
-        {redriven} if redriven else set()
-    )
 
 
 def _behind(
@@ -145,7 +139,8 @@ def _behind(
     made: Mapping[TopicPartition, Checkpoint],
     ends: Mapping[TopicPartition, Ends],
 ) -> Iterator[str]:
-    mine = {tp: at for tp, at in ends.items() if tp.topic in _read(pipeline, handler)}
+    topics = pipeline.inputs_of(handler).kafka_names
+    mine = {tp: at for tp, at in ends.items() if tp.topic in topics}
     begins, highs = {tp: at.begin for tp, at in mine.items()}, {tp: at.end for tp, at in mine.items()}
     standings = cluster.standings.of(handler, made, cluster.ids, begins, highs)
     # Where retention removed everything, nothing is left to do below the first offset.

@@ -139,10 +139,9 @@ def _wanted(pipeline: Pipeline, names: Sequence[str]) -> list[Handler]:
 def _partitions(pipeline: Pipeline, handler: Handler, reader: Reader) -> list[TopicPartition]:
     from orchestrator.operations.topic_names import not_created
 
-    redriven = pipeline.redrive_topic(handler)
-    counts = reader.there([redriven]) if redriven else {}
-    for name in handler.consumes:
-        topic = pipeline.topics[name]
+    inputs = pipeline.inputs_of(handler)
+    counts = reader.there([inputs.redrive]) if inputs.redrive else {}
+    for topic in inputs.topics:
         counts[topic.kafka_name] = reader.partitions(topic.kafka_name)
         if not counts[topic.kafka_name]:
             raise not_created(topic)

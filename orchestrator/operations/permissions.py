@@ -15,11 +15,8 @@ _IDENTITY = ("sasl.", "ssl.", "security.")
 
 def needed(pipeline: Pipeline, handler: Handler) -> Iterator[Permission]:
     """What one handler needs, in the order in which it would miss it. READ and WRITE imply DESCRIBE."""
-    for name in handler.consumes:
-        yield Permission("READ", "topic", pipeline.topics[name].kafka_name)
-    redriven = pipeline.redrive_topic(handler) if handler.consumes else None
-    if redriven is not None:
-        yield Permission("READ", "topic", redriven)
+    for name in pipeline.inputs_of(handler).kafka_names:
+        yield Permission("READ", "topic", name)
     if handler.consumes:
         yield Permission("READ", "group", handler.group)
     for name in (*handler.produces, *sorted(_dlqs(pipeline, handler))):

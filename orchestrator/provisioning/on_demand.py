@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from orchestrator.config.model import Handler, Pipeline
-from orchestrator.config.topics import RECORD_LIMIT
+from orchestrator.config.model import RECORD_LIMIT, Handler, Pipeline
 from orchestrator.errors import BrokerError, ForbiddenError
 from orchestrator.provisioning.apply import Failure
 from orchestrator.provisioning.execute import Cluster

@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from orchestrator.config.model import Handler, Pipeline, Topic
-from orchestrator.config.topics import LETTER_HEADROOM, RECORD_LIMIT, record_limit
+from orchestrator.config.model import RECORD_LIMIT, Handler, Pipeline, Topic
+from orchestrator.config.topics import LETTER_HEADROOM
 from orchestrator.provisioning.plan import MIN_ISR
 from orchestrator.records import ClusterState, TopicSpec, TopicState
 
@@ -31,21 +31,20 @@ def redrive_specs(pipeline: Pipeline) -> tuple[TopicSpec, ...]:
 
 def redrive_spec(pipeline: Pipeline, handler: Handler) -> TopicSpec | None:
     """The handler's topic; None for one that no letter can come from."""
-    name = pipeline.redrive_topic(handler)
-    if name is None:
+    inputs = pipeline.inputs_of(handler)
+    if inputs.redrive is None:
         return None
-    sources = [topic for topic in map(pipeline.topics.__getitem__, handler.consumes) if not topic.is_dlq]
-    dlqs = {dlq for s in sources for dlq in (s.dlq, pipeline.dlq_of(handler, s.name)) if dlq is not None}
+    sources = inputs.ordinary
     configs = {
         "cleanup.policy": "delete",
-        RECORD_LIMIT: str(max(map(record_limit, sources)) + LETTER_HEADROOM),
-        _RETENTION: _longest(_kept(pipeline.topics[dlq]) for dlq in dlqs),
+        RECORD_LIMIT: str(max(s.record_limit for s in sources) + LETTER_HEADROOM),
+        _RETENTION: _longest(_kept(pipeline.topics[dlq]) for dlq in pipeline.dlqs_of(handler)),
     }
     in_sync = [int(s.configs[MIN_ISR]) for s in sources if s.configs.get(MIN_ISR, "").isdecimal()]
     if in_sync:
         configs[MIN_ISR] = str(max(in_sync))
     partitions, replication = max(s.partitions for s in sources), max(s.replication for s in sources)
-    return TopicSpec(name, partitions, replication, configs)
+    return TopicSpec(inputs.redrive, partitions, replication, configs)
 
 
 def as_they_are(specs: Sequence[TopicSpec], actual: ClusterState) -> tuple[TopicSpec, ...]:

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from orchestrator.config.clients import narrower
-from orchestrator.config.model import Handler, Pipeline, Topic
-from orchestrator.config.topics import LETTER_HEADROOM, RECORD_LIMIT, record_limit
+from orchestrator.config.model import RECORD_LIMIT, Handler, Pipeline, Topic
+from orchestrator.config.topics import LETTER_HEADROOM
 from orchestrator.provisioning.ownership import Claims
 from orchestrator.records import ClusterState, TopicSpec
 
@@ -51,14 +51,12 @@ def sizes(pipeline: Pipeline, actual: ClusterState, claims: Claims, broker_limit
     notes: list[str] = []
     ordinary = {t.name: t for t in pipeline.topics.values() if not t.is_dlq}
     seen = {name: _in_force(topic, actual, claims, broker_limit) for name, topic in ordinary.items()}
-    limits = {topic.kafka_name: seen[name] or record_limit(topic) for name, topic in ordinary.items()}
+    limits = {topic.kafka_name: seen[name] or topic.record_limit for name, topic in ordinary.items()}
     for topic in pipeline.topics.values():
         if topic.is_dlq:
             limits[topic.kafka_name] = _dlq(topic, ordinary, seen, actual, notes)
-    for handler in pipeline.handlers.values():
-        name = pipeline.redrive_topic(handler)
-        if name is not None:
-            limits[name] = max(_redriven(pipeline, handler, limits), _now(name, actual) or 0)
+    for name, handler in pipeline.redrive_topics().items():
+        limits[name] = max(_redriven(pipeline, handler, limits), _now(name, actual) or 0)
     notes += _clients(pipeline, limits)
     own = {topic.kafka_name for topic in pipeline.topics.values() if not topic.follows}
     return Sizes({name: limit for name, limit in limits.items() if name not in own}, tuple(notes))
@@ -95,7 +93,7 @@ def _in_force(topic: Topic, actual: ClusterState, claims: Claims, broker_limit: 
     """The larger of what the topic takes now and once it is as declared; None where the cluster does not say."""
     now = _now(topic.kafka_name, actual)
     if RECORD_LIMIT in topic.configs:
-        return max(now or 0, record_limit(topic))
+        return max(now or 0, topic.record_limit)
     state = actual.topics.get(topic.kafka_name)
     if state is None:
         return None if topic.kafka_name in actual.unknown else _shown(actual) or broker_limit
@@ -115,25 +113,24 @@ def _dlq(
 ) -> int:
     served = [ordinary[name] for name in topic.dlq_for if name in ordinary]
     assumed = [source for source in served if seen[source.name] is None]
-    needed = {source.kafka_name: (seen[source.name] or record_limit(source)) + LETTER_HEADROOM for source in served}
+    needed = {source.kafka_name: (seen[source.name] or source.record_limit) + LETTER_HEADROOM for source in served}
     largest = max(needed, key=needed.__getitem__, default=None)
     for source in assumed if topic.follows else ():
         notes.append(_assumed(topic, source, actual))
     if not topic.follows:
-        own = record_limit(topic)
+        own = topic.record_limit
         if largest is not None and own < needed[largest]:
             notes.append(_too_small(topic.kafka_name, own, largest, needed[largest] - LETTER_HEADROOM))
         return own
-    wanted = max((record_limit(topic) if largest is None else needed[largest]), _now(topic.kafka_name, actual) or 0)
+    wanted = max((topic.record_limit if largest is None else needed[largest]), _now(topic.kafka_name, actual) or 0)
     return min(wanted, _MOST)
 
 
 def _redriven(pipeline: Pipeline, handler: Handler, limits: Mapping[str, int]) -> int:
     """What the sources take with the headers of a letter, and whatever the DLQs took."""
-    sources = [pipeline.topics[name] for name in handler.consumes if not pipeline.topics[name].is_dlq]
-    dlqs = {dlq for s in sources for dlq in (s.dlq, pipeline.dlq_of(handler, s.name)) if dlq is not None}
-    needed = [limits[source.kafka_name] + LETTER_HEADROOM for source in sources]
-    return min(max([*needed, *(limits[pipeline.topics[dlq].kafka_name] for dlq in dlqs)]), _MOST)
+    needed = [limits[source.kafka_name] + LETTER_HEADROOM for source in pipeline.inputs_of(handler).ordinary]
+    dlqs = (pipeline.topics[dlq].kafka_name for dlq in pipeline.dlqs_of(handler))
+    return min(max([*needed, *(limits[dlq] for dlq in dlqs)]), _MOST)
 
 
 def _now(name: str, actual: ClusterState) -> int | None:
@@ -163,7 +160,7 @@ def _assumed(dlq: Topic, source: Topic, actual: ClusterState) -> str:
     there = source.kafka_name in actual.topics or source.kafka_name in actual.unknown
     what = f"the topic {source.kafka_name}" if there else "the cluster (for message.max.bytes of the broker)"
     return (
-        f"{dlq.kafka_name} is sized by the file ({record_limit(source)} bytes for {source.kafka_name}): the limit in "
+        f"{dlq.kafka_name} is sized by the file ({source.record_limit} bytes for {source.kafka_name}): the limit in "
         f"force is not known; kpipe needs DESCRIBE_CONFIGS on {what}"
     )
 

@@ -28,7 +28,6 @@ from typing import Any, NamedTuple, Self
 from orchestrator.brokers import recorded
 from orchestrator.config import load
 from orchestrator.config.model import Pipeline
-from orchestrator.config.topics import record_limit
 from orchestrator.contracts import load_contracts, outgoing
 from orchestrator.delivery.headers.lineage import begun
 from orchestrator.errors import BrokerError, ContractError, FindingsError, ForbiddenError, KpipeError, UsageError
@@ -319,7 +318,7 @@ def _maker(
     pipeline: Pipeline, allowed: frozenset[str] | None, bootstrap: str, timeout: float
 ) -> Callable[[], IsolatingProducer]:
     topics = (topic for topic in pipeline.topics.values() if allowed is None or topic.name in allowed)
-    smallest = min(map(record_limit, topics), default=None)
+    smallest = min((topic.record_limit for topic in topics), default=None)
     # A worker's records never expire; here a caller waits, and what it was told has failed must not be sent
     # later.
     return partial(Clients(pipeline.kafka, bootstrap).isolating_producer, smallest, expiry=timeout)

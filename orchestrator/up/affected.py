@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from orchestrator.config.model import NO_DLQ, Handler, Pipeline
+from orchestrator.config.model import Handler, Pipeline
 from orchestrator.up.python_imports import files_of, module_files
 
 #: What programs in other languages are written in, and what such programs read at their start.
@@ -74,9 +74,7 @@ def changed_handlers(old: Pipeline, new: Pipeline) -> list[str]:
 
 def _essence(pipeline: Pipeline, name: str) -> object:
     handler = pipeline.handlers[name]
-    topics = [*handler.consumes, *handler.produces]
-    topics += [dlq for topic in handler.consumes if (dlq := pipeline.dlq_of(handler, topic)) not in (None, NO_DLQ)]
-    topics += [dlq for topic in handler.consumes if (dlq := pipeline.topics[topic].dlq) is not None]
+    topics = [*handler.consumes, *handler.produces, *pipeline.dlqs_of(handler)]
     # Of several handlers of a topic the first in the file writes the letters of what breaks its contract.
     first = [pipeline.handlers_of(topic)[0].name for topic in handler.consumes]
     contracts = [(pipeline.schemas or {}).get(str(pipeline.topics[topic].schema)) for topic in topics]

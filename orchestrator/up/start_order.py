@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from orchestrator.config.model import NO_DLQ, Pipeline
+from orchestrator.config.model import Pipeline
 from orchestrator.supervisor.ending import GROUND
 
 #: A handler or a topic: the kind ("handler", "topic") and its name.
@@ -39,10 +39,7 @@ def _flow(pipeline: Pipeline) -> dict[_Node, list[_Node]]:
 def _written(pipeline: Pipeline, name: str) -> Iterator[str]:
     handler = pipeline.handlers[name]
     yield from handler.produces
-    for topic in handler.consumes:
-        for dlq in (pipeline.dlq_of(handler, topic), pipeline.topics[topic].dlq):
-            if dlq and dlq != NO_DLQ:
-                yield dlq
+    yield from pipeline.dlqs_of(handler)
 
 
 class _Search:

@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any
 
 from orchestrator.config.model import Handler
-from orchestrator.config.topics import record_limit
 from orchestrator.contracts import load_contracts
 from orchestrator.delivery.headers.dead_letters import Sender
 from orchestrator.errors import BrokerError
@@ -162,8 +161,8 @@ def _limits(config: WorkerConfig) -> list[int]:
     As they are on the cluster, where somebody else may have changed them, or in the file where it does not say.
     """
     pipeline, handler = config.pipeline, config.handler
-    dlqs = {pipeline.topics[name].dlq for name in handler.consumes} | {handler.dlq}
-    topics = [topic for name, topic in pipeline.topics.items() if name in handler.produces or name in dlqs]
+    written = {*handler.produces, *pipeline.dlqs_of(handler)}
+    topics = [topic for name, topic in pipeline.topics.items() if name in written]
     if not topics:
         return []
     try:
@@ -173,7 +172,7 @@ def _limits(config: WorkerConfig) -> list[int]:
         log.warning("the record limits of the topics are not known, those of the file are taken: %s", e.message)
         actual = {}
     limits = {name: state.record_limit for name, state in actual.items()}
-    return [limits.get(topic.kafka_name) or record_limit(topic) for topic in topics]
+    return [limits.get(topic.kafka_name) or topic.record_limit for topic in topics]
 
 
 def _drain_budget(handler: Handler, properties: dict[str, Any]) -> float:

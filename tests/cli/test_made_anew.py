@@ -123,7 +123,7 @@ def test_a_redrive_topic_that_is_made_anew_gives_its_handler_every_letter_once(m
         "    if not pathlib.Path('fixed').exists():\n        raise Reject('not yet')\n"
         "    return Emit('out', {'k': event.value['k'], 'n': event.value['n']})\n"
     )
-    redriven = project.pipeline.redrive_topic(project.pipeline.handlers["h"])
+    redriven = project.pipeline.inputs_of(project.pipeline.handlers["h"]).redrive
     assert redriven is not None
     with kept(project, "h") as worker:
         numbers = fill(project, "in", 0, [4, 4, 4])

@@ -88,7 +88,7 @@ def redriven(project: Project, noise: Noise, workers: Mapping[str, Worker]) -> N
     before = workers["lanes"].accounting
     done = kpipe(project.folder, "dlq", "redrive", "lanes.dlq", "-y")
     assert done.code == 0 and "Traceback" not in done.err, done.err
-    topic = project.pipeline.redrive_topic(ran)
+    topic = project.pipeline.inputs_of(ran).redrive
     assert topic is not None
     letters = len(project.read_cluster(topic))
     assert letters > 0

@@ -11,13 +11,14 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.config import build, load, units
+from orchestrator.config.model import BROKER_MAX_MESSAGE_BYTES
 from orchestrator.config.syntax import grammar
 from orchestrator.config.syntax.interpolate import interpolate
 from orchestrator.config.syntax.nodes import MapNode
 from orchestrator.config.syntax.overlay import merge
 from orchestrator.config.syntax.parse import parse
 from orchestrator.config.syntax.values import plain
-from orchestrator.config.topics import BROKER_MAX_MESSAGE_BYTES, LETTER_HEADROOM
+from orchestrator.config.topics import LETTER_HEADROOM
 from tests.support.config import VALID, at, pipelines, put, scalar_paths, yaml_text
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=30)

@@ -182,7 +182,7 @@ def drop(app: App, dlq: str, name: str | None) -> int:
 def _handler(pipeline: Pipeline, name: str | None) -> str | None:
     from orchestrator.text import did_you_mean
 
-    known = [h.name for h in pipeline.handlers.values() if pipeline.redrive_topic(h) is not None]
+    known = [handler.name for handler in pipeline.redrive_topics().values()]
     if name is not None and name not in known:
         hint = did_you_mean(name, known) or f"there are {', '.join(known) or 'none'}"
         raise UsageError(f"no letter can go back to `{name}`: it is no handler that consumes events", hint)

@@ -9,7 +9,7 @@ from orchestrator.config.checks.facts import PipelineFacts
 from orchestrator.config.clients import narrower
 from orchestrator.config.guarded import ALLOW, guarded_reason
 from orchestrator.config.owned import canonical, owned_reason
-from orchestrator.config.topics import config_text, record_limit
+from orchestrator.config.topics import config_text
 
 KINDS = ("client", "consumer", "producer", "admin")
 _NUMBER = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,6})?", re.ASCII)
@@ -30,12 +30,12 @@ def check(facts: PipelineFacts) -> None:
 
 def _check_limits(facts: PipelineFacts, kind: str) -> None:
     """A client that takes less than a topic: the cluster may allow even more (`provisioning.sizes`)."""
-    largest = max(facts.topics.values(), key=record_limit, default=None)
+    largest = max(facts.topics.values(), key=lambda topic: topic.record_limit, default=None)
     if largest is None:
         return
     given = {name: config_text(value) for name, value in facts.doc.section("kafka", kind).items()}
-    for name, most in narrower(kind, given, record_limit(largest)):
-        least, takes = facts.doc.figure(str(most)), facts.doc.figure(str(record_limit(largest)))
+    for name, most in narrower(kind, given, largest.record_limit):
+        least, takes = facts.doc.figure(str(most)), facts.doc.figure(str(largest.record_limit))
         message = f"`{name}` lets {least} bytes through, and {facts.shown(largest.name)} takes {takes}"
         hint = f"leave `{name}` out: kpipe's is as wide as it can be"
         facts.doc.warn("narrow-client", ("kafka", kind, name), message, hint, key=True)

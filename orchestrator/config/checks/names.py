@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from orchestrator.config.checks.facts import PipelineFacts
-from orchestrator.config.model import NO_DLQ, REDRIVE, Topic
+from orchestrator.config.model import NO_DLQ, Topic, redrive_name
 from orchestrator.config.syntax.nodes import Path
 
 MAX_LENGTH = 249
@@ -31,9 +31,9 @@ def check(facts: PipelineFacts) -> None:
 
 def _check_redrives(facts: PipelineFacts, taken: Mapping[str, Topic]) -> None:
     """The topics of redriven letters, `<pipeline>.<handler>.redrive`, are made at need: nobody else's may be there."""
-    prefix = f"{facts.doc.tree['namespace']}." if facts.doc.tree.get("namespace") else ""
+    namespace, pipeline = facts.doc.tree.get("namespace") or "", facts.doc.tree.get("pipeline", "")
     for handler, _ in facts.streams:
-        name = f"{prefix}{facts.doc.tree.get('pipeline', '')}.{handler}{REDRIVE}"
+        name = redrive_name(namespace, pipeline, handler)
         other = taken.get(name.replace(".", "_"))
         if other is not None:
             message = f"{facts.shown(other.name)} is where dead letters would go back to `{handler}`"

@@ -8,7 +8,7 @@ from typing import Any
 from orchestrator.config.checks.facts import PipelineFacts
 from orchestrator.config.model import Topic
 from orchestrator.config.syntax.nodes import Path
-from orchestrator.config.topics import LETTER_HEADROOM, config_value, record_limit
+from orchestrator.config.topics import LETTER_HEADROOM, config_value
 
 #: Options that are topic configs too.
 SAME = {
@@ -64,12 +64,12 @@ def _check_replicas(facts: PipelineFacts, topic: Topic) -> None:
 
 def _check_limit(facts: PipelineFacts, topic: Topic) -> None:
     path = _config_path(facts, topic, "max.message.bytes")
-    if record_limit(topic) > MAX_RECORD:
+    if topic.record_limit > MAX_RECORD:
         message = f"records of {facts.shown(topic.name)} cannot be that large"
         facts.doc.find("value", path, message, "`max.message.bytes` is at most 2 GiB (2147483647)")
     served = [source for name in topic.dlq_for if (source := facts.topic(name)) is not None]
-    largest = max(served, key=record_limit, default=None)
-    if largest is not None and record_limit(topic) < record_limit(largest) + LETTER_HEADROOM:
+    largest = max(served, key=lambda topic: topic.record_limit, default=None)
+    if largest is not None and topic.record_limit < largest.record_limit + LETTER_HEADROOM:
         message = (
             f"a record of {facts.shown(largest.name)} may not fit into {facts.shown(topic.name)} with the headers "
             "of a dead letter"

@@ -37,7 +37,7 @@ def sent_before(pipeline: Pipeline, reader: Reader) -> dict[str, set[int]]:
     """The letters that each handler was sent back, by `delivery.redrive.key_of_letter`."""
     from orchestrator.delivery.headers.redrive import key_of_redriven
 
-    handlers = {topic: h.name for h in pipeline.handlers.values() if (topic := pipeline.redrive_topic(h)) is not None}
+    handlers = {topic: handler.name for topic, handler in pipeline.redrive_topics().items()}
     before: dict[str, set[int]] = {name: set() for name in handlers.values()}
     there = reader.there(handlers)
     tps = [TopicPartition(topic, n) for topic in handlers for n in range(there.get(topic, 0))]
@@ -218,7 +218,7 @@ class Sending:
         self._producer = producer
         self._committed = committed
         self._pace = pace
-        topics = {h.name: topic for h in pipeline.handlers.values() if (topic := pipeline.redrive_topic(h)) is not None}
+        topics = {handler.name: topic for topic, handler in pipeline.redrive_topics().items()}
         there = reader.there(topics.values())
         self._targets = {name: (topic, there.get(topic, 1)) for name, topic in topics.items()}
         self._open = 0

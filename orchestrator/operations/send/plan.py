@@ -113,12 +113,11 @@ def send(project: Project, plan: SendPlan, acknowledged: Callable[[Sequence[Reco
     `acknowledged` gets the records in the order of sending. Raises BrokerError, and KpipeError for what the broker
     refused.
     """
-    from orchestrator.config.topics import record_limit
     from orchestrator.kafka.interrupt import uninterrupted
     from orchestrator.operations.send.deliver import deliver
 
     # Until it is written alone, a record is not known to be too large for its topic: others lie in its batch.
-    smallest = record_limit(plan.topic)
+    smallest = plan.topic.record_limit
     # The producer comes first: it fetches its id for idempotence (500 ms when it is asked to send at once)
     # while the reader looks at the topic.
     producer = project.clients.isolating_producer(smallest)

@@ -183,8 +183,7 @@ class Prover:
         found = {}
         for handler in self.pipeline.handlers.values():
             if handler.consumes:
-                topics = [self.pipeline.topics[name].kafka_name for name in handler.consumes]
-                topics += [redriven] if (redriven := self.pipeline.redrive_topic(handler)) else []
+                topics = self.pipeline.inputs_of(handler).kafka_names
                 known = commits(self._consumer, handler.group, self._cluster.partitions(topics))
                 each = [read_checkpoint(*said).tally for said in known.values()]
                 found[handler.name] = {

@@ -79,8 +79,7 @@ class RecordReader:
     def __init__(self, pipeline: Pipeline) -> None:
         self._names = {topic.kafka_name: topic.name for topic in pipeline.topics.values()}
         self._dlqs = {topic.kafka_name for topic in pipeline.topics.values() if topic.is_dlq}
-        redriven = ((pipeline.redrive_topic(handler), handler) for handler in pipeline.handlers.values())
-        self._redriven = {topic: handler for topic, handler in redriven if topic is not None}
+        self._redriven = pipeline.redrive_topics()
         self._fields = tuple(
             dict.fromkeys(h.dedup.by for h in pipeline.handlers.values() if h.consumes and h.dedup) or {"eventId": None}
         )

@@ -63,21 +63,21 @@ class Input:
 def sources_of(pipeline: Pipeline, handler: Handler, contracts: Mapping[str, Contract]) -> dict[str, Input]:
     """The handler's topics, by the cluster's name; the one of its redriven letters comes last."""
     found = {}
-    for name in handler.consumes:
-        topic = pipeline.topics[name]
-        own = pipeline.dlq_of(handler, name)
-        first = pipeline.handlers_of(name)[0].name == handler.name
+    inputs = pipeline.inputs_of(handler)
+    for topic in inputs.topics:
+        own = pipeline.dlq_of(handler, topic.name)
         found[topic.kafka_name] = Input(
-            topic=name,
+            topic=topic.name,
             kafka_name=topic.kafka_name,
-            contract=None if topic.is_dlq else contracts.get(name),
+            contract=None if topic.is_dlq else contracts.get(topic.name),
             is_dlq=topic.is_dlq,
             contract_dlq=_dlq(pipeline, topic.dlq or own),
-            writes_contract_letters=first,
+            writes_contract_letters=pipeline.writes_contract_letters(handler, topic.name),
             dlq=_dlq(pipeline, own),
         )
-    redriven = pipeline.redrive_topic(handler)
-    return found if redriven is None else {**found, redriven: _redriven(redriven, found)}
+    if inputs.redrive is None:
+        return found
+    return {**found, inputs.redrive: _redriven(inputs.redrive, found)}
 
 
 def _redriven(name: str, found: Mapping[str, Input]) -> Input:
