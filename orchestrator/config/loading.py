@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from orchestrator.config.building import checked
 from orchestrator.config.guarded import allowed_properties
-from orchestrator.config.model import Pipeline
+from orchestrator.config.model import Pipeline, state_dir_of
 from orchestrator.config.reading import Reach
 from orchestrator.config.syntax import grammar
 from orchestrator.config.syntax.document import Document
@@ -61,7 +61,10 @@ def load(files: Sequence[Path], environ: Mapping[str, str]) -> Loaded:
     findings += found
     tree = plain(merged, grammar.branches(grammar.schema()))
     doc = Document(tree, merged, str(files[0]), allowed=allowed_properties(environ))
-    pipeline = checked(doc, files[0].absolute().parent, read=True)
+    base = files[0].absolute().parent
+    pipeline = checked(doc, base, reach=Reach.of(base, environ))
+    if pipeline is not None:
+        pipeline = replace(pipeline, state_dir=state_dir_of(base, environ))
     findings += _without_echoes(doc.findings, findings)
     failed = any(finding.severity == "error" for finding in findings)
     return Loaded(None if failed else pipeline, _sorted(findings, files), doc)

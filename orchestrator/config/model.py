@@ -7,13 +7,14 @@ Durations are seconds (float, `UNLIMITED` for "unlimited"), sizes are bytes (int
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 UNLIMITED = math.inf
+#: Stands for a state folder that was not given.
+_BESIDE = Path()
 #: What the name of a handler's topic for redriven letters ends in.
 REDRIVE = ".redrive"
 #: The topic config that limits records: each batch of them, compressed, in bytes.
@@ -186,9 +187,9 @@ def redrive_name(namespace: str, pipeline: str, handler: str) -> str:
     return f"{namespace}.{pipeline}.{handler}{REDRIVE}" if namespace else f"{pipeline}.{handler}{REDRIVE}"
 
 
-def state_dir_of(base: Path) -> Path:
+def state_dir_of(base: Path, environ: Mapping[str, str]) -> Path:
     """`KPIPE_STATE_DIR`, which is how `kpipe smoke` keeps apart from what runs here; else `.kpipe` in that folder."""
-    return Path(os.environ.get("KPIPE_STATE_DIR") or base / ".kpipe")
+    return Path(environ.get("KPIPE_STATE_DIR") or base / ".kpipe")
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +197,8 @@ class Pipeline:
     """The whole file. `base` is its folder; `tree` is the merged, interpolated document as plain JSON values.
 
     `schemas` has each schema without references, by the text of `Topic.schema`, as its file was when it was read; None:
-    they are not read yet (`contracts.with_schemas`). These three are enough to build the same `Pipeline` in another
+    they are not read yet (`contracts.with_schemas`). `state_dir` is where this project's broker address, logs, data and
+    control socket live, `.kpipe` in `base` unless given. These four are enough to build the same `Pipeline` in another
     process (`config.building`); workers get them over a pipe. They may hold secrets: never print them.
     """
 
@@ -209,6 +211,11 @@ class Pipeline:
     handlers: Mapping[str, Handler]
     tree: Mapping[str, Any] = field(repr=False, default_factory=dict)
     schemas: Mapping[str, Any] | None = field(repr=False, default=None)
+    state_dir: Path = _BESIDE
+
+    def __post_init__(self) -> None:
+        if self.state_dir is _BESIDE:  # not `==`: KPIPE_STATE_DIR may be `.`, which equals it
+            object.__setattr__(self, "state_dir", state_dir_of(self.base, {}))
 
     def handlers_of(self, topic: str) -> tuple[Handler, ...]:
         """The handlers that consume `topic`, in the file's order."""
@@ -242,8 +249,3 @@ class Pipeline:
         """The topics of redriven letters by the cluster's names, each with the handler that reads it."""
         topics = ((self.inputs_of(handler).redrive, handler) for handler in self.handlers.values())
         return {topic: handler for topic, handler in topics if topic is not None}
-
-    @property
-    def state_dir(self) -> Path:
-        """Where this project's broker address, logs, data and control socket live."""
-        return state_dir_of(self.base)

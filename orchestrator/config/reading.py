@@ -42,7 +42,7 @@ class Reach:
     allowed: tuple[Path, ...] = ()
 
     @classmethod
-    def of(cls, base: Path, environ: Mapping[str, str] = os.environ) -> Reach:
+    def of(cls, base: Path, environ: Mapping[str, str]) -> Reach:
         """That of a pipeline file in the folder `base`."""
         named = filter(None, environ.get(VARIABLE, "").split(os.pathsep))
         return cls(_top(base), tuple(Path(os.path.realpath(Path(name).expanduser())) for name in named))

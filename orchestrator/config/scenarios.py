@@ -67,11 +67,11 @@ class Smoke:
     findings: tuple[Finding, ...]
 
 
-def smoke_files(base: Path) -> list[Path]:
+def smoke_files(base: Path, environ: Mapping[str, str]) -> list[Path]:
     """What is beside the pipeline file: `smoke.yaml`, and all of `smoke/*.yaml`."""
     folder = base / "smoke"
     beside = [base / "smoke.yaml"] if os.path.lexists(base / "smoke.yaml") else []
-    return [*beside, *(folder / name for name in Reach.of(base).names(folder, ".yaml"))]
+    return [*beside, *(folder / name for name in Reach.of(base, environ).names(folder, ".yaml"))]
 
 
 def load_smoke(
@@ -89,7 +89,7 @@ def load_smoke(
     env: dict[str, str] = {}
     findings: list[Finding] = []
     for file in files:
-        doc, found = _read(file, Reach.of(file.absolute().parent if base is None else base))
+        doc, found = _read(file, Reach.of(file.absolute().parent if base is None else base, environ))
         findings += found
         if doc is None:
             continue

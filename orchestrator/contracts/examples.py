@@ -6,6 +6,7 @@ every event unless the user gives it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,7 @@ def load_example(template: EventTemplate, base: Path, decode: Callable[[bytes], 
         return {}
     path = base / template.example
     try:
-        return decode(Reach.of(base).read(path, MAX_JSON))
+        return decode(Reach.of(base, os.environ).read(path, MAX_JSON))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror or error}", getattr(error, "hint", "")) from None
     except Undecodable as error:

@@ -9,6 +9,7 @@ Nothing is ever fetched over the network: what a contract means must not depend 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -62,7 +63,7 @@ def _from_files(pipeline: Pipeline) -> dict[str, tuple[jsonschema_rs.Validator, 
     """Each schema of the pipeline, compiled, by the text of `Topic.schema`. Raises FindingsError."""
     compiled: dict[str, tuple[jsonschema_rs.Validator, Any]] = {}
     findings: list[Finding] = []
-    reach, within = Reach.of(pipeline.base), values()
+    reach, within = Reach.of(pipeline.base, os.environ), values()
     for path in dict.fromkeys(t.schema for t in pipeline.topics.values() if t.schema):
         try:
             compiled[str(path)] = _compiled(pipeline.base / path, Files(reach), within)

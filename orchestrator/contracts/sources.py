@@ -6,6 +6,7 @@ references. Sources that are not the file system itself: `operations/schemas/ver
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
@@ -44,4 +45,4 @@ class Files:
 
 def files_of(base: Path) -> Files:
     """Those of the project whose pipeline file is in the folder `base`."""
-    return Files(Reach.of(base))
+    return Files(Reach.of(base, os.environ))

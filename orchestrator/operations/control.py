@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ _LOOK_EVERY = 0.05
 
 def state_dir(app: App) -> Path:
     """Where `kpipe up` with the same files keeps its state."""
-    return state_dir_of(app.files[0].absolute().parent)
+    return state_dir_of(app.files[0].absolute().parent, os.environ)
 
 
 def running(folder: Path) -> Holder | None:

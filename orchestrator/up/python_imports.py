@@ -7,6 +7,7 @@ the program makes up. Modules from outside of the folder do not count.
 from __future__ import annotations
 
 import ast
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ def files_of(starts: Iterable[Path], base: Path) -> frozenset[Path]:
     """`starts` and every file under `base` that they import in the end; all paths absolute."""
     found: set[Path] = set()
     ahead = list(starts)
-    reach = Reach.of(base)
+    reach = Reach.of(base, os.environ)
     while ahead:
         path = ahead.pop()
         if path not in found:

@@ -80,7 +80,7 @@ class Watch:
 
 def _check(pipeline: Pipeline, concern: Concern, names: Collection[str]) -> None:
     """What would not even start is not started. Raises `KpipeError`."""
-    reach = Reach.of(pipeline.base)
+    reach = Reach.of(pipeline.base, os.environ)
     for path in sorted({path for name in names for path in concern.python(name)}):
         _compile(path, reach)
     for name in names:

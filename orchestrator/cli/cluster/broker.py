@@ -160,7 +160,7 @@ def _project(app: App) -> tuple[KafkaSettings, Path]:
 def _state_dir(app: App) -> Path:
     from orchestrator.config.model import state_dir_of
 
-    return state_dir_of(app.files[0].absolute().parent)
+    return state_dir_of(app.files[0].absolute().parent, os.environ)
 
 
 def _ping(settings: KafkaSettings, bootstrap: str) -> bool:

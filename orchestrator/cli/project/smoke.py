@@ -97,7 +97,7 @@ def _read(app: App, pipeline: Pipeline, files: Sequence[Path]) -> Smoke:
     from orchestrator.config.scenarios import load_smoke, smoke_files
     from orchestrator.operations.smoke.matching import check_expression
 
-    chosen = list(files) or smoke_files(app.files[0].parent)
+    chosen = list(files) or smoke_files(app.files[0].parent, os.environ)
     if not chosen:
         raise UsageError(
             f"there is no smoke.yaml beside the pipeline file, in {pipeline.base}",

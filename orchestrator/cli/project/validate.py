@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -62,12 +63,10 @@ def _print_schema(of: Grammar) -> int:
 
 def _smoke_findings(app: App, pipeline: Pipeline | None) -> Sequence[Finding]:
     """Those of the files that `kpipe smoke` would read."""
-    import os
-
     from orchestrator.config.scenarios import load_smoke, smoke_files
 
     base = app.files[0].parent
-    files = smoke_files(base)
+    files = smoke_files(base, os.environ)
     if not files:
         return ()
     from orchestrator.operations.smoke.matching import check_expression
@@ -153,7 +152,7 @@ def _example_problems(
     if size(value) > most:
         yield f"the example of `{event.name}` is too large for a contract of this size", "make one of them smaller"
         return
-    own = Reach.of(pipeline.base).is_own(event.example)
+    own = Reach.of(pipeline.base, os.environ).is_own(event.example)
     for violation in contract.violations(value):
         place = f"{violation.path}: {violation.message}" if own else NOT_SHOWN
         hint = "change the example or the schema: `kpipe send` refuses such an event"

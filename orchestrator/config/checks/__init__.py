@@ -23,16 +23,17 @@ from orchestrator.config.checks import (
     topics,
 )
 from orchestrator.config.checks.facts import gather
+from orchestrator.config.reading import Reach
 from orchestrator.config.syntax.document import Document
 
 
-def check_meaning(doc: Document, base: Path, *, read: bool) -> None:
+def check_meaning(doc: Document, base: Path, reach: Reach | None = None) -> None:
     """Notes every finding about what the document means; `base` is where the paths in it begin.
 
-    `read`: the schemas and the examples are read and checked, too. Nothing else here looks at a file.
+    With a `reach` the schemas and the examples are read and checked, too. Nothing else here looks at a file.
     """
     facts = gather(doc, base)
     for module in (names, topics, dlqs, events, handlers, kinds, services, kafka, access, timings, flow):
         module.check(facts)
-    if read:
-        files.check(facts)
+    if reach is not None:
+        files.check(facts, reach)

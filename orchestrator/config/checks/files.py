@@ -29,9 +29,9 @@ MAX_PATTERNS = 2_000_000
 class _Files:
     """The schemas and examples of one pipeline file, within bounds that hold for all of them together."""
 
-    def __init__(self, base: FilePath) -> None:
+    def __init__(self, base: FilePath, reach: Reach) -> None:
         self._base = base
-        self._reach = Reach.of(base)
+        self._reach = reach
         self._bytes = Budget(MAX_BYTES, f"all schemas and examples are larger than {MAX_BYTES // 1_000_000} MB")
         self._patterns = Budget(MAX_PATTERNS, "the regular expressions of all schemas are too large once compiled")
 
@@ -52,11 +52,11 @@ class _Files:
         return self._reach.is_own(self._base / name)
 
 
-def check(facts: PipelineFacts) -> None:
+def check(facts: PipelineFacts, reach: Reach) -> None:
     """Reads every schema and example once."""
     schemas: dict[str, Any] = {}
     checked: dict[str, Any] = {}
-    files = _Files(facts.base)
+    files = _Files(facts.base, reach)
     for name, topic in facts.doc.section("topics").items():
         if "schema" in topic:
             path = ("topics", name, "schema")

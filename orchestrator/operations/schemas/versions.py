@@ -107,7 +107,7 @@ class FolderVersion:
         self.name = str(folder)
         self._base = base
         self._folder = folder
-        self._reach = Reach.of(folder)
+        self._reach = Reach.of(folder, os.environ)
 
     def read(self, path: Path) -> bytes:
         for copy in self._copies(path):

@@ -107,11 +107,11 @@ def test_without_a_pipeline_names_are_not_looked_up(tmp_path: Path) -> None:
 
 
 def test_where_smoke_files_are(tmp_path: Path) -> None:
-    assert smoke_files(tmp_path) == []
+    assert smoke_files(tmp_path, {}) == []
     (tmp_path / "smoke").mkdir()
     for name in ("smoke/b.yaml", "smoke/a.yaml", "smoke/note.md", "smoke.yaml"):
         (tmp_path / name).touch()
-    assert [str(p.relative_to(tmp_path)) for p in smoke_files(tmp_path)] == [
+    assert [str(p.relative_to(tmp_path)) for p in smoke_files(tmp_path, {})] == [
         "smoke.yaml",
         "smoke/a.yaml",
         "smoke/b.yaml",
