@@ -69,7 +69,10 @@ def test_workers(tmp_path: Path) -> None:
     assert first.config is not None and second.config is not None
     document = json.loads(second.config)
     assert document == {
-        "pipeline": {"tree": where.pipeline.tree, "base": str(tmp_path), "schemas": None, "outside": []},
+        "pipeline": {
+            "tree": where.pipeline.tree, "base": str(tmp_path), "schemas": None, "outside": [],
+            "state_dir": str(tmp_path / ".kpipe"),
+        },
         "bootstrap": "k:9092", "handler": "payments", "slot": 1,
     }  # fmt: skip
     assert first.env["LIMIT"] == "5" and first.env["HOME"] == "/h" and first.cwd == tmp_path
