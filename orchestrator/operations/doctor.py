@@ -53,7 +53,7 @@ def examine(files: Sequence[Path], read: Callable[[], Loaded] | None = None) -> 
     `files` are the pipeline file and its overlays; they need not be there. `read` reads them, and raises UsageError
     when one is missing.
     """
-    folder = state_dir_of(files[0].absolute().parent)
+    folder = state_dir_of(files[0].absolute().parent, os.environ)
     yield python()
     pipeline, check = pipeline_file(files, read or (lambda: read_files(files)))
     yield check
