@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Any
 
 # What a terminal may act on instead of showing it: C0, DEL and C1 controls; the Unicode line separators;
 # marks that turn the direction of the text around them (CVE-2021-42574) or take no room; code points that
@@ -34,6 +35,13 @@ def json_safe(text: str) -> str:
     They can stand inside of strings only (RFC 8259), so no token is touched.
     """
     return text if text.isprintable() else re.sub(_UNSAFE_IN_LINE, lambda found: _json_escape(found[0]), text)
+
+
+def dumps(value: Any) -> str:
+    """Compact JSON on one line, not yet escaped for terminals. Raises ValueError for what JSON cannot say."""
+    import json
+
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def did_you_mean(word: str, names: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from orchestrator.config.model import Handler, Inputs, Pipeline
 from orchestrator.delivery.offsets.checkpoint import Checkpoint
@@ -20,6 +20,7 @@ from orchestrator.kafka.clients import Clients
 from orchestrator.operations.group_positions import Standings
 from orchestrator.operations.readiness import Deadline, Handlers, look, refuse_failed, wanted
 from orchestrator.records import Permission, TopicPartition
+from orchestrator.supervisor.control.status import HandlerStatus
 from orchestrator.supervisor.policy import State
 
 #: Seconds between two looks of which the first found nothing to do, and else.
@@ -45,11 +46,11 @@ def until_idle(folder: Path, pipeline: Pipeline, deadline: Deadline, apart: floa
     while True:
         answer = look(folder, seen=seen)
         seen = seen or answer is not None
-        if answer is None or answer["phase"] != "running":
+        if answer is None or answer.phase != "running":
             now = Look(["the pipeline does not run yet"], {})
         else:
-            cluster = cluster or ClusterOffsets(pipeline, answer["bootstrap"])
-            now = _look(cluster, pipeline, wanted(answer["handlers"], ()))
+            cluster = cluster or ClusterOffsets(pipeline, answer.bootstrap)
+            now = _look(cluster, pipeline, wanted(answer.handlers, ()))
         if before is not None and not (before.pending or now.pending) and before.ends == now.ends:
             return
         pending = now.pending or ["new events keep coming"]
@@ -85,7 +86,7 @@ class ClusterOffsets:
 
 
 def _look(cluster: ClusterOffsets, pipeline: Pipeline, running: Handlers) -> Look:
-    workers = [(entry, pipeline.handlers[entry["name"]]) for entry in running if entry["name"] in pipeline.handlers]
+    workers = [(entry, pipeline.handlers[entry.name]) for entry in running if entry.name in pipeline.handlers]
     consuming = [(entry, handler) for entry, handler in workers if handler.consumes]
     pending = [said for entry, _ in consuming for said in _unfinished(entry)]
     if pending:
@@ -113,23 +114,23 @@ def _look(cluster: ClusterOffsets, pipeline: Pipeline, running: Handlers) -> Loo
     return Look(held + behind, {tp: at.end for tp, at in ends.items()})
 
 
-def _unfinished(entry: Mapping[str, Any]) -> Iterator[str]:
-    refuse_failed(dict(entry))
-    name, counts = entry["name"], entry["accounting"]
-    if entry["state"] != State.READY or counts is None:
-        yield f"{name} is {entry['state']}"
+def _unfinished(entry: HandlerStatus) -> Iterator[str]:
+    refuse_failed(entry)
+    name, counts = entry.name, entry.accounting
+    if entry.state != State.READY or counts is None:
+        yield f"{name} is {entry.state}"
     elif counts["in_flight"]:
         yield f"{name} has {counts['in_flight']} in flight"
-    elif entry["paused"]:
-        yield f"{name} has {entry['paused']} partition(s) paused"
+    elif entry.paused:
+        yield f"{name} has {entry.paused} partition(s) paused"
 
 
-def _unheld(entry: Mapping[str, Any], inputs: Inputs, partitions: Sequence[TopicPartition]) -> Iterator[str]:
+def _unheld(entry: HandlerStatus, inputs: Inputs, partitions: Sequence[TopicPartition]) -> Iterator[str]:
     """While the group hands partitions over, what `ps` accounts for is not all of it."""
     topics = inputs.kafka_names
     there = sum(tp.topic in topics for tp in partitions)
-    if entry["partitions"] is not None and entry["partitions"] < there:
-        yield f"{entry['name']} holds {entry['partitions']} of {there} partitions"
+    if entry.partitions is not None and entry.partitions < there:
+        yield f"{entry.name} holds {entry.partitions} of {there} partitions"
 
 
 def _behind(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
+from orchestrator.supervisor.control.status import HandlerStatus, ReplicaStatus
 from orchestrator.supervisor.metering import Metering
 from orchestrator.supervisor.policy import RUNNING, Life, State
 from orchestrator.supervisor.rates import Rate, Rates
@@ -38,8 +39,8 @@ class ObservedChild(Protocol):
     metering: Metering
 
 
-def handlers(kept: Iterable[ObservedChild], now: float) -> list[dict[str, Any]]:
-    """The value of `handlers` in the JSON of `kpipe ps`; `now` is on the clock of the lives."""
+def handlers(kept: Iterable[ObservedChild], now: float) -> list[HandlerStatus]:
+    """What `kpipe ps` shows; `now` is on the clock of the lives."""
     groups: dict[str, list[ObservedChild]] = {}
     for one in kept:
         groups.setdefault(one.spec.handler, []).append(one)
@@ -60,39 +61,33 @@ def accounting_text(counts: Mapping[str, int]) -> str:
     return f"{first[0]} {first[1]} = {parts}"
 
 
-def _handler(name: str, replicas: Sequence[ObservedChild], now: float) -> dict[str, Any]:
+def _handler(name: str, replicas: Sequence[ObservedChild], now: float) -> HandlerStatus:
     lags = [one.status.lag for one in replicas if one.life.state in RUNNING and one.status.lag is not None]
     rate = _rate(replicas, now)
     errors = [one.last_error for one in replicas if one.last_error]
-    return {
-        "name": name,
-        "state": str(min((one.life.state for one in replicas), key=WORST_FIRST.index)),
-        "replicas": len(replicas),
-        "ready": sum(one.life.state is State.READY for one in replicas),
-        "restarts": sum(one.life.restarts for one in replicas),
-        "up_seconds": max((up for one in replicas if (up := _up(one, now)) is not None), default=None),
-        "in_per_second": None if rate is None else round(rate.received, 1),
-        "out_per_second": None if rate is None else round(rate.settled, 1),
-        "lag": sum(lags) if lags else None,
-        "lag_seconds": _lag_seconds(replicas),
-        "partitions": _partitions(replicas),
-        "paused": sum(one.status.paused for one in replicas if one.life.state in RUNNING),
-        "breaker": _breaker(replicas),
-        "accounting": accounting(replicas),
-        "last_error": errors[-1] if errors else None,
-        "instances": [_instance(one, now) for one in replicas],
-    }
+    return HandlerStatus(
+        name,
+        state=str(min((one.life.state for one in replicas), key=WORST_FIRST.index)),
+        replicas=len(replicas),
+        ready=sum(one.life.state is State.READY for one in replicas),
+        restarts=sum(one.life.restarts for one in replicas),
+        up_seconds=max((up for one in replicas if (up := _up(one, now)) is not None), default=None),
+        in_per_second=None if rate is None else round(rate.received, 1),
+        out_per_second=None if rate is None else round(rate.settled, 1),
+        lag=sum(lags) if lags else None,
+        lag_seconds=_lag_seconds(replicas),
+        partitions=_partitions(replicas),
+        paused=sum(one.status.paused for one in replicas if one.life.state in RUNNING),
+        breaker=_breaker(replicas),
+        accounting=accounting(replicas),
+        last_error=errors[-1] if errors else None,
+        instances=tuple(_replica(one, now) for one in replicas),
+    )
 
 
-def absent(name: str) -> dict[str, Any]:
+def absent(name: str) -> HandlerStatus:
     """The entry of a handler that is not to run: scaled to none, or not among those that `up` was asked for."""
-    return {
-        "name": name, "state": str(State.STOPPED), "replicas": 0, "ready": 0, "restarts": 0, "up_seconds": None,
-        "in_per_second": None, "out_per_second": None, "lag": None, "lag_seconds": None, "partitions": None,
-        "paused": 0, "breaker": None,
-        "accounting": None,
-        "last_error": None, "instances": [],
-    }  # fmt: skip
+    return HandlerStatus(name, str(State.STOPPED), replicas=0, ready=0, restarts=0)
 
 
 def _breaker(replicas: Sequence[ObservedChild]) -> str | None:
@@ -121,15 +116,8 @@ def _rate(replicas: Sequence[ObservedChild], now: float) -> Rate | None:
     return Rate(sum(r.received for r in told), sum(r.settled for r in told)) if told else None
 
 
-def _instance(one: ObservedChild, now: float) -> dict[str, Any]:
-    return {
-        "name": one.spec.name,
-        "slot": one.spec.slot,
-        "state": str(one.life.state),
-        "pid": one.pid,
-        "restarts": one.life.restarts,
-        "up_seconds": _up(one, now),
-    }
+def _replica(one: ObservedChild, now: float) -> ReplicaStatus:
+    return ReplicaStatus(one.spec.name, one.spec.slot, str(one.life.state), one.pid, one.life.restarts, _up(one, now))
 
 
 def _up(one: ObservedChild, now: float) -> float | None:

@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
-from typing import Any
 
 from orchestrator import __version__
 from orchestrator.errors import EXIT_OK, FindingsError, KpipeError, UsageError
 from orchestrator.serving import Page, RequestRefused, Response
 from orchestrator.supervisor.control.server import Query, Routes
+from orchestrator.supervisor.control.status import PipelineStatus, StopStatus
 from orchestrator.supervisor.ending import GROUND, Ending
 from orchestrator.supervisor.policy import OVER
 from orchestrator.supervisor.supervisor import Supervisor
@@ -29,7 +29,7 @@ _NOT_RESTARTED = "nothing was restarted: the handlers go on as they were; mend t
 
 @dataclass(frozen=True)
 class Requests:
-    """The routes of one `up`. `facts` gives the members of `ps` that are not handlers; `now` is the lives' clock.
+    """The routes of one `up`. `about` gives the name of the pipeline and where its Kafka is; `now` is the lives' clock.
 
     `renew` restarts handlers with their files read again; it may raise `KpipeError`, and then none is touched.
     """
@@ -37,7 +37,7 @@ class Requests:
     fleet: Fleet
     supervisor: Supervisor
     since: datetime
-    facts: Callable[[], dict[str, Any]]
+    about: Callable[[], tuple[str, str]]
     now: Callable[[], float]
     renew: Callable[[list[str]], Awaitable[None]]
 
@@ -70,9 +70,12 @@ class Requests:
 
     def _ps(self, query: Query) -> Response:
         _only(query)
-        handlers = self.fleet.told(self.now())
-        about = {"pid": os.getpid(), "since": self.since.isoformat(), **self.facts(), "phase": self._phase()}
-        return Response(HTTPStatus.OK, {**about, "handlers": handlers})
+        pipeline, bootstrap = self.about()
+        status = PipelineStatus(
+            os.getpid(), self.since.isoformat(), pipeline, bootstrap, self._phase(),
+            tuple(self.fleet.status(self.now())),
+        )  # fmt: skip
+        return Response(HTTPStatus.OK, status.to_json())
 
     def _phase(self) -> str:
         if self.supervisor.stopping is not None:
@@ -86,7 +89,7 @@ class Requests:
         self.supervisor.stop(Ending(EXIT_OK, "`kpipe down`"))
         running = [k for k in self.supervisor.keepers if k.life.state not in OVER]
         stages = {k.spec.stage: max(o.patience for o in running if o.spec.stage == k.spec.stage) for k in running}
-        return Response(HTTPStatus.ACCEPTED, {"stopping": True, "within": sum(stages.values()) + _STOP_MARGIN})
+        return Response(HTTPStatus.ACCEPTED, StopStatus(True, sum(stages.values()) + _STOP_MARGIN).to_json())
 
     def _pipeline(self, query: Query) -> Page:
         _only(query, "handler")

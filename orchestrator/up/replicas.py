@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from orchestrator.config.model import Handler, Pipeline
 from orchestrator.errors import UsageError
 from orchestrator.observe.totals import Totals
 from orchestrator.supervisor import view
+from orchestrator.supervisor.control.status import HandlerStatus
 from orchestrator.supervisor.ending import GROUND
 from orchestrator.supervisor.keeper import Keeper
 from orchestrator.supervisor.policy import FAILURES, RUNNING, State
@@ -151,9 +152,9 @@ class Fleet:
         """The handlers of which a process has failed for good."""
         return list(dict.fromkeys(k.spec.handler for k in self._keepers() if k.life.state in FAILURES))
 
-    def told(self, now: float) -> list[dict[str, Any]]:
+    def status(self, now: float) -> list[HandlerStatus]:
         """What `kpipe ps` shows, in the file's order: also of handlers that are not to run."""
-        shown = {entry["name"]: entry for entry in view.handlers(self._keepers(), now)}
+        shown = {entry.name: entry for entry in view.handlers(self._keepers(), now)}
         return [shown.get(name) or view.absent(name) for name in self._pipeline.handlers]
 
     def processes(self) -> list[Processes]:

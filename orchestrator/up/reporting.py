@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from orchestrator.config.model import Handler, Pipeline
+from orchestrator.supervisor.control.status import HandlerStatus
 from orchestrator.supervisor.events import Fact
 from orchestrator.supervisor.logs.files import Stream
 from orchestrator.supervisor.logs.lines import Line
@@ -30,8 +31,8 @@ class Reporter(Protocol):
     def ready(self, pipeline: Pipeline, handlers: Sequence[Handler], bootstrap: str, seconds: float) -> None:
         """Every handler is ready, `seconds` after the start."""
 
-    def ended(self, handlers: Sequence[Mapping[str, Any]]) -> None:
-        """All children have stopped; `handlers` are as in `GET /v1/ps`."""
+    def ended(self, handlers: Sequence[HandlerStatus]) -> None:
+        """All children have stopped."""
 
     def flush(self) -> None:
         """Return when everything before it is written."""

@@ -177,7 +177,7 @@ class Session:
             task.cancel()
         await asyncio.wait(ending)
         await self._supervisor.over()
-        self._reporter.ended(self._fleet.told(self._loop.time()))
+        self._reporter.ended(self._fleet.status(self._loop.time()))
 
     def _watched(self, watching: asyncio.Task[None]) -> None:
         if not watching.cancelled() and (error := watching.exception()) is not None:
@@ -320,7 +320,7 @@ class Session:
             self._fleet,
             self._supervisor,
             self._began,
-            lambda: {"pipeline": self._order.pipeline.name, "bootstrap": shown(self._bootstrap)},
+            lambda: (self._order.pipeline.name, shown(self._bootstrap)),
             self._loop.time,
             self._renew,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +11,7 @@ from orchestrator.cli.context import App
 from orchestrator.cli.render import output
 from orchestrator.errors import UsageError
 from orchestrator.operations.graph import edges, labelled_edges, labels
+from orchestrator.supervisor.control.status import HandlerStatus
 
 if TYPE_CHECKING:
     from orchestrator.config.model import Pipeline
@@ -40,28 +41,28 @@ def command(app: App, form: str | None) -> None:
 
 
 #: The entries of `kpipe ps`, by handler.
-Live = Mapping[str, Mapping[str, Any]]
+Live = Mapping[str, HandlerStatus]
 _LIVE = ("state", "in_per_second", "out_per_second", "lag")
 
 
 def _live(app: App) -> Live:
     """What the handlers of the running pipeline do now; nothing when none runs, or does not answer."""
-    from orchestrator.operations.control import ask_it, running, state_dir
+    from orchestrator.operations.control import state_dir, status
     from orchestrator.supervisor.control.client import NoAnswer
 
-    folder = state_dir(app)
+    folder = state_dir(app.files[0])
     try:
-        answer = ask_it(folder, "GET", "/v1/ps") if running(folder) is not None else None
+        answer = status(folder)
     except NoAnswer:
         answer = None
-    return {} if answer is None else {handler["name"]: handler for handler in answer["handlers"]}
+    return {} if answer is None else {handler.name: handler for handler in answer.handlers}
 
 
-def _live_text(now: Mapping[str, Any]) -> str:
+def _live_text(now: HandlerStatus) -> str:
     """`ready, 12.0 in/s, 11.5 out/s, lag 3`; of a service its state."""
-    rates = (("in_per_second", "in/s"), ("out_per_second", "out/s"))
-    told = [f"{now[field]:.1f} {unit}" for field, unit in rates if now[field] is not None]
-    return ", ".join([now["state"], *told, *([] if now["lag"] is None else [f"lag {now['lag']}"])])
+    rates = ((now.in_per_second, "in/s"), (now.out_per_second, "out/s"))
+    speeds = [f"{rate:.1f} {unit}" for rate, unit in rates if rate is not None]
+    return ", ".join([now.state, *speeds, *([] if now.lag is None else [f"lag {now.lag}"])])
 
 
 def _text(pipeline: Pipeline, live: Live) -> Iterator[str]:
@@ -114,10 +115,16 @@ def _as_json(pipeline: Pipeline, live: Live) -> dict[str, object]:
             {
                 "name": handler.name,
                 "kind": handler.kind,
-                "live": {field: live[handler.name][field] for field in _LIVE} if handler.name in live else None,
+                "live": {field: getattr(live[handler.name], field) for field in _LIVE}
+                if handler.name in live
+                else None,
             }
             for handler in pipeline.handlers.values()
         ],
         "topics": [{"name": label[topic.name], "is_dlq": topic.is_dlq} for topic in pipeline.topics.values()],
         "edges": [{"from": edge.source, "to": edge.target, "kind": edge.kind} for edge in labelled_edges(pipeline)],
     }
+
+
+def _live_json(now: HandlerStatus | None) -> dict[str, Any] | None:
+    return None if now is None else {field: getattr(now, field) for field in _LIVE}

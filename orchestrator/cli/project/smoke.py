@@ -126,15 +126,15 @@ def _chosen(smoke: Smoke, names: Sequence[str]) -> list[Scenario]:
 
 
 def _ground(app: App, pipeline: Pipeline, smoke: Smoke, bootstrap: str, running: bool) -> Stage | RunningPipeline:
-    from orchestrator.operations.control import ask_running, state_dir
+    from orchestrator.operations.control import state_dir, status_of_running
     from orchestrator.operations.smoke.sandbox import RunningPipeline, Stage
     from orchestrator.targets import Target
 
     if running:
         if smoke.env:
             raise UsageError("`env` of a smoke file cannot reach a pipeline that runs already", "leave out --running")
-        answer = ask_running(state_dir(app), "GET", "/v1/ps")
-        return RunningPipeline(pipeline, pipeline.kafka.bootstrap or answer["bootstrap"])
+        status = status_of_running(state_dir(app.files[0]))
+        return RunningPipeline(pipeline, pipeline.kafka.bootstrap or status.bootstrap)
     return Stage(app.files, pipeline, bootstrap, smoke.env, Target.KPIPE.argv)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from orchestrator.errors import ContractError, FindingsError, KpipeError
+from orchestrator.text import dumps as dumps
 from orchestrator.text import json_safe as json_safe
 from orchestrator.text import safe as safe
 
@@ -190,13 +191,6 @@ def _as_json(problem: KpipeError) -> dict[str, object]:
     if isinstance(problem, ContractError):
         body["violations"] = [{"path": path, "message": reason} for path, reason in problem.violations]
     return body
-
-
-def dumps(obj: Any) -> str:
-    """Compact JSON on one line, not yet escaped for terminals."""
-    import json
-
-    return json.dumps(obj, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def _width(text: str) -> int:

@@ -2,56 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from orchestrator.cli.render import output
 from orchestrator.cli.render.up_text import duration
+from orchestrator.supervisor.control.status import HandlerStatus
 from orchestrator.supervisor.policy import FAILURES, State
 from orchestrator.supervisor.view import accounting_text
 
 COLUMNS = ("HANDLER", "STATE", "REPLICAS", "UP", "RESTARTS", "IN/s", "OUT/s", "LAG", "DLQ")
 _LONGEST_ERROR = 300
 
-Handler = Mapping[str, Any]
 
-
-def shown(handlers: Sequence[Handler], *, everything: bool) -> list[Handler]:
+def shown(handlers: Sequence[HandlerStatus], *, everything: bool) -> list[HandlerStatus]:
     """Those that run or should; with `everything` also those that do not and need not."""
-    return [h for h in handlers if everything or h["state"] != State.STOPPED]
+    return [h for h in handlers if everything or h.state != State.STOPPED]
 
 
-def lines(handlers: Sequence[Handler], *, everything: bool = False) -> Iterator[str]:
+def lines(handlers: Sequence[HandlerStatus], *, everything: bool = False) -> Iterator[str]:
     """The head of the table, and for each handler its row, its accounting (`everything`) and its last error."""
     head, *rows = output.table_lines(COLUMNS, [_row(handler) for handler in handlers])
     yield head
     for handler, row in zip(handlers, rows, strict=True):
         yield row
-        if everything and handler["accounting"]:
-            yield f"  {accounting_text(handler['accounting'])}"
-        if handler["last_error"]:
+        if everything and handler.accounting:
+            yield f"  {accounting_text(handler.accounting)}"
+        if handler.last_error:
             yield f"  {_error(handler)}"
 
 
-def _row(handler: Handler) -> tuple[object, ...]:
-    counts = handler["accounting"] or {}
+def _row(handler: HandlerStatus) -> tuple[object, ...]:
+    counts = handler.accounting or {}
     return (
-        handler["name"],
+        handler.name,
         _state(handler),
-        f"{handler['ready']}/{handler['replicas']}",
-        None if handler["up_seconds"] is None else duration(handler["up_seconds"]),
-        handler["restarts"],
-        _rate(handler["in_per_second"]),
-        _rate(handler["out_per_second"]),
-        _lag(handler["lag"], handler.get("lag_seconds")),
+        f"{handler.ready}/{handler.replicas}",
+        None if handler.up_seconds is None else duration(handler.up_seconds),
+        handler.restarts,
+        _rate(handler.in_per_second),
+        _rate(handler.out_per_second),
+        _lag(handler.lag, handler.lag_seconds),
         counts.get("dead_lettered"),
     )
 
 
-def _state(handler: Handler) -> str:
+def _state(handler: HandlerStatus) -> str:
     """The state, and that the handler waits by itself where it does."""
-    breaker = handler.get("breaker")
-    return str(handler["state"]) if breaker in (None, "closed") else f"{handler['state']}, breaker {breaker}"
+    breaker = handler.breaker
+    return str(handler.state) if breaker in (None, "closed") else f"{handler.state}, breaker {breaker}"
 
 
 def _lag(events: int | None, seconds: float | None) -> str | None:
@@ -68,9 +66,9 @@ def _rate(per_second: float | None) -> str | None:
     return f"{per_second:.1f}" if 0 < per_second < 10 else f"{per_second:,.0f}"
 
 
-def _error(handler: Handler) -> str:
+def _error(handler: HandlerStatus) -> str:
     """What went wrong last, and how to see more of it."""
-    said = output.safe(handler["last_error"].replace("\n", " "))
-    short = said if len(said) <= _LONGEST_ERROR else said[:_LONGEST_ERROR] + "…"
-    again = f" · `kpipe restart {handler['name']}`" if handler["state"] in FAILURES else ""
-    return f"last error: {short}  (`kpipe logs {handler['name']}`{again})"
+    text = output.safe((handler.last_error or "").replace("\n", " "))
+    short = text if len(text) <= _LONGEST_ERROR else text[:_LONGEST_ERROR] + "…"
+    again = f" · `kpipe restart {handler.name}`" if handler.state in FAILURES else ""
+    return f"last error: {short}  (`kpipe logs {handler.name}`{again})"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from orchestrator.cli.render.terminal import Console
 from orchestrator.config.model import Handler, Pipeline
 from orchestrator.state import StateError
 from orchestrator.supervisor import events
+from orchestrator.supervisor.control.status import HandlerStatus
 from orchestrator.supervisor.events import Fact
 from orchestrator.supervisor.logs.files import LogFile, Stream
 from orchestrator.supervisor.logs.lines import Line
@@ -59,7 +60,7 @@ class UpOutput:
     def ready(self, pipeline: Pipeline, handlers: Sequence[Handler], bootstrap: str, seconds: float) -> None:
         self.say(up_text.ready_text(pipeline, handlers, bootstrap, seconds, detached=self._detached))
 
-    def ended(self, handlers: Sequence[Mapping[str, Any]]) -> None:
+    def ended(self, handlers: Sequence[HandlerStatus]) -> None:
         if text := up_text.final_text(handlers):
             self.say(text)
 

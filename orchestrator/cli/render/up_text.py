@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from orchestrator.config.model import Handler, Pipeline
 from orchestrator.outside import shown
+from orchestrator.supervisor.control.status import HandlerStatus
 from orchestrator.supervisor.events import Fact
 from orchestrator.supervisor.logs.files import Stream
 from orchestrator.supervisor.logs.lines import Line
@@ -39,11 +40,11 @@ def _next(pipeline: Pipeline, detached: bool) -> Iterator[str]:
     yield "`kpipe logs -f` · `kpipe down` stops it" if detached else "Ctrl-C or `kpipe down` stops it"
 
 
-def final_text(handlers: Sequence[Mapping[str, Any]]) -> str:
+def final_text(handlers: Sequence[HandlerStatus]) -> str:
     """The accounting line of every handler that counted events; "" when none did."""
-    told = [(h["name"], h["accounting"]) for h in handlers if h["accounting"]]
-    width = max((len(name) for name, _ in told), default=0)
-    return "\n".join(f"{name:<{width}}  {accounting_text(counts)}" for name, counts in told)
+    counted = [(handler.name, handler.accounting) for handler in handlers if handler.accounting]
+    width = max((len(name) for name, _ in counted), default=0)
+    return "\n".join(f"{name:<{width}}  {accounting_text(counts)}" for name, counts in counted)
 
 
 def fact_json(fact: Fact) -> dict[str, Any]:

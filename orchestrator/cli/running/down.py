@@ -46,7 +46,7 @@ def command(app: App, volumes: bool, seconds: int | None) -> None:
     """
     from orchestrator.operations.control import running, state_dir, wait_until_gone
 
-    folder = state_dir(app)
+    folder = state_dir(app.files[0])
     pipeline = _to_be_wiped(app) if volumes else None
     found = running(folder)
     if found is not None:
@@ -88,16 +88,16 @@ def _tell(folder: Path, found: Holder | None, left_over: bool) -> None:
 
 def _ask_to_stop(folder: Path, found: Holder, seconds: int | None) -> float:
     """Ask; returns how many seconds it may take."""
-    from orchestrator.operations.control import ask_it
+    from orchestrator.operations.control import stop
     from orchestrator.supervisor.control.client import NoAnswer
 
     try:
-        answer = ask_it(folder, "POST", "/v1/down" if seconds is None else f"/v1/down?timeout={seconds}")
+        answer = stop(folder, seconds)
     except NoAnswer:
         # It fetches or prepares Kafka and has no socket yet.
         _signal(folder)
         return _PLAIN_SECONDS
-    return float(answer["within"]) if answer else _PLAIN_SECONDS
+    return answer.within if answer else _PLAIN_SECONDS
 
 
 def _signal(folder: Path) -> None:

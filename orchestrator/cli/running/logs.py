@@ -42,7 +42,7 @@ def command(
 
     if last == 0 and not follow:
         raise UsageError("-n 0 shows nothing", "with -f it shows the lines that come from now on")
-    folder = state_dir(app) / "logs"
+    folder = state_dir(app.files[0]) / "logs"
     _check(app, folder, handlers, follow)
     wanted = _filter(since, pattern)
     count = last if last is not None else None if since is not None else DEFAULT_COUNT

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from orchestrator.cli.context import App
 from orchestrator.cli.render import output
 from orchestrator.errors import UsageError
+
+if TYPE_CHECKING:
+    from orchestrator.supervisor.control.status import HandlerStatus
 
 
 @click.command("ps")
@@ -25,7 +28,7 @@ def command(app: App, everything: bool, watch: bool) -> None:
     """
     from orchestrator.operations.control import state_dir
 
-    folder = state_dir(app)
+    folder = state_dir(app.files[0])
     if watch and not app.json and not output.movable():
         raise UsageError("--watch needs a terminal", "`kpipe ps --watch --json` prints a line every second anywhere")
     if watch:
@@ -42,12 +45,12 @@ def _once(app: App, folder: Path, everything: bool) -> None:
     _print(app, handlers or [], everything)
 
 
-def _print(app: App, handlers: list[dict[str, Any]], everything: bool) -> None:
+def _print(app: App, handlers: list[HandlerStatus], everything: bool) -> None:
     from orchestrator.cli.render import ps_table
 
     wanted = ps_table.shown(handlers, everything=everything)
     if app.json:
-        output.json_line({"handlers": wanted})
+        output.json_line({"handlers": [handler.to_json() for handler in wanted]})
         return
     head, *rows = ps_table.lines(wanted, everything=everything)
     output.data(output.paint(head, "bold"))
@@ -76,11 +79,9 @@ def _watch(app: App, folder: Path, everything: bool) -> None:
     output.say(f"nothing runs in {output.safe(str(folder.parent))}; `kpipe up` starts it")
 
 
-def _ask(folder: Path) -> list[dict[str, Any]] | None:
+def _ask(folder: Path) -> list[HandlerStatus] | None:
     """The handlers; None when nothing runs."""
-    from orchestrator.operations.control import ask_it, running
+    from orchestrator.operations.control import status
 
-    if running(folder) is None:
-        return None
-    answer = ask_it(folder, "GET", "/v1/ps")
-    return None if answer is None else list(answer["handlers"])
+    answer = status(folder)
+    return None if answer is None else list(answer.handlers)

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlencode
-
 import click
 
 from orchestrator.cli.context import App
 from orchestrator.cli.durations import DURATION
 from orchestrator.cli.render import output
-
-#: What reading the files again and changing topics may take (seconds).
-_READING_SECONDS = 120.0
 
 
 @click.command("restart")
@@ -29,12 +24,12 @@ def command(app: App, handlers: tuple[str, ...], timeout: float) -> None:
     there, nothing is restarted (2). Else the handlers start with the code, options and contracts of now; all others
     keep theirs. Ends with 5 when a handler fails for good, and with 124 when the time is over.
     """
-    from orchestrator.operations.control import ask_running, state_dir
+    from orchestrator.operations.control import restart, state_dir
     from orchestrator.operations.readiness import Deadline, until_ready
 
-    folder, names = state_dir(app), tuple(dict.fromkeys(handlers))
+    folder, names = state_dir(app.files[0]), tuple(dict.fromkeys(handlers))
     deadline = Deadline(timeout)
-    ask_running(folder, "POST", f"/v1/restart?{urlencode([('handler', name) for name in names])}", _READING_SECONDS)
+    restart(folder, names)
     until_ready(folder, names, deadline, began=True)
     if app.json:
         output.json_line({"restarted": list(names)})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from urllib.parse import urlencode
 
 import click
 
@@ -26,12 +25,11 @@ def command(app: App, counts: tuple[str, ...], timeout: float) -> None:
     Kafka divides the partitions between them: more replicas than partitions do nothing. With 0 the handler stops, and
     its events wait in Kafka. Ends with 5 when a handler fails for good, and with 124 when the time is over.
     """
-    from orchestrator.operations.control import ask_running, state_dir
+    from orchestrator.operations.control import scale, state_dir
     from orchestrator.operations.readiness import Deadline, until_scaled
 
-    folder, wanted = state_dir(app), parse_counts(counts)
-    query = urlencode([pair for name, count in wanted.items() for pair in (("handler", name), ("replicas", count))])
-    ask_running(folder, "POST", f"/v1/scale?{query}")
+    folder, wanted = state_dir(app.files[0]), parse_counts(counts)
+    scale(folder, wanted)
     until_scaled(folder, wanted, Deadline(timeout))
     if app.json:
         output.json_line({"replicas": wanted})

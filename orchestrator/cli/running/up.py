@@ -98,7 +98,7 @@ def command(
 
 def _follow(app: App, started: Detached, wait: bool, seconds: float) -> int:
     """The command that stays at the terminal, until the other one runs, or (`wait`) is ready."""
-    from orchestrator.operations.control import ask_running, state_dir
+    from orchestrator.operations.control import state_dir, status_of_running
     from orchestrator.operations.readiness import Deadline, until_ready
 
     deadline = Deadline(seconds if wait else math.inf)
@@ -107,12 +107,12 @@ def _follow(app: App, started: Detached, wait: bool, seconds: float) -> int:
         started.wait_settled(deadline)
     if started.exit_code is not None:
         return started.exit_code
-    folder = state_dir(app)
+    folder = state_dir(app.files[0])
     if wait and not started.is_ready:
         until_ready(folder, (), deadline, began=True)  # which says what cannot get ready
     if app.json:
-        answer = ask_running(folder, "GET", "/v1/ps")
-        output.json_line({"pid": started.pid, "bootstrap": answer["bootstrap"], "ready": started.is_ready})
+        bootstrap = status_of_running(folder).bootstrap
+        output.json_line({"pid": started.pid, "bootstrap": bootstrap, "ready": started.is_ready})
     elif not started.is_ready:
         output.say("it runs, and is not ready yet; next: `kpipe wait ready` · `kpipe ps` · `kpipe down` stops it")
     return EXIT_OK

@@ -31,7 +31,7 @@ def ready(app: App, handlers: tuple[str, ...], timeout: float) -> None:
     from orchestrator.operations.control import state_dir
     from orchestrator.operations.readiness import Deadline, until_ready
 
-    until_ready(state_dir(app), handlers, Deadline(timeout))
+    until_ready(state_dir(app.files[0]), handlers, Deadline(timeout))
     _said(app, "ready")
 
 

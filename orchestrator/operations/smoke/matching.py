@@ -13,6 +13,7 @@ from orchestrator.config.scenarios import REFERENCE
 from orchestrator.errors import UsageError
 from orchestrator.operations.records.where import document
 from orchestrator.records import Record
+from orchestrator.text import dumps
 
 _WHOLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -40,8 +41,6 @@ def difference(expected: Any, found: Any, path: str = "$") -> str:
 
 def shown(value: Any, most: int = 200) -> str:
     """JSON, shortened."""
-    from orchestrator.cli.render.output import dumps
-
     try:
         text = dumps(value)
     except ValueError:

@@ -35,6 +35,7 @@ from orchestrator.errors import (
     WaitTimeout,
 )
 from orchestrator.operations.readiness import LOOK_EVERY, look, not_ready
+from orchestrator.supervisor.control.status import PipelineStatus
 
 _SECURITY = ("security.", "sasl.", "ssl.")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
@@ -117,7 +118,7 @@ class Stage:
         assert self._child is not None
         missing = ["it has not begun"]
         while True:
-            answer: dict[str, Any] | None = None
+            answer: PipelineStatus | None = None
             if self._child.poll() is not None:
                 raise self._failed()
             with contextlib.suppress(KpipeError):  # it is just beginning, or ending
@@ -125,7 +126,7 @@ class Stage:
             if answer is not None:
                 missing = not_ready(answer, ())
                 if not missing:
-                    self.bootstrap = answer["bootstrap"]
+                    self.bootstrap = answer.bootstrap
                     return
             if time.monotonic() > deadline:
                 raise WaitTimeout(

@@ -47,7 +47,7 @@ def test_replicas_are_one_handler() -> None:
     kept[0].metering.places = (OwnedPartition("t", 0, 3, 2, 1.5), OwnedPartition("t", 1, 3, None, None))
     kept[1].metering.places = (OwnedPartition("t", 2, 3, 5, 4.5),)
     payments, api = view.handlers(kept, now=12.5)
-    assert payments == {
+    assert payments.to_json() == {
         "name": "payments",
         "state": "starting",
         "replicas": 2,
@@ -68,9 +68,9 @@ def test_replicas_are_one_handler() -> None:
             {"name": "payments.1", "slot": 1, "state": "starting", "pid": 12, "restarts": 1, "up_seconds": 2.5},
         ],
     }
-    assert set(api) == set(payments) == set(view.absent("x"))
-    assert api["state"] == "waiting"
-    assert (api["up_seconds"], api["lag"], api["partitions"], api["accounting"]) == (None,) * 4
+    assert list(api.to_json()) == list(payments.to_json()) == list(view.absent("x").to_json())
+    assert api.state == "waiting"
+    assert (api.up_seconds, api.lag, api.partitions, api.accounting) == (None,) * 4
 
 
 def test_the_numbers_of_a_replica_that_died_are_now_counted_by_the_one_that_took_over() -> None:
@@ -83,7 +83,7 @@ def test_the_numbers_of_a_replica_that_died_are_now_counted_by_the_one_that_took
 
 def test_what_needs_a_look_comes_first() -> None:
     states = [State.READY, State.CRASH_LOOP, State.BACKING_OFF]
-    assert view.handlers([fake("p", s, n) for n, s in enumerate(states)], 0)[0]["state"] == "crash-loop"
+    assert view.handlers([fake("p", s, n) for n, s in enumerate(states)], 0)[0].state == "crash-loop"
     assert set(view.WORST_FIRST) == set(State)
 
 

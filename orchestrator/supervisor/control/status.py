@@ -1,0 +1,114 @@
+"""What a running `kpipe up` says of itself, as values: the answers of the control API (docs/control-api.md).
+
+`to_json` gives the API's JSON, `from_json` reads it. A reader ignores members that it does not know, and takes a
+default for optional ones that are missing: client and `up` may be of different versions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
+
+from orchestrator.errors import KpipeError
+
+
+class WrongStatus(KpipeError):
+    """An answer that is none of the control API."""
+
+
+@dataclass(frozen=True)
+class _Status:
+    """A value with the members of a JSON object."""
+
+    @classmethod
+    def from_json(cls, body: Any) -> Self:
+        """Raises `WrongStatus` where a required member is missing."""
+        if not isinstance(body, Mapping):
+            raise WrongStatus(f"not a {cls.__name__}: {type(body).__name__}")
+        try:
+            members = [field.name for field in fields(cls) if field.name in body]
+            return cls(**{name: cls._read(name, body[name]) for name in members})
+        except TypeError:
+            missing = ", ".join(field.name for field in fields(cls) if field.name not in body)
+            raise WrongStatus(f"a {cls.__name__} without {missing}") from None
+
+    @classmethod
+    def _read(cls, _name: str, value: Any) -> Any:
+        return value
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class ReplicaStatus(_Status):
+    """One process. `up_seconds`: since it was started, None when none runs."""
+
+    name: str
+    slot: int | None
+    state: str
+    pid: int | None
+    restarts: int
+    up_seconds: float | None
+
+
+@dataclass(frozen=True)
+class HandlerStatus(_Status):
+    """One handler with all its replicas.
+
+    None stands for what is not known, or not counted: services count no events. Rates are events a second, `lag` is in
+    events, `lag_seconds` the age of the oldest that waits. `accounting` has `in`, `done`, `dead_lettered`, `skipped`
+    and `in_flight`.
+    """
+
+    name: str
+    state: str
+    replicas: int
+    ready: int
+    restarts: int
+    up_seconds: float | None = None
+    in_per_second: float | None = None
+    out_per_second: float | None = None
+    lag: int | None = None
+    lag_seconds: float | None = None
+    partitions: int | None = None
+    paused: int = 0
+    breaker: str | None = None
+    accounting: Mapping[str, int] | None = None
+    last_error: str | None = None
+    instances: tuple[ReplicaStatus, ...] = ()
+
+    @classmethod
+    def _read(cls, name: str, value: Any) -> Any:
+        return tuple(map(ReplicaStatus.from_json, value)) if name == "instances" else value
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "instances": [replica.to_json() for replica in self.instances]}
+
+
+@dataclass(frozen=True)
+class PipelineStatus(_Status):
+    """A running `up`. `since` is ISO 8601; `phase` is `starting`, `running` or `stopping`."""
+
+    pid: int
+    since: str
+    pipeline: str
+    bootstrap: str
+    phase: str
+    handlers: tuple[HandlerStatus, ...]
+
+    @classmethod
+    def _read(cls, name: str, value: Any) -> Any:
+        return tuple(map(HandlerStatus.from_json, value)) if name == "handlers" else value
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "handlers": [handler.to_json() for handler in self.handlers]}
+
+
+@dataclass(frozen=True)
+class StopStatus(_Status):
+    """The answer to `POST /v1/down`: it stops, and that takes at most `within` seconds."""
+
+    stopping: bool
+    within: float
