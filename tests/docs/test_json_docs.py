@@ -35,8 +35,8 @@ SAMPLES: dict[str, Any] = {
     "int": 1,
     "float": 1.5,
     "bool": True,
-    "Exit": ChildExit(code=1),
-    "Refusal": StartRefusal("no", "do"),
+    "ChildExit": ChildExit(code=1),
+    "StartRefusal": StartRefusal("no", "do"),
 }
 
 
