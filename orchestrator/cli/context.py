@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestrator.cli.render.output import OutputMode
 from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,9 +25,13 @@ class App:
     """
 
     given: tuple[Path, ...] = ()
-    json: bool = False
-    color: bool = True
+    output: OutputMode = field(default_factory=OutputMode)
     verbose: bool = False
+
+    @property
+    def json(self) -> bool:
+        """Whether results are printed as JSON."""
+        return self.output.json
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -160,7 +160,9 @@ def _run(words: list[str], app: App) -> int:
 
 def _failed(problem: KpipeError, words: list[str], app: App) -> int:
     # A usage error may come before `--json` was parsed; whoever typed it still wants JSON.
-    output.configure(color=app.color and "--no-color" not in words, json=app.json or "--json" in words)
+    mode = app.output
+    mode.color, mode.json = mode.color and "--no-color" not in words, mode.json or "--json" in words
+    output.use(mode)
     output.error(problem)
     return problem.exit_code
 

@@ -54,15 +54,15 @@ def _file(ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]) -
 
 
 def _json(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
-    app = _app(ctx)
-    app.json = app.json or value
-    output.configure(color=app.color, json=app.json)
+    mode = _app(ctx).output
+    mode.json = mode.json or value
+    output.use(mode)
 
 
 def _no_color(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
-    app = _app(ctx)
-    app.color = app.color and not value
-    output.configure(color=app.color, json=app.json)
+    mode = _app(ctx).output
+    mode.color = mode.color and not value
+    output.use(mode)
 
 
 def _verbose(ctx: click.Context, _param: click.Parameter, value: bool) -> None:

@@ -1,8 +1,24 @@
 """Everything that is known about one assigned partition during one epoch (one assignment, from start to end).
 
-Two threads look at it. The one that polls adds arrivals and asks for checkpoints; the one that runs handlers does the
-rest. What both touch (frontier, tally, `busy`, `ended`) changes only under the lock of
-`worker/consume/assignments.py`.
+Two threads use it: the one that polls Kafka, and the one that runs handlers. "The lock" is that of
+`worker/consume/assignments.py`, whose methods are the only way to write what needs it.
+
+| field | written by | under the lock |
+|---|---|---|
+| `tp`, `topic`, `birth`, `dedup`, `journal_index` | nobody after the epoch has begun | - |
+| `fresh` | polling: appends; handlers: takes | appending; taking needs none (a deque) |
+| `received`, `received_events`, `received_bytes` | polling | yes |
+| `arrivals` | polling | no: nobody else looks |
+| `end` | polling | yes |
+| `topic_id`, `epoch` | polling | yes: a checkpoint reads them |
+| `frontier` | handlers, when events are dispatched and settled | yes |
+| `tally`, `settled_events`, `settled_bytes` | handlers, when events settle | yes |
+| `running`, `committing` | handlers | yes |
+| `draining` | polling (revoked, stopping); handlers (an epoch that was given up) | yes |
+| `ended` | polling | yes |
+| `rebuilding` | the thread that loads recent ids | yes |
+| `suspects` | both | yes; handlers look events up without it |
+| `lanes`, and what `dedup` holds | handlers | no: nobody else looks |
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import os
 import select
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
@@ -28,17 +29,22 @@ _CODES: dict[Style, int] = {
 }  # fmt: skip
 
 
-class _Look:
-    """How this process prints; set once from the options."""
+@dataclass
+class OutputMode:
+    """How one call of `kpipe` prints. `in_place`: the last line on stderr is one that the next replaces."""
 
-    color = True
-    json = False
-    in_place = False  # whether the last line on stderr is one that the next replaces
+    color: bool = True
+    json: bool = False
+    in_place: bool = False
 
 
-def configure(*, color: bool, json: bool) -> None:
-    """Take over `--no-color` and `--json` for everything printed from now on."""
-    _Look.color, _Look.json = color, json
+_mode = OutputMode()
+
+
+def use(mode: OutputMode) -> None:
+    """Print in this mode from now on: that of the command's context."""
+    global _mode
+    _mode = mode
 
 
 def prepare() -> None:
@@ -112,7 +118,7 @@ def in_place(text: str) -> None:
     if animated():
         sys.stderr.write(f"\r\x1b[2K{text}")
         sys.stderr.flush()
-        _Look.in_place = bool(text)
+        _mode.in_place = bool(text)
 
 
 def animated() -> bool:
@@ -122,7 +128,7 @@ def animated() -> bool:
 
 def error(problem: KpipeError) -> None:
     """An error and what to do about it; with `--json` one line of JSON (docs/json.md)."""
-    if _Look.json:
+    if _mode.json:
         _to_stderr(json_safe(dumps({"error": _as_json(problem)})))
         return
     if isinstance(problem, FindingsError):
@@ -160,7 +166,7 @@ def table_lines(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> lis
 
 def colored(stream: IO[str] | None = None) -> bool:
     """Whether `stream` (stdout unless told) gets colours."""
-    if not _Look.color or not (stream or sys.stdout).isatty():
+    if not _mode.color or not (stream or sys.stdout).isatty():
         return False
     return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
@@ -175,9 +181,9 @@ def paint(text: str, *styles: Style, stream: IO[str] | None = None) -> str:
 def _to_stderr(text: str) -> None:
     # What is on stdout comes first, so that the two read in order where both are the same terminal.
     sys.stdout.flush()
-    sys.stderr.write(("\r\x1b[2K" if _Look.in_place else "") + text + "\n")
+    sys.stderr.write(("\r\x1b[2K" if _mode.in_place else "") + text + "\n")
     sys.stderr.flush()
-    _Look.in_place = False
+    _mode.in_place = False
 
 
 def _as_json(problem: KpipeError) -> dict[str, object]:

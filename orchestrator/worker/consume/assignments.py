@@ -82,10 +82,22 @@ class Ledger:
 
     def reach_end(self, tp: TopicPartition, offset: int) -> None:
         """Everything of `tp` before `offset` has been received."""
-        part = self._parts.get(tp)
-        if part is not None:
+        with self._lock:
+            part = self._parts.get(tp)
+            if part is None:
+                return
             part.end = offset
-            self.work.set()
+        self.work.set()
+
+    def identify(self, part: Partition, topic_id: str) -> None:
+        """The id of the partition's topic, where it was not known."""
+        with self._lock:
+            part.topic_id = part.topic_id or topic_id
+
+    def note_epoch(self, part: Partition, epoch: int) -> None:
+        """A leader epoch of what was received: the highest counts."""
+        with self._lock:
+            part.epoch = max(part.epoch, epoch)
 
     def drain(self, tps: Iterable[TopicPartition], budget: float) -> bool:
         """Start no further event of `tps` and wait up to `budget` seconds for those that run; whether all ended."""
@@ -281,9 +293,13 @@ class Ledger:
             part.reach_end()
             return True
 
-    def abandon(self, part: Partition, runs: int = 1) -> None:
-        """So many runs will not get their receipts: nothing settles."""
+    def abandon(self, part: Partition, runs: int = 1, *, stop: bool = False) -> None:
+        """So many runs will not get their delivery reports: nothing settles.
+
+        `stop`: no further event of this epoch is started; whoever owns the partition next runs these again.
+        """
         with self._calm:
+            part.draining = part.draining or stop
             part.running = max(0, part.running - runs)
             part.committing = False
             self._calm.notify_all()

@@ -367,7 +367,7 @@ class Intake:
             return
         for part in self._ledger.partitions:
             if part.tp.topic in answered:
-                part.topic_id = part.topic_id or self._topics.id_of(part.tp.topic)
+                self._ledger.identify(part, self._topics.id_of(part.tp.topic))
                 part.arrivals.verify()
 
     def _renew_if_remade(self) -> bool:
@@ -387,7 +387,7 @@ class Intake:
     def _note_epochs(self) -> None:
         epochs = self._consumer.epochs([part.tp for part in self._ledger.partitions])
         for part in self._ledger.partitions:
-            part.epoch = max(part.epoch, epochs.get(part.tp, -1))
+            self._ledger.note_epoch(part, epochs.get(part.tp, -1))
 
     def abandon(self) -> None:
         """Give up what runs, commit what is settled, leave the group: the process is about to be ended."""

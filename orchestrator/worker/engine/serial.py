@@ -399,8 +399,7 @@ class Loop(threading.Thread):
 
     def _abandon(self, part: Partition, runs: int = 1) -> None:
         """The epoch or the worker ended before the receipts were in: whoever comes next runs these events again."""
-        part.draining = True
-        self._ledger.abandon(part, runs)
+        self._ledger.abandon(part, runs, stop=True)
 
     def _lane_key(self, record: Record) -> Hashable:
         return lane_of(record, self._handler.ordering)

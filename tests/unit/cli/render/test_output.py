@@ -38,7 +38,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     monkeypatch.setattr(sys, "stderr", screen)
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
-    output.configure(color=True, json=False)
+    output.use(output.OutputMode(color=True, json=False))
     return screen
 
 
@@ -94,13 +94,13 @@ def test_colour_follows_the_environment(monkeypatch: pytest.MonkeyPatch, name: s
 
 def test_no_color_is_an_option_too(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal(monkeypatch)
-    output.configure(color=False, json=False)
+    output.use(output.OutputMode(color=False, json=False))
     assert output.paint("x", "red", "bold") == "x"
 
 
 def test_pipes_get_no_colour(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", io.StringIO())
-    output.configure(color=True, json=False)
+    output.use(output.OutputMode(color=True, json=False))
     assert output.paint("x", "red") == "x"
 
 
@@ -125,7 +125,7 @@ FINDING = Finding("error", "unknown-key", "pipeline.yaml", 4, 7, "unknown key `t
 
 def test_findings_are_all_printed_with_place_and_hint(capsys: pytest.CaptureFixture[str]) -> None:
     whole_file = Finding("warning", "empty", "other.yaml", 0, 0, "nothing in here")
-    output.configure(color=True, json=False)
+    output.use(output.OutputMode(color=True, json=False))
     output.error(FindingsError([FINDING, whole_file]))
     assert capsys.readouterr().err.splitlines() == [
         r"pipeline.yaml:4:7: error: unknown key `topic\x1b`",
@@ -136,7 +136,7 @@ def test_findings_are_all_printed_with_place_and_hint(capsys: pytest.CaptureFixt
 
 
 def test_errors_are_json_when_json_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
-    output.configure(color=True, json=True)
+    output.use(output.OutputMode(color=True, json=True))
     output.error(FindingsError([FINDING]))
     output.error(ContractError("broken", [("$.amount", "is required")], "repair it"))
     findings, contract = map(json.loads, capsys.readouterr().err.splitlines())
@@ -159,7 +159,7 @@ def test_errors_are_json_when_json_is_asked_for(capsys: pytest.CaptureFixture[st
             "violations": [{"path": "$.amount", "message": "is required"}],
         }
     }
-    output.configure(color=True, json=False)
+    output.use(output.OutputMode(color=True, json=False))
 
 
 def test_an_error_cannot_write_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
