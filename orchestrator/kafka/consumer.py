@@ -21,7 +21,7 @@ from confluent_kafka import TopicPartition as RdPartition
 
 from orchestrator.errors import BrokerError, ForbiddenError
 from orchestrator.kafka.checked import checked
-from orchestrator.kafka.denied import on_topics
+from orchestrator.kafka.errors import on_topics
 from orchestrator.kafka.header_names import headers_of
 from orchestrator.outside import masked
 from orchestrator.records import Permission, Record, TopicPartition

@@ -1,9 +1,13 @@
-"""What librdkafka reports when a cluster cannot be used, as errors that name the address and the next step."""
+"""What librdkafka reports, as errors that name the address, the reason and the next step.
+
+Kafka does not tell a topic that may not be described from one that does not exist: what is refused is unknown, never
+absent.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -11,6 +15,7 @@ from confluent_kafka import KafkaError
 
 from orchestrator.errors import BrokerError, UsageError
 from orchestrator.outside import masked, shown
+from orchestrator.records import Permission
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -33,6 +38,16 @@ NOT_TRUSTED = frozenset(
         KafkaError.ILLEGAL_SASL_STATE,
         KafkaError.SASL_AUTHENTICATION_FAILED,
         KafkaError.UNSUPPORTED_SASL_MECHANISM,
+    }
+)
+
+#: Kafka understood who asks, and does not let that user do it.
+REFUSED = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
     }
 )
 
@@ -79,3 +94,7 @@ def wrong_property(problem: Exception, properties: Mapping[str, Any]) -> UsageEr
         f"a property under `kafka` cannot be used: {masked(reason, properties.values())}",
         "librdkafka's CONFIGURATION.md lists every property and its values",
     )
+
+
+def on_topics(operation: str, topics: Iterable[str]) -> list[Permission]:
+    return [Permission(operation, "topic", name) for name in dict.fromkeys(topics)]

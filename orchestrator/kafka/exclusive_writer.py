@@ -15,8 +15,7 @@ from confluent_kafka import Producer as RdProducer
 
 from orchestrator.errors import BrokerError, ForbiddenError
 from orchestrator.kafka.checked import checked
-from orchestrator.kafka.denied import REFUSED, on_topics
-from orchestrator.kafka.errors import cannot_use, wrong_property
+from orchestrator.kafka.errors import REFUSED, cannot_use, on_topics, wrong_property
 from orchestrator.kafka.header_names import writing
 from orchestrator.kafka.interrupt import uninterrupted
 from orchestrator.kafka.producer import TOO_LARGE

@@ -17,8 +17,7 @@ from confluent_kafka import Producer as RdProducer
 
 from orchestrator.errors import BrokerError, ForbiddenError
 from orchestrator.kafka.checked import checked
-from orchestrator.kafka.denied import REFUSED, on_topics
-from orchestrator.kafka.errors import wrong_property
+from orchestrator.kafka.errors import REFUSED, on_topics, wrong_property
 from orchestrator.kafka.header_names import are_plain, writing
 from orchestrator.kafka.interrupt import uninterrupted
 from orchestrator.records import Outgoing

@@ -16,8 +16,7 @@ from confluent_kafka import TopicPartition as RdPartition
 
 from orchestrator.errors import BrokerError, ForbiddenError
 from orchestrator.kafka.checked import checked
-from orchestrator.kafka.denied import REFUSED, on_topics
-from orchestrator.kafka.errors import NOT_TRUSTED, UNREACHABLE, cannot_use, wrong_property
+from orchestrator.kafka.errors import NOT_TRUSTED, REFUSED, UNREACHABLE, cannot_use, on_topics, wrong_property
 from orchestrator.kafka.header_names import headers_of
 from orchestrator.kafka.interrupt import uninterrupted
 from orchestrator.records import Headers, Record, TopicPartition

@@ -32,7 +32,7 @@ from orchestrator.contracts import load_contracts, outgoing
 from orchestrator.delivery.headers.lineage import begun
 from orchestrator.errors import BrokerError, ContractError, FindingsError, ForbiddenError, KpipeError, UsageError
 from orchestrator.kafka.clients import Clients
-from orchestrator.kafka.denied import on_topics
+from orchestrator.kafka.errors import on_topics
 from orchestrator.kafka.isolating_producer import IsolatingProducer
 from orchestrator.kafka.producer import SendFailure, failure_of
 from orchestrator.publish.validated_pipeline import validated

@@ -16,8 +16,7 @@ from confluent_kafka import TopicPartition as RdPartition
 
 from orchestrator.errors import ForbiddenError
 from orchestrator.kafka.checked import checked
-from orchestrator.kafka.denied import REFUSED, on_topics
-from orchestrator.kafka.errors import UNREACHABLE, cannot_use, wrong_property
+from orchestrator.kafka.errors import REFUSED, UNREACHABLE, cannot_use, on_topics, wrong_property
 from orchestrator.kafka.interrupt import uninterrupted
 from orchestrator.records import Permission, TopicPartition
 

@@ -9,7 +9,7 @@ from confluent_kafka import KafkaError, TopicCollection
 
 from orchestrator.errors import ForbiddenError
 from orchestrator.kafka.admin.admin_client import Asking
-from orchestrator.kafka.denied import REFUSED
+from orchestrator.kafka.errors import REFUSED
 
 
 def may_transact(properties: Mapping[str, Any], transactional_id: str) -> bool:

@@ -15,7 +15,7 @@ from confluent_kafka import ConsumerGroupState, KafkaError
 from orchestrator.errors import BrokerError
 from orchestrator.kafka.admin.committed import committed
 from orchestrator.kafka.admin.offsets import OffsetAdmin, Offsets
-from orchestrator.kafka.denied import REFUSED
+from orchestrator.kafka.errors import REFUSED
 from orchestrator.records import GroupUse, TopicPartition, TopicUse
 
 _WITHOUT_MEMBERS = frozenset({ConsumerGroupState.EMPTY, ConsumerGroupState.DEAD})
