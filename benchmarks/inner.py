@@ -30,11 +30,11 @@ from orchestrator.delivery.partition import Partition
 from orchestrator.event import Emit, Event
 from orchestrator.observe.journal import Journal
 from orchestrator.records import Record, TopicPartition
-from orchestrator.worker.consume.assignments import Ledger
+from orchestrator.worker.consume.assignments import Assignments
 from orchestrator.worker.consume.inputs import sources_of
 from orchestrator.worker.engine.attempts import Attempts
-from orchestrator.worker.engine.flow_control import Guard
-from orchestrator.worker.engine.serial import Loop
+from orchestrator.worker.engine.flow_control import FlowControl
+from orchestrator.worker.engine.serial import SerialEngine
 from orchestrator.worker.events import WorkerEvents
 from orchestrator.worker.isolation.quarantine import Quarantine
 from orchestrator.worker.produce.barrier import ProducerBarrier
@@ -72,10 +72,10 @@ class Kpipe:
         handler = pipeline.handlers["kpipe"]
         contracts = load_contracts(pipeline)
         sources = sources_of(pipeline, handler, contracts)
-        self._ledger, facts = Ledger(), WorkerEvents()
+        self._ledger, facts = Assignments(), WorkerEvents()
         runner: Any = PythonHandler(handle, handler.timeout)
         self._receipts = ProducerBarrier(PRODUCER, facts)
-        guard = Guard(handler, facts)
+        guard = FlowControl(handler, facts)
         unused: Any = None
         quarantine = Quarantine(unused, unused, wary=0)
         journal = Journal(folder, "inner.0")
@@ -83,7 +83,7 @@ class Kpipe:
             handler, runner, Outputs(pipeline, handler, contracts), self._receipts,
             Sender(handler.group, pipeline.name, handler.name), facts, guard, quarantine, journal, self._ledger,
         )  # fmt: skip
-        self._loop = Loop(handler, sources, self._ledger, attempts, self._receipts, facts, guard)
+        self._loop = SerialEngine(handler, sources, self._ledger, attempts, self._receipts, facts, guard)
         part = Partition(TopicPartition("orders", 0), "orders", Checkpoint(0), Dedup(window=600_000))
         part.journal_index = journal.index_of(part.tp)
         self._ledger.open(part, None)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from orchestrator.kafka.admin.claims import ClaimsTopic
     from orchestrator.kafka.admin.permissions import AccessAdmin
     from orchestrator.kafka.admin.topic_ids import TopicIds
-    from orchestrator.kafka.consumer import Assignments, GroupConsumer
+    from orchestrator.kafka.consumer import AssignmentListener, GroupConsumer
     from orchestrator.kafka.exclusive_writer import ExclusiveWriter
     from orchestrator.kafka.isolating_producer import IsolatingProducer
     from orchestrator.kafka.producer import Producer
@@ -103,7 +103,7 @@ class Clients:
         return ExclusiveWriter(self.producer_properties(smallest) | self.denser(), transactional_id)
 
     def group_consumer(
-        self, group: str, topics: Sequence[str], assignments: Assignments, optional: Sequence[str] = ()
+        self, group: str, topics: Sequence[str], assignments: AssignmentListener, optional: Sequence[str] = ()
     ) -> GroupConsumer:
         """A member of a consumer group. `topics` are the cluster's names; `optional` ones need not exist yet."""
         from orchestrator.kafka.consumer import GroupConsumer

@@ -2,7 +2,7 @@
 
 Rules (PITFALLS, "Commit, pause, rebalance"; DESIGN section 5, steps 1, 2 and 12):
 - Offsets are never committed or stored by librdkafka; `commit` names them.
-- Every call is made from the one thread that polls; the callbacks of `Assignments` run inside `poll` and `close`.
+- Every call is made from the one thread that polls; the callbacks of `AssignmentListener` run in `poll` and `close`.
   confluent-kafka 2.16 would let another thread's call wait until a poll ends, and poll again before it.
 - An offset that no longer exists never moves silently: it is reported, and the caller says where to go on.
 """
@@ -100,7 +100,7 @@ class Polled(NamedTuple):
     troubles: list[Trouble]
 
 
-class Assignments(Protocol):
+class AssignmentListener(Protocol):
     """What a group member does when its partitions change."""
 
     def assigned(self, committed: Sequence[Committed]) -> Mapping[TopicPartition, int]:
@@ -127,7 +127,7 @@ class GroupConsumer:
         self,
         properties: Mapping[str, Any],
         topics: Sequence[str],
-        assignments: Assignments,
+        assignments: AssignmentListener,
         optional: Collection[str] = (),
     ) -> None:
         self._assignments = assignments

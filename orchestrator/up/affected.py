@@ -21,7 +21,7 @@ SOURCES = frozenset(
 )
 
 
-class Concern:
+class AffectedHandlers:
     """What belongs to whom, as it was when this was made."""
 
     def __init__(self, pipeline: Pipeline, files: Collection[Path]) -> None:

@@ -77,15 +77,15 @@ def ground_for(
                 f"--kafka {kind} and kafka.bootstrap ({shown(pipeline.kafka.bootstrap)}) contradict each other",
                 "leave kafka.bootstrap empty for a Kafka that kpipe runs",
             )
-        return ExternalGround(ExternalBroker(pipeline.kafka.bootstrap, ping))
+        return ExternalSource(ExternalBroker(pipeline.kafka.bootstrap, ping))
     known = recorded(state)
     if (kind or (known.kind if known else "local")) == "docker":
-        return DockerGround(DockerBroker(state, ping, environ=environ, notify=notify, started_by="up"), known)
+        return DockerSource(DockerBroker(state, ping, environ=environ, notify=notify, started_by="up"), known)
     name = "kafka" if "kafka" not in pipeline.handlers else "kafka_"
-    return LocalGround(LocalBroker(state, ping, environ=environ, notify=notify), name, notify)
+    return LocalSource(LocalBroker(state, ping, environ=environ, notify=notify), name, notify)
 
 
-class ExternalGround:
+class ExternalSource:
     """A cluster that is there, or is not."""
 
     names: tuple[str, ...] = ()
@@ -106,7 +106,7 @@ class ExternalGround:
         pass
 
 
-class DockerGround:
+class DockerSource:
     """A container: no child of ours, so it has to be stopped by hand, unless `kpipe broker start` started it."""
 
     names: tuple[str, ...] = ()
@@ -140,7 +140,7 @@ class DockerGround:
             self._broker.stop(STOP_SECONDS)
 
 
-class LocalGround:
+class LocalSource:
     """This project's own Kafka: a child of the supervisor, unless `kpipe broker start` already runs it."""
 
     def __init__(self, broker: LocalBroker, name: str, notify: Notify) -> None:

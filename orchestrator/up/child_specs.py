@@ -22,7 +22,7 @@ from orchestrator.supervisor import ports
 from orchestrator.supervisor.spec import ChildSpec, Probe
 from orchestrator.targets import Target
 from orchestrator.text import did_you_mean
-from orchestrator.up.publish_endpoint import Publishing
+from orchestrator.up.publish_endpoint import PublishEndpoint
 from orchestrator.up.start_order import stages
 
 _PYTHONS = ("python", "python3")
@@ -38,7 +38,7 @@ class Surroundings:
     files: tuple[Path, ...]
     bootstrap: str
     environ: Mapping[str, str]
-    publishing: Publishing | None = None
+    publishing: PublishEndpoint | None = None
     control: Path | None = None
 
     @cached_property

@@ -17,7 +17,7 @@ from orchestrator.supervisor.control.status import PipelineStatus, StopStatus
 from orchestrator.supervisor.ending import GROUND, Ending
 from orchestrator.supervisor.policy import OVER
 from orchestrator.supervisor.supervisor import Supervisor
-from orchestrator.up.replicas import Fleet, check_scale, find
+from orchestrator.up.replicas import Replicas, check_scale, find
 
 API_VERSION = 1
 #: What an orderly stop may take beyond the stop timeouts of its stages (seconds).
@@ -28,13 +28,13 @@ _NOT_RESTARTED = "nothing was restarted: the handlers go on as they were; mend t
 
 
 @dataclass(frozen=True)
-class Requests:
+class ControlRoutes:
     """The routes of one `up`. `about` gives the name of the pipeline and where its Kafka is; `now` is the lives' clock.
 
     `renew` restarts handlers with their files read again; it may raise `KpipeError`, and then none is touched.
     """
 
-    fleet: Fleet
+    fleet: Replicas
     supervisor: Supervisor
     since: datetime
     about: Callable[[], tuple[str, str]]

@@ -23,7 +23,7 @@ URL, TOKEN = "KPIPE_PUBLISH_URL", "KPIPE_PUBLISH_TOKEN"
 _BACKLOG = 128
 
 
-class Publishing:
+class PublishEndpoint:
     """A listening socket and a token for each service that produces something.
 
     The process behind it is started with the first connection, which waits for it: most services need none.

@@ -15,16 +15,16 @@ from orchestrator.supervisor import events
 from orchestrator.supervisor.background import in_background
 from orchestrator.supervisor.events import Fact
 from orchestrator.up import child_specs
-from orchestrator.up.affected import SOURCES, Concern, changed_handlers
+from orchestrator.up.affected import SOURCES, AffectedHandlers, changed_handlers
 from orchestrator.up.project_files import read_again
-from orchestrator.up.replicas import Fleet
+from orchestrator.up.replicas import Replicas
 
 #: Folders that hold no source, besides hidden ones.
 _NOT_OURS = frozenset({"__pycache__", "node_modules", "venv"})
 
 
 @dataclass(frozen=True)
-class Watch:
+class Reloader:
     """Follows the files of one `up`. `files` are absolute; `named` are the handlers that `up` was asked for, none: all.
 
     `adopt` makes topics and everything else but the handlers fit the new pipeline; it may raise `KpipeError`.
@@ -32,13 +32,13 @@ class Watch:
 
     files: tuple[Path, ...]
     named: Collection[str]
-    fleet: Fleet
+    fleet: Replicas
     hear: Callable[[Fact], None]
     adopt: Callable[[Pipeline, Pipeline], Awaitable[None]]
 
     async def run(self, pipeline: Pipeline) -> None:
         """For ever: put what changes into effect. `pipeline` is what runs."""
-        concern = await in_background(lambda: Concern(pipeline, self.files))
+        concern = await in_background(lambda: AffectedHandlers(pipeline, self.files))
         said = ""
         async for paths in _changes(pipeline.base, self.files):
             try:
@@ -50,7 +50,9 @@ class Watch:
                     self.hear(events.NotReloaded(self.files[0].name, why))
                 said = why
 
-    async def _heed(self, old: Pipeline, before: Concern, paths: frozenset[Path]) -> tuple[Pipeline, Concern]:
+    async def _heed(
+        self, old: Pipeline, before: AffectedHandlers, paths: frozenset[Path]
+    ) -> tuple[Pipeline, AffectedHandlers]:
         new, now = await in_background(lambda: self._read(old))
         touched: dict[str, Path] = {}
         for path in sorted(paths):
@@ -73,12 +75,12 @@ class Watch:
         self.fleet.adopt(new, wanted.values(), [name for name in because if name in wanted])
         return new, now
 
-    def _read(self, old: Pipeline) -> tuple[Pipeline, Concern]:
+    def _read(self, old: Pipeline) -> tuple[Pipeline, AffectedHandlers]:
         new = read_again(self.files, old)
-        return new, Concern(new, self.files)
+        return new, AffectedHandlers(new, self.files)
 
 
-def _check(pipeline: Pipeline, concern: Concern, names: Collection[str]) -> None:
+def _check(pipeline: Pipeline, concern: AffectedHandlers, names: Collection[str]) -> None:
     """What would not even start is not started. Raises `KpipeError`."""
     reach = Reach.of(pipeline.base, os.environ)
     for path in sorted({path for name in names for path in concern.python(name)}):

@@ -56,7 +56,7 @@ def find(handlers: Iterable[Handler], name: str) -> Handler:
     return known[name]
 
 
-class Fleet:
+class Replicas:
     """The handlers under `supervisor`. Nothing runs before `start`."""
 
     def __init__(self, pipeline: Pipeline, handlers: Sequence[Handler], supervisor: Supervisor, fatal: bool) -> None:

@@ -37,11 +37,11 @@ from orchestrator.supervisor.events import Fact
 from orchestrator.supervisor.supervisor import Supervisor
 from orchestrator.up import child_specs
 from orchestrator.up.broker import BrokerSource
-from orchestrator.up.control_routes import Requests
+from orchestrator.up.control_routes import ControlRoutes
 from orchestrator.up.project_files import find_in_file, read_again
 from orchestrator.up.publish_endpoint import NAME as PUBLISHING
-from orchestrator.up.publish_endpoint import Publishing
-from orchestrator.up.replicas import Fleet, find
+from orchestrator.up.publish_endpoint import PublishEndpoint
+from orchestrator.up.replicas import Replicas, find
 from orchestrator.up.reporting import Handover, OpenReporter
 from orchestrator.up.signals import heeded_signals, keep_standard_streams, signals_end_it
 
@@ -52,7 +52,7 @@ _LAST_WORDS = 5.0
 
 
 @dataclass(frozen=True)
-class Order:
+class UpOptions:
     """What this `up` was asked to do."""
 
     pipeline: Pipeline
@@ -71,7 +71,7 @@ class Order:
     handover: Handover | None = None
 
 
-def run(order: Order, ground: BrokerSource, reporter: OpenReporter) -> int:
+def run(order: UpOptions, ground: BrokerSource, reporter: OpenReporter) -> int:
     """Run it to its end; returns the exit code. Raises `KpipeError` for what went wrong."""
     keep_standard_streams()
     began = datetime.now(UTC)
@@ -93,7 +93,7 @@ def run(order: Order, ground: BrokerSource, reporter: OpenReporter) -> int:
 class Session:
     """The part that runs on the event loop."""
 
-    def __init__(self, order: Order, ground: BrokerSource, reporter: OpenReporter, began: datetime) -> None:
+    def __init__(self, order: UpOptions, ground: BrokerSource, reporter: OpenReporter, began: datetime) -> None:
         self._order = order
         self._ground = ground
         self._open_reporter = reporter
@@ -112,9 +112,9 @@ class Session:
         names = [name for handler in self._order.handlers for name in child_specs.names(handler)]
         logs = self._state_dir / "logs"
         self._reporter = self._open_reporter([*names, *self._ground.names], logs, self._nobody_reads)
-        self._publishing = Publishing(self._order.handlers)
+        self._publishing = PublishEndpoint(self._order.handlers)
         self._supervisor = Supervisor(logs, hear=self._hear, show=self._reporter.show, patient=self._order.watch)
-        self._fleet = Fleet(self._order.pipeline, self._order.handlers, self._supervisor, self._order.fatal)
+        self._fleet = Replicas(self._order.pipeline, self._order.handlers, self._supervisor, self._order.fatal)
         self._loop.set_exception_handler(self._unexpected)
         for number in heeded_signals():
             self._loop.add_signal_handler(number, self._signalled, number)
@@ -132,7 +132,7 @@ class Session:
             self._reporter.close()
 
     @contextlib.asynccontextmanager
-    async def _metrics(self, requests: Requests) -> AsyncIterator[None]:
+    async def _metrics(self, requests: ControlRoutes) -> AsyncIterator[None]:
         port = self._order.metrics_port
         if port is None:
             yield
@@ -225,10 +225,10 @@ class Session:
             self._supervisor.start([self._publishing.spec(self._pipeline, bootstrap, os.environ)])
 
     async def _watch(self) -> None:
-        from orchestrator.up.reload import Watch
+        from orchestrator.up.reload import Reloader
 
         order = self._order
-        await Watch(order.files, order.named, self._fleet, self._hear, self._adopt).run(order.pipeline)
+        await Reloader(order.files, order.named, self._fleet, self._hear, self._adopt).run(order.pipeline)
 
     async def _adopt(self, old: Pipeline, new: Pipeline) -> None:
         """The topics and the publish endpoint of another pipeline."""
@@ -315,8 +315,8 @@ class Session:
     def _unexpected(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self._supervisor.broken(context.get("exception") or RuntimeError(context["message"]))
 
-    def _requests(self) -> Requests:
-        return Requests(
+    def _requests(self) -> ControlRoutes:
+        return ControlRoutes(
             self._fleet,
             self._supervisor,
             self._began,

@@ -18,24 +18,24 @@ from orchestrator.kafka.epochs import first_above
 from orchestrator.kafka.reader import Reader
 from orchestrator.kafka.transactional_producer import TransactionalProducer
 from orchestrator.worker.configuration import WorkerConfig
-from orchestrator.worker.consume.assignments import Ledger
+from orchestrator.worker.consume.assignments import Assignments
 from orchestrator.worker.consume.inputs import Input, sources_of
-from orchestrator.worker.consume.poller import Intake
-from orchestrator.worker.consume.topic_identity import Topics
+from orchestrator.worker.consume.poller import Poller
+from orchestrator.worker.consume.topic_identity import TopicIdentities
 from orchestrator.worker.engine.attempts import Attempts
-from orchestrator.worker.engine.concurrent import ConcurrentLoop
-from orchestrator.worker.engine.flow_control import Guard
+from orchestrator.worker.engine.concurrent import ConcurrentEngine
+from orchestrator.worker.engine.flow_control import FlowControl
 from orchestrator.worker.engine.pool import pool_for
-from orchestrator.worker.engine.serial import Loop
+from orchestrator.worker.engine.serial import SerialEngine
 from orchestrator.worker.events import WorkerEvents
 from orchestrator.worker.isolation.memory import collect_seldom, confine
 from orchestrator.worker.isolation.quarantine import PythonChild, Quarantine, isolated
-from orchestrator.worker.isolation.suspects import Suspicion
-from orchestrator.worker.metrics import Measures
+from orchestrator.worker.isolation.suspects import Suspects
+from orchestrator.worker.metrics import WorkerMetrics
 from orchestrator.worker.produce.barrier import ProducerBarrier
 from orchestrator.worker.produce.kept_records import KeptRecords
 from orchestrator.worker.produce.outputs import Outputs
-from orchestrator.worker.produce.transactional_barrier import Transactions
+from orchestrator.worker.produce.transactional_barrier import TransactionalBarrier
 from orchestrator.worker.produce.transactional_id import instance_id, transactional_id
 from orchestrator.worker.replica import HUNG_GRACE, LEAVING_SECONDS, Parts, Worker
 from orchestrator.worker.runners.base import Runner, load_runner, probe_of
@@ -55,12 +55,12 @@ def assemble(config: WorkerConfig, report: StatusPipe) -> Worker:
     collections = gc.get_threshold()
     runner = load_runner(handler, pipeline)
     inside = handler.kind == "python" and handler.interpreter is None
-    facts, ledger = WorkerEvents(KeptRecords(pipeline.state_dir / "records" / handler.name)), Ledger()
+    facts, ledger = WorkerEvents(KeptRecords(pipeline.state_dir / "records" / handler.name)), Assignments()
     # The producer comes first: its first acknowledgement is slow when it is used right after its creation.
     barrier = _barrier(config, facts, ledger, lambda: worker.poller.member)
     inputs = sources_of(pipeline, handler, contracts)
-    guard = Guard(handler, facts, probe=probe_of(handler, ledger.work.set))
-    suspects = Suspicion(handler, pipeline.state_dir / "journal", config.slot, ledger, facts)
+    guard = FlowControl(handler, facts, probe=probe_of(handler, ledger.work.set))
+    suspects = Suspects(handler, pipeline.state_dir / "journal", config.slot, ledger, facts)
     if suspects.journal.path is not None:
         report.journal(suspects.journal.path)
     alone = PythonChild(handler, pipeline.base) if inside else isolated(runner)
@@ -71,14 +71,14 @@ def assemble(config: WorkerConfig, report: StatusPipe) -> Worker:
     )  # fmt: skip
     loop = _loop(handler, runner, inputs, ledger, attempts, barrier, facts, guard)
     properties = config.clients.consumer_properties(handler.group)
-    measures = Measures(facts.meter, ledger, guard, lambda: loop.overdue(0.0)[0])
+    measures = WorkerMetrics(facts.meter, ledger, guard, lambda: loop.overdue(0.0)[0])
     parts = Parts(
         handler, inside, report, inputs, ledger, facts, guard, suspects, quarantine, attempts, barrier, loop, measures,
         partial(Reader, properties),
     )  # fmt: skip
     worker = Worker(
         parts,
-        lambda hooks: Intake(
+        lambda hooks: Poller(
             handler,
             inputs,
             ledger,
@@ -86,7 +86,7 @@ def assemble(config: WorkerConfig, report: StatusPipe) -> Worker:
             lambda poller: config.clients.group_consumer(handler.group, list(inputs), poller, _redriven(inputs)),
             hooks,
             drain_budget=_drain_budget(handler, properties),
-            transactions=barrier if isinstance(barrier, Transactions) else None,
+            transactions=barrier if isinstance(barrier, TransactionalBarrier) else None,
             topics=_topics(config, inputs, properties),
         ),
     )
@@ -100,29 +100,29 @@ def _loop(
     handler: Handler,
     runner: Runner,
     inputs: Mapping[str, Input],
-    ledger: Ledger,
+    ledger: Assignments,
     attempts: Attempts,
-    barrier: ProducerBarrier | Transactions,
+    barrier: ProducerBarrier | TransactionalBarrier,
     facts: WorkerEvents,
-    guard: Guard,
-) -> Loop:
+    guard: FlowControl,
+) -> SerialEngine:
     """One event at a time, or several."""
     if handler.concurrency == 1 and not runner.has_pool:
-        return Loop(handler, inputs, ledger, attempts, barrier, facts, guard)
+        return SerialEngine(handler, inputs, ledger, attempts, barrier, facts, guard)
     pool = partial(pool_for, runner, handler.concurrency, ledger.wake)
-    return ConcurrentLoop(handler, inputs, ledger, attempts, barrier, facts, guard, pool=pool)
+    return ConcurrentEngine(handler, inputs, ledger, attempts, barrier, facts, guard, pool=pool)
 
 
 def _barrier(
-    config: WorkerConfig, facts: WorkerEvents, ledger: Ledger, member: Callable[[], Membership | None]
-) -> ProducerBarrier | Transactions:
+    config: WorkerConfig, facts: WorkerEvents, ledger: Assignments, member: Callable[[], Membership | None]
+) -> ProducerBarrier | TransactionalBarrier:
     """What the handler's `guarantee` asks for. Raises UsageError."""
     properties, dense = _producer_properties(config), config.clients.denser()
     if config.handler.guarantee == "at-least-once":
         return ProducerBarrier(properties, facts, denser=dense)
     instance = instance_id(os.environ, config.pipeline.state_dir)
     properties["transactional.id"] = transactional_id(config.handler, instance, config.slot)
-    return Transactions(
+    return TransactionalBarrier(
         lambda: TransactionalProducer(properties),
         member,
         ledger,
@@ -136,12 +136,12 @@ def _redriven(sources: Mapping[str, Input]) -> list[str]:
     return [name for name, source in sources.items() if source.origins is not None]
 
 
-def _topics(config: WorkerConfig, sources: Mapping[str, Input], consumer: Mapping[str, Any]) -> Topics:
+def _topics(config: WorkerConfig, sources: Mapping[str, Input], consumer: Mapping[str, Any]) -> TopicIdentities:
     """Every topic that this worker reads or writes."""
     pipeline, handler = config.pipeline, config.handler
     dlqs = [dlq.name for source in sources.values() for dlq in (source.dlq, source.contract_dlq) if dlq is not None]
     outputs = [pipeline.topics[name].kafka_name for name in handler.produces]
-    return Topics(
+    return TopicIdentities(
         list(dict.fromkeys([*sources, *outputs, *dlqs])),
         config.clients.topic_ids(),
         lambda: Reader(consumer),

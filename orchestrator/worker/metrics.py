@@ -9,20 +9,20 @@ from orchestrator.delivery.partition import Partition
 from orchestrator.observe.measured import Measured, OwnedPartition
 from orchestrator.observe.meter import Meter
 from orchestrator.records import Record, TopicPartition
-from orchestrator.worker.consume.assignments import Ledger
-from orchestrator.worker.engine.flow_control import Guard
+from orchestrator.worker.consume.assignments import Assignments
+from orchestrator.worker.engine.flow_control import FlowControl
 
 _BREAKER = {"closed": 0, "half-open": 1, "open": 2}
 
 
-class Measures:
+class WorkerMetrics:
     """Reads what the two threads know. `running` gives an event that runs, if one does."""
 
     def __init__(
         self,
         meter: Meter,
-        ledger: Ledger,
-        guard: Guard,
+        ledger: Assignments,
+        guard: FlowControl,
         running: Callable[[], Record | None],
         clock: Callable[[], float] = time.monotonic,
         today: Callable[[], float] = time.time,

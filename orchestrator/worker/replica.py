@@ -14,20 +14,20 @@ from orchestrator.delivery.partition import Partition
 from orchestrator.errors import EXIT_HUNG, EXIT_MEMORY, EXIT_RENEWED, KpipeError
 from orchestrator.kafka.reader import Reader
 from orchestrator.records import Record, TopicPartition
-from orchestrator.worker.consume.assignments import Ledger
-from orchestrator.worker.consume.dedup_rebuild import Rebuild
+from orchestrator.worker.consume.assignments import Assignments
+from orchestrator.worker.consume.dedup_rebuild import DedupRebuild
 from orchestrator.worker.consume.inputs import Input
-from orchestrator.worker.consume.poller import Intake, PollerHooks
+from orchestrator.worker.consume.poller import Poller, PollerHooks
 from orchestrator.worker.engine.attempts import Attempts
-from orchestrator.worker.engine.flow_control import Guard
-from orchestrator.worker.engine.serial import Loop
+from orchestrator.worker.engine.flow_control import FlowControl
+from orchestrator.worker.engine.serial import SerialEngine
 from orchestrator.worker.events import WorkerEvents, where
 from orchestrator.worker.isolation.memory import resident
 from orchestrator.worker.isolation.quarantine import Quarantine
-from orchestrator.worker.isolation.suspects import Suspicion
-from orchestrator.worker.metrics import Measures
+from orchestrator.worker.isolation.suspects import Suspects
+from orchestrator.worker.metrics import WorkerMetrics
 from orchestrator.worker.produce.barrier import ProducerBarrier
-from orchestrator.worker.produce.transactional_barrier import Transactions
+from orchestrator.worker.produce.transactional_barrier import TransactionalBarrier
 from orchestrator.worker.status import StatusPipe
 
 log = logging.getLogger("kpipe.worker")
@@ -50,15 +50,15 @@ class Parts:
     inside: bool
     report: StatusPipe
     inputs: Mapping[str, Input]
-    ledger: Ledger
+    ledger: Assignments
     facts: WorkerEvents
-    guard: Guard
-    suspects: Suspicion
+    guard: FlowControl
+    suspects: Suspects
     quarantine: Quarantine
     attempts: Attempts
-    barrier: ProducerBarrier | Transactions
-    loop: Loop
-    measures: Measures
+    barrier: ProducerBarrier | TransactionalBarrier
+    loop: SerialEngine
+    measures: WorkerMetrics
     #: Makes a reader of the consumed topics.
     reader: Callable[[], Reader]
 
@@ -66,7 +66,7 @@ class Parts:
 class Worker(PollerHooks):
     """Runs the parts: the calling thread polls, a second one runs the handler."""
 
-    def __init__(self, parts: Parts, poller: Callable[[PollerHooks], Intake]) -> None:
+    def __init__(self, parts: Parts, poller: Callable[[PollerHooks], Poller]) -> None:
         self._parts = parts
         self._handler = parts.handler
         self._report = parts.report
@@ -112,7 +112,7 @@ class Worker(PollerHooks):
     def rebuild(self, parts: Sequence[Partition]) -> None:
         policy = self._handler.dedup
         if parts and policy is not None:
-            Rebuild(parts, self._parts.inputs, policy, self._ledger, self._parts.reader, self._fail).start()
+            DedupRebuild(parts, self._parts.inputs, policy, self._ledger, self._parts.reader, self._fail).start()
 
     def opened(self, part: Partition) -> None:
         self._parts.suspects.suspect(part)

@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient
 
 from orchestrator.kafka.admin.topic_ids import TopicIds
 from orchestrator.kafka.properties import client_properties
-from orchestrator.worker.consume.topic_identity import Topics
+from orchestrator.worker.consume.topic_identity import TopicIdentities
 from tests.integration.test_made_anew import BOTH, CODE, YAML, fill, handled, make_anew, wait_handled
 from tests.support.brokers import Brokers, brokers_in
 from tests.support.kept import kept
@@ -72,7 +72,7 @@ def test_a_broker_that_dies_takes_no_core_for_the_questions_about_topic_ids(make
     """librdkafka repeats a question to a broker that is gone without a pause; which broker is asked is its choice."""
     project = make("at-least-once")
     ids = TopicIds(client_properties(project.pipeline.kafka, "admin", project.bootstrap))
-    topics = Topics([project.name("in")], ids)
+    topics = TopicIdentities([project.name("in")], ids)
     topics.look()
 
     def busy(seconds: float) -> float:

@@ -28,14 +28,14 @@ from orchestrator.event import Emit, Event
 from orchestrator.kafka.consumer import CommitRequest, Committed, Membership
 from orchestrator.kafka.producer import OnReport, SendFailure, outgoing_of
 from orchestrator.records import Outgoing, Record, TopicPartition
-from orchestrator.worker.consume.assignments import Ledger
+from orchestrator.worker.consume.assignments import Assignments
 from orchestrator.worker.consume.dedup_rebuild import register
 from orchestrator.worker.consume.inputs import sources_of
-from orchestrator.worker.consume.poller import Intake, PollerHooks
+from orchestrator.worker.consume.poller import Poller, PollerHooks
 from orchestrator.worker.engine.attempts import Attempts
-from orchestrator.worker.engine.concurrent import ConcurrentLoop
-from orchestrator.worker.engine.flow_control import Guard
-from orchestrator.worker.engine.serial import Loop
+from orchestrator.worker.engine.concurrent import ConcurrentEngine
+from orchestrator.worker.engine.flow_control import FlowControl
+from orchestrator.worker.engine.serial import SerialEngine
 from orchestrator.worker.events import WorkerEvents
 from orchestrator.worker.isolation.quarantine import Quarantine
 from orchestrator.worker.produce.barrier import Post, ProducerBarrier, Waiting
@@ -207,7 +207,7 @@ def covers(checkpoint: Checkpoint, offset: int) -> bool:
 
 
 class FakeConsumer:
-    """Only what `Intake` calls outside of `run`. The script says when a commit is answered that is not waited for."""
+    """Only what `Poller` calls outside of `run`. The script says when a commit is answered that is not waited for."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -512,7 +512,7 @@ class Life:
         handler = replace(spec.handlers["h"], concurrency=concurrency)
         contracts = {name: Contract(name) for name in spec.topics}
         sources = sources_of(spec, handler, contracts)
-        self.ledger = Ledger()
+        self.ledger = Assignments()
         self.facts = facts = WorkerEvents()
         self.consumer: Any = FakeConsumer(world)
         self.transactions: SimulatedTransactions | None = None
@@ -525,7 +525,7 @@ class Life:
         #: What the group had committed when each partition was assigned.
         self.begun: dict[int, Checkpoint] = {}
         runner: Any = FakeRunner(world, self.begun)
-        guard = Guard(handler, facts, lambda: world.now)
+        guard = FlowControl(handler, facts, lambda: world.now)
         sender = Sender("g", "p", "h")
         outputs = Outputs(spec, handler, contracts)
         quarantine = Quarantine(FakeChild(runner), self._announce, wary=1 if world.suspects else 0)
@@ -537,8 +537,10 @@ class Life:
         self.pool = FakePool(runner, concurrency)
         pool: Any = self.pool
         apart: Any = FakeApart
-        self.loop = Loop(*parts) if concurrency == 1 else ConcurrentLoop(*parts, pool=lambda: pool, apart=apart)
-        self.intake = Intake(
+        self.loop = (
+            SerialEngine(*parts) if concurrency == 1 else ConcurrentEngine(*parts, pool=lambda: pool, apart=apart)
+        )
+        self.intake = Poller(
             handler,
             sources,
             self.ledger,

@@ -17,7 +17,7 @@ from orchestrator.kafka.producer import OnReport, Parts, outgoing_of
 from orchestrator.kafka.transactional_producer import TransactionError
 from orchestrator.records import Outgoing
 from orchestrator.worker.produce.barrier import Waiting
-from orchestrator.worker.produce.transactional_barrier import Transactions
+from orchestrator.worker.produce.transactional_barrier import TransactionalBarrier
 
 if TYPE_CHECKING:
     from tests.support.simulation import World
@@ -104,7 +104,7 @@ class FakeTransactional:
             raise TransactionError(KafkaError(KafkaError.PRODUCER_FENCED, fatal=True))
 
 
-class SimulatedTransactions(Transactions):
+class SimulatedTransactions(TransactionalBarrier):
     """Notes what comes to its end without a record, as the world cannot see that."""
 
     def __init__(self, world: World, name: str, *parts: Any, **more: Any) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from orchestrator.config.model import Pipeline
     from orchestrator.config.scenarios import Scenario, Smoke
     from orchestrator.operations.smoke.runner import Verdict
-    from orchestrator.operations.smoke.sandbox import RunningPipeline, Stage
+    from orchestrator.operations.smoke.sandbox import RunningPipeline, Sandbox
 
 
 @click.command("smoke")
@@ -125,9 +125,9 @@ def _chosen(smoke: Smoke, names: Sequence[str]) -> list[Scenario]:
     return chosen
 
 
-def _ground(app: App, pipeline: Pipeline, smoke: Smoke, bootstrap: str, running: bool) -> Stage | RunningPipeline:
+def _ground(app: App, pipeline: Pipeline, smoke: Smoke, bootstrap: str, running: bool) -> Sandbox | RunningPipeline:
     from orchestrator.operations.control import state_dir, status_of_running
-    from orchestrator.operations.smoke.sandbox import RunningPipeline, Stage
+    from orchestrator.operations.smoke.sandbox import RunningPipeline, Sandbox
     from orchestrator.targets import Target
 
     if running:
@@ -135,39 +135,39 @@ def _ground(app: App, pipeline: Pipeline, smoke: Smoke, bootstrap: str, running:
             raise UsageError("`env` of a smoke file cannot reach a pipeline that runs already", "leave out --running")
         status = status_of_running(state_dir(app.files[0]))
         return RunningPipeline(pipeline, pipeline.kafka.bootstrap or status.bootstrap)
-    return Stage(app.files, pipeline, bootstrap, smoke.env, Target.KPIPE.argv)
+    return Sandbox(app.files, pipeline, bootstrap, smoke.env, Target.KPIPE.argv)
 
 
 def _prove(
-    ground: Stage | RunningPipeline, scenarios: Sequence[Scenario], smoke: Smoke, seconds: float, found: list[Verdict]
+    ground: Sandbox | RunningPipeline, scenarios: Sequence[Scenario], smoke: Smoke, seconds: float, found: list[Verdict]
 ) -> None:
     """Run them all, into `found`."""
-    from orchestrator.operations.smoke.runner import Prover
-    from orchestrator.operations.smoke.sandbox import Stage
+    from orchestrator.operations.smoke.runner import SmokeRunner
+    from orchestrator.operations.smoke.sandbox import Sandbox
 
-    if isinstance(ground, Stage):
+    if isinstance(ground, Sandbox):
         began = time.monotonic()
         output.say("starting the pipeline by itself" + (f", on {ground.bootstrap}" if ground.bootstrap else ""))
         ground.start(seconds)
         output.say(f"ready after {time.monotonic() - began:.1f} s")
     try:
-        with Prover(ground, {**os.environ, **smoke.env}) as prover:
+        with SmokeRunner(ground, {**os.environ, **smoke.env}) as prover:
             for scenario in scenarios:
                 output.in_place(f"{output.safe(scenario.name)} …")
                 found.append(prover.prove(scenario))
             output.in_place("")
     except KpipeError as problem:
-        if isinstance(ground, Stage) and type(problem) in (BrokerError, HandlerError, KpipeError):
+        if isinstance(ground, Sandbox) and type(problem) in (BrokerError, HandlerError, KpipeError):
             raise ground.explained(problem) from None
         raise
 
 
-def _close(ground: Stage | RunningPipeline, keep: bool) -> None:
-    from orchestrator.operations.smoke.sandbox import Stage
+def _close(ground: Sandbox | RunningPipeline, keep: bool) -> None:
+    from orchestrator.operations.smoke.sandbox import Sandbox
 
     output.in_place("")
     ground.close(keep=keep)
-    if keep and isinstance(ground, Stage):
+    if keep and isinstance(ground, Sandbox):
         output.say(f"logs and data are in {ground.folder}")
 
 

@@ -30,7 +30,7 @@ _STDOUT, _STDERR = 1, 2
 _COLORS: tuple[Style, ...] = ("cyan", "yellow", "green", "magenta", "blue")
 
 
-class Console:
+class UpTerminal:
     """Lines of children go to stdout, what kpipe says to stderr.
 
     `gone` is called, in a writing thread, when nobody reads stdout any more.

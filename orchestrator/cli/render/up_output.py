@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.cli.render import output, up_text
-from orchestrator.cli.render.terminal import Console
+from orchestrator.cli.render.terminal import UpTerminal
 from orchestrator.config.model import Handler, Pipeline
 from orchestrator.state import StateError
 from orchestrator.supervisor import events
@@ -31,7 +31,7 @@ class UpOutput:
     def __init__(
         self, names: Sequence[str], logs: Path, gone: Callable[[], None], *, json: bool, detached: bool = False
     ) -> None:
-        self._console = Console(names, gone)
+        self._console = UpTerminal(names, gone)
         self._diary = LogFile(logs / "_up.log")
         self._json = json
         self._detached = detached

@@ -82,7 +82,7 @@ def command(
     from orchestrator.up.broker import ground_for
     from orchestrator.up.child_specs import chosen
     from orchestrator.up.replicas import scaled
-    from orchestrator.up.session import Order, run
+    from orchestrator.up.session import UpOptions, run
 
     pipeline = _load(app)
     selected = scaled(chosen(pipeline, handlers), parse_counts(scale))
@@ -92,7 +92,7 @@ def command(
 
     ground = ground_for(pipeline, kafka, answers, os.environ, Steps())
     files = tuple(path.absolute() for path in app.files)
-    order = Order(pipeline, files, selected, not no_sync, abort_on_failure, metrics_port, handlers, watch, handover)
+    order = UpOptions(pipeline, files, selected, not no_sync, abort_on_failure, metrics_port, handlers, watch, handover)
     return run(order, ground, partial(UpOutput, json=app.json, detached=handover is not None))
 
 

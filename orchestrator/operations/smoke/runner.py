@@ -81,7 +81,7 @@ class Verdict:
         return self.failed is None
 
 
-class Prover:
+class SmokeRunner:
     """Runs scenarios, one after the other. A context manager."""
 
     def __init__(self, ground: PipelineUnderTest, environ: Mapping[str, str]) -> None:
@@ -102,7 +102,7 @@ class Prover:
         #: How far each partition was read.
         self._at = self._ends()
 
-    def __enter__(self) -> Prover:
+    def __enter__(self) -> SmokeRunner:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -219,7 +219,7 @@ class Prover:
 class ScenarioRun:
     """One scenario while it runs: what it has captured, sent, and seen."""
 
-    def __init__(self, prover: Prover, scenario: Scenario) -> None:
+    def __init__(self, prover: SmokeRunner, scenario: Scenario) -> None:
         self._prover = prover
         self._scenario = scenario
         self._mark = prover.mark

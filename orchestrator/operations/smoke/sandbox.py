@@ -58,7 +58,7 @@ class RunningPipeline:
         pass
 
 
-class Stage:
+class Sandbox:
     """A pipeline that is tried. `pipeline` is the file with the overlay; `state_dir` is where its `up` is asked."""
 
     def __init__(

@@ -27,7 +27,7 @@ _PLACE: Callable[[Record], tuple[str, int]] = itemgetter(0, 1)
 Move = Callable[[Frontier], None]
 
 
-class Ledger:
+class Assignments:
     """The assigned partitions. `work` is set whenever the thread that runs handlers has something new to look at."""
 
     def __init__(self) -> None:

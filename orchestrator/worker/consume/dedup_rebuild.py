@@ -21,7 +21,7 @@ from orchestrator.delivery.pending import EventId
 from orchestrator.errors import BrokerError
 from orchestrator.kafka.reader import Reader
 from orchestrator.records import Record, TopicPartition
-from orchestrator.worker.consume.assignments import Ledger
+from orchestrator.worker.consume.assignments import Assignments
 from orchestrator.worker.consume.inputs import Input
 from orchestrator.worker.engine.attempts import identify, judge
 
@@ -33,7 +33,7 @@ AGAIN_SECONDS = 1.0
 WORTH_A_LINE = 1.0
 
 
-class Rebuild(threading.Thread):
+class DedupRebuild(threading.Thread):
     """Fills the dedup tables of partitions that were just assigned, then lets their events run."""
 
     def __init__(
@@ -41,7 +41,7 @@ class Rebuild(threading.Thread):
         parts: Sequence[Partition],
         sources: Mapping[str, Input],
         policy: DedupPolicy,
-        ledger: Ledger,
+        ledger: Assignments,
         connect: Callable[[], Reader],
         on_error: Callable[[BaseException], None],
     ) -> None:

@@ -23,12 +23,12 @@ from orchestrator.delivery.partition import Partition
 from orchestrator.errors import BrokerError
 from orchestrator.kafka.consumer import CommitRequest, Committed, GroupConsumer, Membership, OffsetLost
 from orchestrator.records import TopicPartition
-from orchestrator.worker.consume.assignments import Ledger
+from orchestrator.worker.consume.assignments import Assignments
 from orchestrator.worker.consume.inputs import Input
-from orchestrator.worker.consume.start_offsets import Starts
-from orchestrator.worker.consume.topic_identity import Topics
+from orchestrator.worker.consume.start_offsets import StartOffsets
+from orchestrator.worker.consume.topic_identity import TopicIdentities
 from orchestrator.worker.events import WorkerEvents
-from orchestrator.worker.produce.transactional_barrier import Transactions
+from orchestrator.worker.produce.transactional_barrier import TransactionalBarrier
 
 log = logging.getLogger("kpipe.worker")
 
@@ -73,24 +73,24 @@ class PollerHooks:
         """The worker stops, and still owns its partitions. Once."""
 
 
-class Intake:
+class Poller:
     """Owns the consumer. `run` polls until `stop`, then drains, commits and leaves the group."""
 
     def __init__(
         self,
         handler: Handler,
         sources: Mapping[str, Input],
-        ledger: Ledger,
+        ledger: Assignments,
         facts: WorkerEvents,
-        connect: Callable[[Intake], GroupConsumer],
+        connect: Callable[[Poller], GroupConsumer],
         hooks: PollerHooks,
         *,
         drain_budget: float,
-        transactions: Transactions | None = None,
-        topics: Topics | None = None,
+        transactions: TransactionalBarrier | None = None,
+        topics: TopicIdentities | None = None,
         limits: AdmissionLimits = AdmissionLimits(),  # noqa: B008 - a frozen value
     ) -> None:
-        """`connect` makes the consumer, given this object as its `Assignments`.
+        """`connect` makes the consumer, given this object as its `AssignmentListener`.
 
         `drain_budget` (seconds) is what running events get when partitions are taken away. With `transactions` offsets
         are committed in those; their module says by whom. `topics` knows the ids of the handler's topics; without it
@@ -104,7 +104,7 @@ class Intake:
         self._hooks = hooks
         self._limits = limits
         self._transactions = transactions
-        self._topics = topics or Topics()
+        self._topics = topics or TopicIdentities()
         #: A topic was made anew: this worker ends, to be started again.
         self.renewing = False
         self._paused: frozenset[TopicPartition] = frozenset()
@@ -116,7 +116,7 @@ class Intake:
         #: What is left to be committed of epochs that ended because the worker leaves, as long as they are ours.
         self._last: dict[TopicPartition, Checkpoint] = {}
         self._consumer = connect(self)
-        self._starts = Starts(handler, sources, self._topics, self._consumer)
+        self._starts = StartOffsets(handler, sources, self._topics, self._consumer)
         self._consumer.on_commit_failure(self._commit_failed)
 
     def stop(self) -> None:

@@ -25,7 +25,7 @@ from orchestrator.delivery.offsets.start import (
 from orchestrator.kafka.consumer import Committed
 from orchestrator.records import TopicPartition
 from orchestrator.worker.consume.inputs import Input
-from orchestrator.worker.consume.topic_identity import Topics
+from orchestrator.worker.consume.topic_identity import TopicIdentities
 
 
 class Member(Protocol):
@@ -47,10 +47,10 @@ class _Latest(NamedTuple):
     birth: Birth | None
 
 
-class Starts:
+class StartOffsets:
     """For the thread that polls. Raises BrokerError when the cluster does not answer."""
 
-    def __init__(self, handler: Handler, sources: Mapping[str, Input], topics: Topics, member: Member) -> None:
+    def __init__(self, handler: Handler, sources: Mapping[str, Input], topics: TopicIdentities, member: Member) -> None:
         self._from_latest = handler.start_from == "latest"
         self._sources = sources
         self._topics = topics

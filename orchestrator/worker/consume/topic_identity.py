@@ -39,7 +39,7 @@ class TopicIdSource(Protocol):
     def answer(self) -> dict[str, TopicIdentity] | None: ...
 
 
-class Topics:
+class TopicIdentities:
     """The ids of the topics `names`, as they were when each was seen first, and as they are now.
 
     For the thread that polls. Without `ids` nothing is known of any topic.

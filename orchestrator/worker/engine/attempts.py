@@ -21,10 +21,10 @@ from orchestrator.event import Emit, Event
 from orchestrator.kafka.producer import SendFailure
 from orchestrator.observe.journal import Journal
 from orchestrator.records import Record
-from orchestrator.worker.consume.assignments import Ledger
+from orchestrator.worker.consume.assignments import Assignments
 from orchestrator.worker.consume.inputs import Input
-from orchestrator.worker.engine.fast_path import HappyPath
-from orchestrator.worker.engine.flow_control import Guard
+from orchestrator.worker.engine.fast_path import FastPath
+from orchestrator.worker.engine.flow_control import FlowControl
 from orchestrator.worker.events import WorkerEvents
 from orchestrator.worker.isolation.memory import release
 from orchestrator.worker.isolation.quarantine import Quarantine
@@ -89,10 +89,10 @@ class Attempts:
         receipts: Barrier,
         sender: Sender,
         facts: WorkerEvents,
-        guard: Guard,
+        guard: FlowControl,
         quarantine: Quarantine,
         journal: Journal,
-        ledger: Ledger,
+        ledger: Assignments,
     ) -> None:
         self._quarantine = quarantine
         self._journal = journal
@@ -111,7 +111,7 @@ class Attempts:
         self.running: Record | None = None
         #: The event that wanted more memory than there is.
         self.starved: Record | None = None
-        self.happy = HappyPath(self, handler, runner, outputs, receipts, journal, facts.meter)
+        self.happy = FastPath(self, handler, runner, outputs, receipts, journal, facts.meter)
 
     @property
     def untroubled(self) -> bool:

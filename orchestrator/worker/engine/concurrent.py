@@ -30,9 +30,9 @@ from orchestrator.records import Record
 from orchestrator.worker.consume.inputs import Input
 from orchestrator.worker.engine.attempts import identify, judge
 from orchestrator.worker.engine.in_flight import Apart, Ended, EventsInFlight, Unrun
-from orchestrator.worker.engine.lookahead import Ahead
+from orchestrator.worker.engine.lookahead import Lookahead
 from orchestrator.worker.engine.pool import Pool
-from orchestrator.worker.engine.serial import COPY_WAIT_SECONDS, SUSPECT_SECONDS, Loop, release
+from orchestrator.worker.engine.serial import COPY_WAIT_SECONDS, SUSPECT_SECONDS, SerialEngine, release
 from orchestrator.worker.produce.barrier import SettlementPlan, Waiting
 from orchestrator.worker.produce.batch import Batch
 
@@ -41,8 +41,8 @@ def _offset(answered: tuple[EventsInFlight, Any]) -> int:
     return answered[0].pending.record.offset
 
 
-class ConcurrentLoop(Loop):
-    """A `Loop` whose events run in a pool."""
+class ConcurrentEngine(SerialEngine):
+    """A `SerialEngine` whose events run in a pool."""
 
     def __init__(
         self, *parts: Any, pool: Callable[[], Pool[EventsInFlight]], apart: type[Apart] = Apart, **more: Any
@@ -56,7 +56,7 @@ class ConcurrentLoop(Loop):
         self._apart: Apart | None = None
         self._unrun: list[tuple[EventsInFlight, Unrun | Failed]] = []
         self._turns = 0
-        self._ahead = Ahead(None if self._handler.dedup is None else self._handler.dedup.by)
+        self._ahead = Lookahead(None if self._handler.dedup is None else self._handler.dedup.by)
 
     def turn(self) -> bool:
         """Settle what has been answered, and start what may run; whether there was anything to do."""

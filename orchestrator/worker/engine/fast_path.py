@@ -2,13 +2,13 @@
 
 Rules:
 - It takes only what is plainly good, and stops before the first event that is not: a tombstone, bytes that break the
-  contract, an id that is taken. `Loop` then looks at that one in its own way.
+  contract, an id that is taken. `SerialEngine` then looks at that one in its own way.
 - It decides nothing: an event whose run failed is handed back to be decided about.
 - No step is left out for being fast. What is here is what `Attempts.run` does, and a change of one is one of the other.
 - While a handler runs, the journal has its event and `Attempts.deadline` its time. They are cleared when the run of
   events ends, or has to wait for room to send, and not for each event: the next one overwrites them.
-- Up to a hundred events are looked at together before the first of them runs (`Ahead`), and what they cause is sent
-  together (`Outbox`): each step finds its code and data at hand. Handlers run one after the other, and whether an
+- Up to a hundred events are looked at together before the first of them runs (`Lookahead`), and what they cause is sent
+  together (`SendBuffer`): each step finds its code and data at hand. Handlers run one after the other, and whether an
   output may be sent is known before the next one runs.
 - An answer that is one plain emit, as most are, becomes a record without an object in between (`Outputs.writers`,
   `Barrier.poster`). Every other goes the way of `Attempts.conclude`.
@@ -29,11 +29,11 @@ from orchestrator.observe.meter import Meter
 from orchestrator.observe.metrics import BOUNDS
 from orchestrator.records import Record
 from orchestrator.worker.consume.inputs import Input
-from orchestrator.worker.engine.lookahead import Ahead
+from orchestrator.worker.engine.lookahead import Lookahead
 from orchestrator.worker.produce.barrier import Barrier
 from orchestrator.worker.produce.batch import Batch
 from orchestrator.worker.produce.outputs import Outputs
-from orchestrator.worker.produce.send_buffer import Outbox
+from orchestrator.worker.produce.send_buffer import SendBuffer
 from orchestrator.worker.runners.base import Runner
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ SLOW_SECONDS, HURRY_SECONDS = 0.02, 60.0
 new = object.__new__
 
 
-class HappyPath:
+class FastPath:
     """Runs fresh events of one partition one after the other, as long as all goes well."""
 
     def __init__(
@@ -62,7 +62,7 @@ class HappyPath:
         meter: Meter,
     ) -> None:
         self._attempts = attempts
-        self._ahead = Ahead(None if handler.dedup is None else handler.dedup.by)
+        self._ahead = Lookahead(None if handler.dedup is None else handler.dedup.by)
         self._timeout = handler.timeout
         self._call, self._read, self._blame = _steps(runner)
         self._outputs = outputs
@@ -81,7 +81,7 @@ class HappyPath:
         batch.on_stall = self._at_rest
         valid = None if source.contract is None else source.contract.check
         tables = () if part.dedup is None else part.dedup.tables()
-        outbox = Outbox(self._receipts.poster(batch, most), self._outputs.group, part.tp)
+        outbox = SendBuffer(self._receipts.poster(batch, most), self._outputs.group, part.tp)
         before, until = len(batch.records), time.monotonic() + seconds
         failed: tuple[Pending, Failed] | None = None
         while most and part.fresh and not part.draining and time.monotonic() < until:
@@ -105,7 +105,7 @@ class HappyPath:
         batch: Batch,
         known: Iterable[tuple[Record, Any, EventId | None]],
         until: float,
-        outbox: Outbox,
+        outbox: SendBuffer,
     ) -> tuple[tuple[Pending, Failed] | None, int]:
         """Run these from the head of the partition, until one fails; that one, and how many ended well."""
         # All that the loop needs is at hand: it looks nothing up twice.
@@ -180,7 +180,7 @@ class HappyPath:
             return None, at + 1 - started
         return (Pending(record, event_id), failed), at - started
 
-    def _conclude(self, answer: Any, record: Record, batch: Batch, outbox: Outbox) -> Failed | None:
+    def _conclude(self, answer: Any, record: Record, batch: Batch, outbox: SendBuffer) -> Failed | None:
         """Send what an answer asks for that is not one plain emit; or why that may not be."""
         if isinstance(answer, Failed):
             self._attempts.check_memory(answer, record)

@@ -24,7 +24,7 @@ class DependencyProbe(Protocol):
         ...
 
 
-class Guard:
+class FlowControl:
     """One handler's guard. The thread that runs handlers changes it; others may read `halted` and `state`."""
 
     def __init__(

@@ -29,7 +29,7 @@ Known = tuple[list[Any], Sequence[EventId | None]]
 _value = itemgetter(5)
 
 
-class Ahead:
+class Lookahead:
     """How far one partition's next events are looked at. Trouble among them makes that less, its absence more."""
 
     def __init__(self, by: str | None) -> None:

@@ -26,10 +26,10 @@ from orchestrator.delivery.outcome import Failed, Park
 from orchestrator.delivery.partition import Partition
 from orchestrator.delivery.pending import EventId, Pending
 from orchestrator.records import Record
-from orchestrator.worker.consume.assignments import Ledger
+from orchestrator.worker.consume.assignments import Assignments
 from orchestrator.worker.consume.inputs import Input
 from orchestrator.worker.engine.attempts import Attempts, identify, judge
-from orchestrator.worker.engine.flow_control import Guard
+from orchestrator.worker.engine.flow_control import FlowControl
 from orchestrator.worker.events import WorkerEvents
 from orchestrator.worker.produce.barrier import Barrier, SettlementPlan, Waiting
 from orchestrator.worker.produce.batch import Batch
@@ -56,18 +56,18 @@ class Ran(NamedTuple):
     position: int
 
 
-class Loop(threading.Thread):
+class SerialEngine(threading.Thread):
     """Runs the events of all owned partitions through one handler, one at a time."""
 
     def __init__(
         self,
         handler: Handler,
         sources: Mapping[str, Input],
-        ledger: Ledger,
+        ledger: Assignments,
         attempts: Attempts,
         receipts: Barrier,
         facts: WorkerEvents,
-        guard: Guard,
+        guard: FlowControl,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(name="handlers", daemon=True)

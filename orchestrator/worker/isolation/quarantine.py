@@ -79,7 +79,7 @@ class Quarantine:
         self._isolated.close()
 
 
-class Here:
+class InProcess:
     """A handler whose code is no part of the worker's process anyway."""
 
     def __init__(self, runner: Runner) -> None:
@@ -95,7 +95,7 @@ class Here:
 
 def isolated(runner: Runner) -> Isolated:
     """How a handler whose code is not in the worker's process runs one event alone."""
-    return Here(runner) if runner.alone is None else runner.alone
+    return InProcess(runner) if runner.alone is None else runner.alone
 
 
 class PythonChild:

@@ -14,7 +14,7 @@ from orchestrator.config.model import Handler
 from orchestrator.delivery.partition import Partition
 from orchestrator.delivery.strikes import WHOLE, Strikes
 from orchestrator.observe.journal import Journal, claim, dead_journals
-from orchestrator.worker.consume.assignments import Ledger
+from orchestrator.worker.consume.assignments import Assignments
 from orchestrator.worker.events import WorkerEvents
 
 log = logging.getLogger("kpipe.worker")
@@ -25,10 +25,10 @@ LONG_LIFE = 1_000
 ANNOUNCE_SECONDS = 5.0
 
 
-class Suspicion:
+class Suspects:
     """A worker's journal, and what it makes of those that it finds."""
 
-    def __init__(self, handler: Handler, folder: Path, slot: int, ledger: Ledger, facts: WorkerEvents) -> None:
+    def __init__(self, handler: Handler, folder: Path, slot: int, ledger: Assignments, facts: WorkerEvents) -> None:
         """`folder` is where the journals of this machine are."""
         self._handler = handler
         self._folder = folder

@@ -12,7 +12,7 @@ from orchestrator.worker.produce.barrier import Post
 Put = tuple[tuple[str, str | None, bytes], Record, int]
 
 
-class Outbox:
+class SendBuffer:
     """Records that the first runs of one partition's events cause, in order."""
 
     def __init__(self, post: Post, group: str, tp: TopicPartition) -> None:

@@ -30,7 +30,7 @@ from orchestrator.kafka.consumer import CommitRequest, Membership
 from orchestrator.kafka.producer import Parts, PostHeaders, SendFailure, failure_of
 from orchestrator.kafka.transactional_producer import TransactionalProducer, TransactionError, WaitCancelled
 from orchestrator.records import Outgoing, TopicPartition
-from orchestrator.worker.consume.assignments import Ledger
+from orchestrator.worker.consume.assignments import Assignments
 from orchestrator.worker.events import WorkerEvents
 from orchestrator.worker.produce.barrier import ALARM_SECONDS, Post, Waiting
 from orchestrator.worker.produce.batch import Batch, Told
@@ -67,14 +67,14 @@ class Share(NamedTuple):
     refused: dict[int, SendFailure]
 
 
-class Transactions:
+class TransactionalBarrier:
     """Sends what events caused, a transaction at each barrier. Used like `ProducerBarrier`."""
 
     def __init__(
         self,
         connect: Callable[[], TransactionalProducer],
         member: Callable[[], Membership | None],
-        ledger: Ledger,
+        ledger: Assignments,
         facts: WorkerEvents,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,

@@ -45,7 +45,7 @@ class OutputError(Exception):
     """What the function returned cannot be published."""
 
 
-class Foreign:
+class InterpreterHandler:
     """One function, and what the worker would know of it."""
 
     def __init__(self, config: dict[str, Any]) -> None:
@@ -168,7 +168,7 @@ class Foreign:
         return said
 
 
-def serve(foreign: Foreign, requests: Iterable[str], replies: TextIO, concurrency: int) -> None:
+def serve(foreign: InterpreterHandler, requests: Iterable[str], replies: TextIO, concurrency: int) -> None:
     """Answer every request, `concurrency` at once."""
     lock = threading.Lock()
 
@@ -282,7 +282,7 @@ def main() -> int:
     sys.path.insert(0, os.getcwd())  # noqa: PTH109
     try:
         config = json.loads(os.environ.pop("KPIPE_FOREIGN_CONFIG"))
-        foreign = Foreign(config)
+        foreign = InterpreterHandler(config)
     except BaseException as e:  # noqa: BLE001 - whatever the user's module raises
         print(f"{type(e).__name__}: {e}", file=sys.stderr)  # noqa: T201
         return 78

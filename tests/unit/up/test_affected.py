@@ -10,7 +10,7 @@ import pytest
 from orchestrator.config import load
 from orchestrator.config.model import Pipeline
 from orchestrator.contracts import with_schemas
-from orchestrator.up.affected import Concern, changed_handlers
+from orchestrator.up.affected import AffectedHandlers, changed_handlers
 from orchestrator.up.python_imports import files_of, module_files
 
 YAML = """\
@@ -79,7 +79,7 @@ def read(folder: Path, yaml: str = YAML) -> Pipeline:
 )
 def test_whom_a_file_concerns(folder: Path, name: str, handlers: list[str]) -> None:
     pipeline = read(folder)
-    assert Concern(pipeline, [folder / "pipeline.yaml"]).handlers_of(folder / name) == handlers
+    assert AffectedHandlers(pipeline, [folder / "pipeline.yaml"]).handlers_of(folder / name) == handlers
 
 
 @pytest.mark.parametrize(

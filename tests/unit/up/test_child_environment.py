@@ -10,7 +10,7 @@ import pytest
 from orchestrator.config import load
 from orchestrator.supervisor.spec import ChildSpec
 from orchestrator.up.child_specs import Surroundings, children
-from orchestrator.up.publish_endpoint import Publishing
+from orchestrator.up.publish_endpoint import PublishEndpoint
 from tests.support.config import document, found, only, yaml_text
 
 OURS = {
@@ -79,7 +79,7 @@ def test_the_publish_endpoint_gets_nothing_either(tmp_path: Path) -> None:
     specs(tmp_path)
     pipeline = load([tmp_path / "pipeline.yaml"], OURS).pipeline
     assert pipeline is not None
-    publishing = Publishing(list(pipeline.handlers.values()))
+    publishing = PublishEndpoint(list(pipeline.handlers.values()))
     try:
         assert inherited(publishing.spec(pipeline, "k:1", OURS)) == {"PATH", "HOME", "LC_ALL"}
     finally:

@@ -22,7 +22,7 @@ from orchestrator.observe.totals import Totals
 from orchestrator.supervisor.metering import Metering, cause_of
 from orchestrator.supervisor.reports import parse
 from orchestrator.supervisor.spec import ChildExit
-from orchestrator.worker.metrics import Measures
+from orchestrator.worker.metrics import WorkerMetrics
 from orchestrator.worker.status import StatusPipe
 from tests.support.simulation import Life, World
 
@@ -120,7 +120,7 @@ def test_every_metric_is_on_the_page_and_a_parser_reads_it() -> None:
     totals = Totals()
     life = Life(world := World())
     world.append(0, "a", None)
-    measures = Measures(life.intake._facts.meter, life.ledger, life.loop._guard, lambda: None)
+    measures = WorkerMetrics(life.intake._facts.meter, life.ledger, life.loop._guard, lambda: None)
     totals.add(Measured(), measures.measured(2))
     totals.counts["kpipe_dlq_total"]["schema"] += 1
     totals.restarts["crashed"] += 1
@@ -164,7 +164,7 @@ def test_what_a_worker_measures() -> None:
     life.assign(0)
     now = [100.0]
     meter = life.intake._facts.meter
-    measures = Measures(meter, life.ledger, life.loop._guard, lambda: None, lambda: now[0], lambda: 5_000.0)
+    measures = WorkerMetrics(meter, life.ledger, life.loop._guard, lambda: None, lambda: now[0], lambda: 5_000.0)
     life.deliver(0, 5)
     life.loop.turn()
     life.loop.turn()  # the copy waits until its original has settled

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from orchestrator.operations.smoke.sandbox import Stage
+from orchestrator.operations.smoke.sandbox import Sandbox
 from tests.support.config import document, loaded
 
 PIPELINE = document(
@@ -18,7 +18,7 @@ def test_every_handler_gets_the_smoke_files_env_below_what_the_pipeline_file_say
     pipeline = loaded(tmp_path, PIPELINE).pipeline
     assert pipeline is not None
     env = {"NEW": "costs $5 ${HOME}", "OWN": "smoke", "KEPT": "smoke"}
-    stage = Stage((tmp_path / "pipeline.yaml",), pipeline, "127.0.0.1:1", env, ["kpipe"])
+    stage = Sandbox((tmp_path / "pipeline.yaml",), pipeline, "127.0.0.1:1", env, ["kpipe"])
     try:
         made = {name: dict(handler.env) for name, handler in stage.pipeline.handlers.items()}
     finally:

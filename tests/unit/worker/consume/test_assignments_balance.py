@@ -6,13 +6,13 @@ from orchestrator.delivery.offsets.checkpoint import Checkpoint
 from orchestrator.delivery.partition import Partition
 from orchestrator.delivery.tally import Tally
 from orchestrator.records import Record, TopicPartition
-from orchestrator.worker.consume.assignments import Ledger
+from orchestrator.worker.consume.assignments import Assignments
 
 TP = TopicPartition("t", 0)
 
 
-def received(events: int) -> tuple[Ledger, Partition]:
-    ledger = Ledger()
+def received(events: int) -> tuple[Assignments, Partition]:
+    ledger = Assignments()
     part = Partition(TP, "t", Checkpoint(0), None)
     ledger.open(part, None)
     ledger.receive(Record("t", 0, n, 0, None, b"{}", ()) for n in range(events))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.kafka.admin.topic_ids import TopicIdentity
-from orchestrator.worker.consume.topic_identity import Topics
+from orchestrator.worker.consume.topic_identity import TopicIdentities
 
 
 @dataclass
@@ -40,8 +40,8 @@ class Clock:
         return self.now
 
 
-def topics(clock: Clock) -> Topics:
-    return Topics(["in"], clock.ids, clock=clock)
+def topics(clock: Clock) -> TopicIdentities:
+    return TopicIdentities(["in"], clock.ids, clock=clock)
 
 
 def test_an_answer_that_takes_longer_than_a_second_is_heard() -> None:

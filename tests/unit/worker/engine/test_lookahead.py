@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from orchestrator.contracts import Undecodable, decode_json
 from orchestrator.delivery.dedup import event_id_of, first_of
 from orchestrator.records import Record
-from orchestrator.worker.engine.lookahead import MOST_BYTES, MOST_EVENTS, Ahead
+from orchestrator.worker.engine.lookahead import MOST_BYTES, MOST_EVENTS, Lookahead
 
 DEEP = b"[" * 300 + b"]" * 300
 
@@ -64,7 +64,7 @@ events = st.sampled_from(
 @given(st.lists(events, max_size=12))
 def test_known_are_those_before_an_odd_one_and_never_an_odd_one(raws: list[bytes | None]) -> None:
     taken, running = {first_of(1), first_of("2")}, {3: None, "4": None}
-    values, event_ids = Ahead("id").known(records(*raws), valid, [dict.fromkeys(taken), {}], running)
+    values, event_ids = Lookahead("id").known(records(*raws), valid, [dict.fromkeys(taken), {}], running)
     assert len(values) == len(event_ids) <= len(raws)
     seen: set[Any] = set()
     for raw, value, event_id in zip(raws, values, event_ids, strict=False):
@@ -76,20 +76,20 @@ def test_known_are_those_before_an_odd_one_and_never_an_odd_one(raws: list[bytes
 
 
 def test_without_deduplication_a_copy_is_as_good_as_any() -> None:
-    values, event_ids = Ahead(None).known(records(*[b'{"id":"a"}'] * 3), None, (), {})
+    values, event_ids = Lookahead(None).known(records(*[b'{"id":"a"}'] * 3), None, (), {})
     assert len(values) == 3 and set(event_ids) == {None}
 
 
 def test_no_more_is_decoded_at_once_than_fits_into_memory() -> None:
     large = json.dumps("x" * (MOST_BYTES // 3)).encode()
-    values, _ = Ahead(None).known(records(*[large] * 8), None, (), {})
+    values, _ = Lookahead(None).known(records(*[large] * 8), None, (), {})
     assert len(values) == 2
-    values, _ = Ahead(None).known(records(json.dumps("x" * MOST_BYTES).encode()), None, (), {})
+    values, _ = Lookahead(None).known(records(json.dumps("x" * MOST_BYTES).encode()), None, (), {})
     assert len(values) == 1
 
 
 def test_trouble_makes_it_look_at_one_and_its_absence_at_more_again() -> None:
-    ahead, fresh = Ahead(None), deque(records(*[b"1"] * 1_000))
+    ahead, fresh = Lookahead(None), deque(records(*[b"1"] * 1_000))
     sizes = []
     for well in (True, True, False, True, *[True] * 8):
         sizes.append(len(ahead.take(fresh, 1_000)))
@@ -102,4 +102,4 @@ def test_trouble_makes_it_look_at_one_and_its_absence_at_more_again() -> None:
 def test_what_is_too_deep_is_odd() -> None:
     with pytest.raises(Undecodable):
         decode_json(DEEP)
-    assert Ahead(None).known(records(b"1", DEEP), None, (), {})[0] == [1]
+    assert Lookahead(None).known(records(b"1", DEEP), None, (), {})[0] == [1]

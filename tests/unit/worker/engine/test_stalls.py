@@ -14,7 +14,7 @@ from orchestrator.delivery.partition import Partition
 from orchestrator.delivery.strikes import Strikes
 from orchestrator.event import Event
 from orchestrator.records import Record, TopicPartition
-from orchestrator.worker.consume.assignments import Ledger
+from orchestrator.worker.consume.assignments import Assignments
 from orchestrator.worker.engine.pool import AsyncPool
 from orchestrator.worker.runners.python import PythonHandler
 from tests.support.simulation import Life, World
@@ -63,7 +63,7 @@ def test_and_so_it_does_after_an_outage(concurrency: int) -> None:
     assert (part.in_flight, life.loop._guard.state) == (0, "closed")
 
 
-def restarted(ledger: Ledger) -> Strikes:
+def restarted(ledger: Assignments) -> Strikes:
     """What is held against the only suspect in the next life."""
     ended = ledger.close([TP])[TP]
     checkpoint = read_checkpoint(ended.offset, ended.metadata())
@@ -71,8 +71,8 @@ def restarted(ledger: Ledger) -> Strikes:
 
 
 def test_a_run_alone_that_came_back_or_was_given_up_counts_nothing() -> None:
-    def opened() -> tuple[Ledger, Partition]:
-        ledger, part = Ledger(), Partition(TP, "in", Checkpoint(5, strikes=((5, Strikes(3)),)), None)
+    def opened() -> tuple[Assignments, Partition]:
+        ledger, part = Assignments(), Partition(TP, "in", Checkpoint(5, strikes=((5, Strikes(3)),)), None)
         ledger.open(part, None)
         ledger.announce(part, 5, 0.0)
         assert part.suspects[5].solo
@@ -86,7 +86,7 @@ def test_a_run_alone_that_came_back_or_was_given_up_counts_nothing() -> None:
 
 
 def test_nobody_waits_for_a_commit_by_a_thread_that_waits_for_them() -> None:
-    ledger, part = Ledger(), Partition(TP, "in", Checkpoint(0), None)
+    ledger, part = Assignments(), Partition(TP, "in", Checkpoint(0), None)
     ledger.open(part, None)
     assert ledger.begin(part)
     told: list[bool] = []

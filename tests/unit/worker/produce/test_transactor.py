@@ -23,11 +23,11 @@ from orchestrator.kafka.transactional_producer import (
 )
 from orchestrator.records import Outgoing, Permission, Record, TopicPartition
 from orchestrator.state import MARKER
-from orchestrator.worker.consume.assignments import Ledger
+from orchestrator.worker.consume.assignments import Assignments
 from orchestrator.worker.events import WorkerEvents
 from orchestrator.worker.produce.barrier import SettlementPlan, Waiting
 from orchestrator.worker.produce.batch import Batch
-from orchestrator.worker.produce.transactional_barrier import Transactions
+from orchestrator.worker.produce.transactional_barrier import TransactionalBarrier
 from orchestrator.worker.produce.transactional_id import instance_id
 from orchestrator.worker.produce.transactor import Transactor
 
@@ -131,14 +131,14 @@ def test_a_client_without_the_right_is_told() -> None:
 # Who commits a partition's offsets
 
 
-def partition(ledger: Ledger) -> Partition:
+def partition(ledger: Assignments) -> Partition:
     part = Partition(TopicPartition("t", 0), "t", Checkpoint(0), None)
     ledger.open(part, None)
     return part
 
 
 def test_an_epoch_that_ends_waits_for_the_transaction_that_holds_it() -> None:
-    ledger = Ledger()
+    ledger = Assignments()
     part = partition(ledger)
     assert ledger.enter(part)
     threading.Timer(0.05, ledger.leave, [part]).start()
@@ -147,7 +147,7 @@ def test_an_epoch_that_ends_waits_for_the_transaction_that_holds_it() -> None:
 
 
 def test_an_offset_that_a_transaction_holds_is_committed_by_nobody_else() -> None:
-    ledger = Ledger()
+    ledger = Assignments()
     part = partition(ledger)
     assert ledger.enter(part)
     assert ledger.enter_changed() == ({}, False)
@@ -155,7 +155,7 @@ def test_an_offset_that_a_transaction_holds_is_committed_by_nobody_else() -> Non
 
 
 def test_what_changed_is_held_until_it_is_committed() -> None:
-    ledger = Ledger()
+    ledger = Assignments()
     part = partition(ledger)
     changed, complete = ledger.enter_changed()
     assert (changed, complete) == ({part: Checkpoint(0)}, True)
@@ -186,10 +186,10 @@ class Refusing(Scripted):
 def test_only_what_an_event_may_have_caused_makes_events_run_alone(code: int, alone: bool) -> None:
     calls: list[str] = []
     codes = [code] * 5
-    ledger = Ledger()
+    ledger = Assignments()
     part = partition(ledger)
     made: Any = lambda: Refusing(calls, codes)  # noqa: E731
-    transactions = Transactions(
+    transactions = TransactionalBarrier(
         made, lambda: Membership(None), ledger, WorkerEvents(), clock=lambda: 0.0, sleep=lambda _: None
     )
     transactions.open(lambda: False)
