@@ -26,7 +26,7 @@ from orchestrator.worker.replica import HUNG_GRACE, LEAVING_SECONDS
 from tests.support.worker import Project
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 GRAMMAR_KEYS = ("kpipe", "kafka", "topics", "events", "handlers")
 #: What a fragment of a pipeline file cannot have: the rest of the file, and the files of the reader.
@@ -142,9 +142,10 @@ def test_the_map_has_a_line_for_every_module_and_no_other(folder: Path) -> None:
     assert mapped()[name_of(folder)] == sources(folder)
 
 
-def test_every_file_that_architecture_names_exists() -> None:
-    named = words(prose(ARCHITECTURE), r"[\w.-]+/(?:[\w.-]+/?)*|pipeline\.yaml")
-    assert len(named) > 50
+@pytest.mark.parametrize(("page", "least"), [("docs/architecture.md", 50), ("CONTRIBUTING.md", 20)])
+def test_every_file_that_a_page_for_developers_names_exists(page: str, least: int) -> None:
+    named = words(prose((ROOT / page).read_text(encoding="utf-8")), r"[\w.-]+/(?:[\w.-]+/?)*|pipeline\.yaml")
+    assert len(named) > least
     for path in named:
         places = [base / path for base in (ROOT, ROOT / "orchestrator", ROOT / "tests")]
         assert any(place.exists() for place in places), path

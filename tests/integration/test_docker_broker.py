@@ -15,6 +15,8 @@ from orchestrator.brokers.settings import SHARED
 from orchestrator.errors import BrokerError
 from orchestrator.kafka.ping import ping
 
+pytestmark = pytest.mark.kafka
+
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[DockerBroker]:

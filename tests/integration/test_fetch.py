@@ -363,6 +363,7 @@ class TestMaven:
         assert '"source": "maven"' in (libs.parent / "kpipe.json").read_text()
 
 
+@pytest.mark.kafka
 class TestBrokerFromEverywhere:
     """Kafka itself, out of each of the places it may come from."""
 

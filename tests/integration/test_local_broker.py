@@ -27,6 +27,8 @@ from orchestrator.kafka.ping import ping
 from tests.support.broker import tied
 from tests.support.shell import environment, kpipe
 
+pytestmark = pytest.mark.kafka
+
 PIPELINE = "kpipe: 1\npipeline: test\ntopics: {}\n"
 QUIET = {"log_level": 0}
 SECONDS = 90.0

@@ -17,6 +17,8 @@ from tests.integration.test_up_local import Shop
 from tests.support.supervised import wait_until
 from tests.support.up import Up
 
+pytestmark = pytest.mark.kafka
+
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Iterator[Any]:

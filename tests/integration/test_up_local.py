@@ -19,6 +19,8 @@ from orchestrator.state import MARKER
 from tests.support.supervised import wait_until
 from tests.support.up import CODE, Up
 
+pytestmark = pytest.mark.kafka
+
 FILE = """\
 kpipe: 1
 pipeline: shop
