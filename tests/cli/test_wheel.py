@@ -104,8 +104,8 @@ def test_a_new_project_runs_on_it(installed: Path, tmp_path: Path, kafka: str) -
     project = tmp_path / "greetings"
     try:
         run(kpipe, "validate", cwd=project, env=env)
-        run(kpipe, "up", "-d", "--wait", cwd=project, env=env)
         try:
+            run(kpipe, "up", "-d", "--wait", cwd=project, env=env)
             run(kpipe, "send", "greeting", "--set", "name=Ada", cwd=project, env=env)
             waiting = ("-o", "beginning", "--expect", "1", "--timeout", "60s", "--json")
             assert "Hello, Ada!" in run(kpipe, "tail", "greetings.given", *waiting, cwd=project, env=env)
