@@ -6,12 +6,13 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-# What a terminal may act on instead of showing it: C0, DEL and C1 controls; the Unicode line separators;
-# marks that turn the direction of the text around them (CVE-2021-42574) or take no room; code points that
-# no encoding carries.
+# What a terminal may act on instead of showing it: C0, DEL and C1 controls; the Unicode line separators; characters of
+# the category Cf, which format others: they turn the direction of the text around them (CVE-2021-42574) or take no
+# room; code points that no encoding carries.
 _UNSAFE = (
-    "\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
-    "\ud800-\udfff\U000e0000-\U000e007f"
+    "\x00-\x1f\x7f-\x9f\u00ad\u0600-\u0605\u061c\u06dd\u070f\u0890-\u0891\u08e2\u180e\u200b-\u200f\u2028-\u202e"
+    "\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3"
+    "\U0001d173-\U0001d17a\U000e0000-\U000e007f"
 )
 # Compiled when first used, by `re` itself: most commands never meet one of them.
 _UNSAFE_IN_LINE = f"[{_UNSAFE}]"

@@ -8,7 +8,7 @@ from typing import Any
 import hypothesis.strategies as st
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 
 from orchestrator.cli.render import dead_letter
 from orchestrator.cli.render import record as formats
@@ -89,7 +89,15 @@ def test_a_letter_has_what_its_event_had_and_tells_where_that_was(record: Record
     assert time_of(told) == record.timestamp and told.redrive_count >= 0
 
 
+def counted(count: bytes) -> Record:
+    return Record("in", 0, 1, 1, None, b"{}", ((dead_letters.PREFIX + "redrive-count", count),))
+
+
 @given(records)
+@example(counted(b"9223372036854775807"))
+@example(counted(b"4611686018427387904"))
+@example(counted(b"4611686018427387903"))
+@example(counted(b"-1"))
 def test_a_letter_sent_back_is_its_event_again(record: Record) -> None:
     written = write_letter(record, SENDER, DEATH, "in.dlq", 3)
     letter_record = Record("in.dlq", 0, 5, 1, written.key, written.value, written.headers)

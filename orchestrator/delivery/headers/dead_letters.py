@@ -29,6 +29,8 @@ _MESSAGE_BYTES = 1_024
 _STACK_BYTES = 8_192
 _VIOLATIONS_BYTES = 16_384
 _SHORT_BYTES = 512
+#: More often than so nobody sends a letter back: a header that says so is forged.
+MOST_REDRIVES = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +162,7 @@ def read_letter(headers: Headers) -> Letter | None:
         attempts=number(said.get("attempts"), 0),
         violations=_read_violations(said.get("violations", "")),
         fingerprint=said.get("fingerprint", ""),
-        redrive_count=number(said.get("redrive-count"), 0),
+        redrive_count=redrives(said.get("redrive-count")),
         headers=said,
         truncated=TRUNCATED.removeprefix(PREFIX) in said,
     )
@@ -196,7 +198,7 @@ def _plain(said: object) -> str:
 def _redrives(headers: Headers) -> str:
     for name, value in headers:
         if name == PREFIX + "redrive-count" and value is not None:
-            return str(number(value.decode("utf-8", "replace"), 0))
+            return str(redrives(value.decode("utf-8", "replace")))
     return "0"
 
 
@@ -205,6 +207,12 @@ def number(text: str | None, otherwise: int) -> int:
     if text is None or not re.fullmatch(r"-?[0-9]{1,19}", text):
         return otherwise
     return int(text) if -(1 << 63) <= int(text) < 1 << 63 else otherwise
+
+
+def redrives(text: str | None, most: int = MOST_REDRIVES - 1) -> int:
+    """How often a letter was sent back, by its header; 0 for a count below 0 or above `most`."""
+    count = number(text, 0)
+    return count if 0 <= count <= most else 0
 
 
 def _clip(text: str, most: int) -> bytes:

@@ -86,7 +86,8 @@ def key_of_redriven(record: Record) -> int | None:
 
 def _count(record: Record) -> int:
     count = next((value for name, value in record.headers if name == COUNT), None)
-    return dead_letters.number((count or b"").decode("utf-8", "replace"), 0)
+    # One more than a letter may say: this is the count of the letter, plus this time.
+    return dead_letters.redrives((count or b"").decode("utf-8", "replace"), dead_letters.MOST_REDRIVES)
 
 
 def _key(letter_id: str, count: int, timestamp: int) -> int:

@@ -7,13 +7,15 @@ default for optional ones that are missing: client and `up` may be of different 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Self
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Any, Self, TypeVar
 
-from orchestrator.errors import KpipeError
+from orchestrator.supervisor.control.client import NoAnswer
+
+T = TypeVar("T", bound="_Status")
 
 
-class WrongStatus(KpipeError):
+class WrongStatus(NoAnswer):
     """An answer that is none of the control API."""
 
 
@@ -30,8 +32,9 @@ class _Status:
             members = [field.name for field in fields(cls) if field.name in body]
             return cls(**{name: cls._read(name, body[name]) for name in members})
         except TypeError:
-            missing = ", ".join(field.name for field in fields(cls) if field.name not in body)
-            raise WrongStatus(f"a {cls.__name__} without {missing}") from None
+            required = [field.name for field in fields(cls) if field.default is MISSING]
+            missing = [name for name in required if name not in body]
+            raise WrongStatus(f"a {cls.__name__} without {', '.join(missing)}") from None
 
     @classmethod
     def _read(cls, _name: str, value: Any) -> Any:
@@ -39,6 +42,12 @@ class _Status:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def _each(kind: type[T], value: Any) -> tuple[T, ...]:
+    if not isinstance(value, list):
+        raise WrongStatus(f"not a list of {kind.__name__}: {type(value).__name__}")
+    return tuple(map(kind.from_json, value))
 
 
 @dataclass(frozen=True)
@@ -81,7 +90,7 @@ class HandlerStatus(_Status):
 
     @classmethod
     def _read(cls, name: str, value: Any) -> Any:
-        return tuple(map(ReplicaStatus.from_json, value)) if name == "instances" else value
+        return _each(ReplicaStatus, value) if name == "instances" else value
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "instances": [replica.to_json() for replica in self.instances]}
@@ -100,7 +109,7 @@ class PipelineStatus(_Status):
 
     @classmethod
     def _read(cls, name: str, value: Any) -> Any:
-        return tuple(map(HandlerStatus.from_json, value)) if name == "handlers" else value
+        return _each(HandlerStatus, value) if name == "handlers" else value
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "handlers": [handler.to_json() for handler in self.handlers]}

@@ -8,7 +8,7 @@ import sys
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from orchestrator.cli.render import output
@@ -43,6 +43,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
 
 
 @given(any_text)
+@example("".join(map(chr, range(0x110000))))
 def test_safe_text_has_nothing_that_acts_on_a_terminal(text: str) -> None:
     for char in output.safe(text):
         assert unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Zl", "Zp"), hex(ord(char))

@@ -58,6 +58,13 @@ def test_what_is_no_object_is_refused(body: Any) -> None:
         PipelineStatus.from_json(body)
 
 
+@pytest.mark.parametrize("handlers", [None, 5, {}])
+def test_handlers_are_a_list(handlers: Any) -> None:
+    body = PipelineStatus(1, "", "p", "", "running", ()).to_json() | {"handlers": handlers}
+    with pytest.raises(WrongStatus, match="not a list of HandlerStatus"):
+        PipelineStatus.from_json(body)
+
+
 def test_what_is_missing_is_named() -> None:
     with pytest.raises(WrongStatus, match="a StopStatus without within"):
         StopStatus.from_json({"stopping": True})
