@@ -122,7 +122,8 @@ def test_killed_under_load_nothing_is_twice_lost_or_out_of_order(make: Make, con
     for _ in range(2):
         with project.worker("h") as worker:
             before = len(project.read("out"))
-            until("some outputs", lambda: len(project.read("out")) > before + 200)  # noqa: B023
+            # The killed worker's session has to end first, and what it had in a transaction.
+            until("some outputs", lambda: len(project.read("out")) > before + 200, 120)  # noqa: B023
             worker.kill()
     with project.worker("h") as worker:
         counts = worker.wait_settled(3000, 60)
