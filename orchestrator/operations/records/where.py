@@ -30,6 +30,14 @@ _TOO_DEEP = "nested too deeply"
 MAX_EXPRESSION = 10_000
 
 
+class WrongExpression(UsageError):
+    """Text that is no JMESPath expression; `reason` says why, without the text."""
+
+    def __init__(self, text: str, reason: str) -> None:
+        super().__init__(f"--where {text}: {reason}", _HINT)
+        self.reason = reason
+
+
 class Where:
     """A compiled expression. `failed` counts the records that it could not be asked about, `why` has the last reason:
     `contains(value.items, 'x')` fails where there are no items. Those do not match."""
@@ -37,17 +45,17 @@ class Where:
     def __init__(self, text: str) -> None:
         """Raises UsageError for what is no expression, or calls a function that does not exist."""
         if len(text) > MAX_EXPRESSION:
-            raise UsageError(f"--where {text[:60]}…: longer than {MAX_EXPRESSION:,} characters", _HINT)
+            raise WrongExpression(f"{text[:60]}…", f"longer than {MAX_EXPRESSION:,} characters")
         try:
             # `search()` of the compiled expression would make a new interpreter for every record: half of its time.
             self._tree = jmespath.compile(text).parsed
             unknown = sorted(set(_functions(self._tree)) - set(Functions.FUNCTION_TABLE))
         except JMESPathError as problem:
-            raise UsageError(f"--where {text}: {_reason(problem)}", _HINT) from None
+            raise WrongExpression(text, _reason(problem)) from None
         except RecursionError:
-            raise UsageError(f"--where {text}: {_TOO_DEEP}", _HINT) from None
+            raise WrongExpression(text, _TOO_DEEP) from None
         if unknown:
-            raise UsageError(f"--where {text}: there is no function {unknown[0]}()", _HINT)
+            raise WrongExpression(text, f"there is no function {unknown[0]}()")
         self._interpreter = TreeInterpreter()
         self.failed = 0
         self.why = ""

@@ -10,7 +10,6 @@ import jmespath
 from jmespath.exceptions import JMESPathError
 
 from orchestrator.config.scenarios import REFERENCE
-from orchestrator.errors import UsageError
 from orchestrator.operations.records.where import document
 from orchestrator.records import Record
 from orchestrator.text import dumps
@@ -72,14 +71,12 @@ def filled(value: Any, scope: Mapping[str, Any], environ: Mapping[str, str]) -> 
 
 def check_expression(text: str) -> str:
     """Why `text` is no JMESPath expression, "" when it is one."""
-    from orchestrator.operations.records.where import MAX_EXPRESSION, Where
+    from orchestrator.operations.records.where import Where, WrongExpression
 
-    if len(text) > MAX_EXPRESSION:
-        return f"longer than {MAX_EXPRESSION:,} characters"
     try:
         Where(text)
-    except UsageError as problem:
-        return problem.message.removeprefix(f"--where {text}: ")
+    except WrongExpression as problem:
+        return problem.reason
     return ""
 
 
