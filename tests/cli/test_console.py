@@ -16,7 +16,7 @@ from orchestrator.cli.render import terminal
 from orchestrator.supervisor.logs.lines import Line
 gone = threading.Event()
 terminal.PATIENCE = 0.5
-shown = terminal.Console(["a", "longer-name"], gone.set, room=100_000)
+shown = terminal.UpTerminal(["a", "longer-name"], gone.set, room=100_000)
 """
 
 
