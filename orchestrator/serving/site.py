@@ -12,7 +12,7 @@ from orchestrator.serving.messages import Page, Request, Response
 
 @dataclass(frozen=True)
 class Site:
-    """`answer` may raise `Refused`. `hosts` is None where no browser can get to: a Unix socket."""
+    """`answer` may raise `RequestRefused`. `hosts` is None where no browser can get to: a Unix socket."""
 
     answer: Callable[[Request], Awaitable[Response | Page]]
     hosts: Hosts | None

@@ -17,7 +17,7 @@ LARGEST = 16 * 1024 * 1024
 
 
 class Version(Protocol):
-    """A `contracts.sources.Source` that can say which version it is."""
+    """A `contracts.sources.SchemaSource` that can say which version it is."""
 
     name: str
 
