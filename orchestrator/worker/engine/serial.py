@@ -3,8 +3,8 @@
 Rules:
 - A batch of good events runs through `_run_fresh` without an object per event that outlives it; only an event that
   fails becomes a `Pending` in a lane.
-- Nothing settles before the receipts of everything it caused are in (`ProducerBarrier.wait`). That is one barrier for the
-  fresh events of all partitions that have some: a turn of the loop. A lane's head has one to itself.
+- Nothing settles before the receipts of everything it caused are in (`ProducerBarrier.wait`). That is one barrier for
+  the fresh events of all partitions that have some: a turn of the loop. A lane's head has one to itself.
 - If a receipt is an error, the event it belongs to and the later ones of its lane run again, in order.
 - Nothing here blocks the thread that polls. What that thread decides (draining, the end of an epoch) is looked up.
 """
