@@ -7,7 +7,7 @@ default for optional ones that are missing: client and `up` may be of different 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, Field, asdict, dataclass, fields
 from typing import Any, Self, TypeVar
 
 from orchestrator.supervisor.control.client import NoAnswer
@@ -25,23 +25,42 @@ class _Status:
 
     @classmethod
     def from_json(cls, body: Any) -> Self:
-        """Raises `WrongStatus` where a required member is missing."""
+        """Raises `WrongStatus` where a required member is missing, or a member has another type."""
         if not isinstance(body, Mapping):
             raise WrongStatus(f"not a {cls.__name__}: {type(body).__name__}")
-        try:
-            members = [field.name for field in fields(cls) if field.name in body]
-            return cls(**{name: cls._read(name, body[name]) for name in members})
-        except TypeError:
-            required = [field.name for field in fields(cls) if field.default is MISSING]
-            missing = [name for name in required if name not in body]
-            raise WrongStatus(f"a {cls.__name__} without {', '.join(missing)}") from None
+        missing = [field.name for field in fields(cls) if field.default is MISSING and field.name not in body]
+        if missing:
+            raise WrongStatus(f"a {cls.__name__} without {', '.join(missing)}")
+        return cls(**{field.name: cls._read(field, body[field.name]) for field in fields(cls) if field.name in body})
 
     @classmethod
-    def _read(cls, _name: str, value: Any) -> Any:
+    def _read(cls, field: Field[Any], value: Any) -> Any:
+        """The value of one member. What a type is called in the class decides what JSON may have there."""
+        if not any(_is(value, kind) for kind in str(field.type).split(" | ")):
+            raise WrongStatus(f"a {cls.__name__} whose {field.name} is {value!r:.60}")
         return value
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def _is(value: Any, kind: str) -> bool:
+    """Whether JSON's `value` is of a type that is called so. True and False are no numbers."""
+    match kind:
+        case "None":
+            return value is None
+        case "str":
+            return isinstance(value, str)
+        case "bool":
+            return isinstance(value, bool)
+        case "int":
+            return isinstance(value, int) and not isinstance(value, bool)
+        case "float":
+            return isinstance(value, int | float) and not isinstance(value, bool)
+        case "Mapping[str, int]":
+            return isinstance(value, Mapping) and all(_is(count, "int") for count in value.values())
+        case _:
+            raise TypeError(kind)
 
 
 def _each(kind: type[T], value: Any) -> tuple[T, ...]:
@@ -89,8 +108,8 @@ class HandlerStatus(_Status):
     instances: tuple[ReplicaStatus, ...] = ()
 
     @classmethod
-    def _read(cls, name: str, value: Any) -> Any:
-        return _each(ReplicaStatus, value) if name == "instances" else value
+    def _read(cls, field: Field[Any], value: Any) -> Any:
+        return _each(ReplicaStatus, value) if field.name == "instances" else super()._read(field, value)
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "instances": [replica.to_json() for replica in self.instances]}
@@ -108,8 +127,8 @@ class PipelineStatus(_Status):
     handlers: tuple[HandlerStatus, ...]
 
     @classmethod
-    def _read(cls, name: str, value: Any) -> Any:
-        return _each(HandlerStatus, value) if name == "handlers" else value
+    def _read(cls, field: Field[Any], value: Any) -> Any:
+        return _each(HandlerStatus, value) if field.name == "handlers" else super()._read(field, value)
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "handlers": [handler.to_json() for handler in self.handlers]}

@@ -65,6 +65,20 @@ def test_handlers_are_a_list(handlers: Any) -> None:
         PipelineStatus.from_json(body)
 
 
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [
+        ("name", 3), ("state", None), ("replicas", "x"), ("replicas", True), ("ready", 1.5), ("lag", "3"),
+        ("up_seconds", "long"), ("accounting", {"in": "many"}), ("accounting", []), ("last_error", {}),
+        ("instances", {}), ("instances", [3]), ("breaker", 1),
+    ],
+)  # fmt: skip
+def test_a_member_of_another_type_is_refused(member: str, value: Any) -> None:
+    body = HandlerStatus("pay", "ready", 1, 1, 0).to_json() | {member: value}
+    with pytest.raises(WrongStatus):
+        HandlerStatus.from_json(body)
+
+
 def test_what_is_missing_is_named() -> None:
     with pytest.raises(WrongStatus, match="a StopStatus without within"):
         StopStatus.from_json({"stopping": True})
