@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from orchestrator.config.model import Handler
 from orchestrator.delivery.partition import Partition
-from orchestrator.errors import EXIT_HUNG, EXIT_MEMORY, EXIT_RENEWED, KpipeError
+from orchestrator.errors import EXIT_HUNG, EXIT_MEMORY, EXIT_OK, EXIT_RENEWED, EXIT_UNEXPECTED, KpipeError
 from orchestrator.kafka.reader import Reader
 from orchestrator.records import Record, TopicPartition
 from orchestrator.worker.consume.assignments import Assignments
@@ -94,8 +94,8 @@ class Worker(PollerHooks):
             raise error
         if error is not None:
             log.error("the worker failed", exc_info=error)
-            return 1
-        return EXIT_RENEWED if self.poller.renewing and not self._signals else 0
+            return EXIT_UNEXPECTED
+        return EXIT_RENEWED if self.poller.renewing and not self._signals else EXIT_OK
 
     def close(self) -> None:
         """Clean shutdown: clear the journal, so that no event in flight becomes a suspect."""
